@@ -1,0 +1,25 @@
+"""The errors that a user can mend.
+
+Everything that this package refuses on purpose is an `NSynthError`: its message
+says what was received and what to do about it. The binaries print that message as
+one line and exit with status 1; any other exception is a bug and keeps its
+traceback.
+"""
+
+__all__ = ["AudioError", "CheckpointError", "InputError", "NSynthError"]
+
+
+class NSynthError(ValueError):
+    """Base class: what was received, and what to do about it, in one line."""
+
+
+class InputError(NSynthError):
+    """An argument, a path or an array that can't be used as it is."""
+
+
+class AudioError(NSynthError):
+    """A sound file that can't be read, or whose content can't be used."""
+
+
+class CheckpointError(NSynthError):
+    """A checkpoint that is missing, damaged, or of another model."""

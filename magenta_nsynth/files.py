@@ -1,0 +1,164 @@
+"""Finding input files, and writing output files so that none is ever half-written."""
+
+import contextlib
+import glob
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from magenta_nsynth.errors import InputError
+
+__all__ = ["Source", "atomic_path", "expand", "find_sources", "refuse_collisions"]
+
+
+class Source(NamedTuple):
+    """An input file, and the folder below the output folder that mirrors its own."""
+
+    path: str
+    subfolder: str
+
+    @property
+    def stem(self) -> str:
+        """The file's name without folder and extension."""
+        return pathlib.Path(self.path).stem
+
+
+def expand(path: str | os.PathLike) -> str:
+    """The path with `~` and environment variables replaced."""
+    return os.path.expanduser(os.path.expandvars(os.fspath(path)))
+
+
+def find_sources(
+    paths: Iterable[str | os.PathLike],
+    extensions: Iterable[str],
+    recursive: bool = False,
+) -> list[Source]:
+    """The files with one of `extensions` that `paths` name, sorted within each.
+
+    Args:
+      paths: files, folders or globs. A path that exists is never read as a glob.
+      extensions: lower-case with the dot; compared with the case ignored.
+      recursive: whether to descend into folders below the named ones.
+
+    Returns:
+      One `Source` per file, without repeats. `subfolder` is "" unless `recursive`.
+
+    Raises:
+      InputError: a path does not exist, a glob matches nothing, a named file has
+        another extension, or nothing at all was found.
+    """
+    wanted = {extension.lower() for extension in extensions}
+    names = ", ".join(sorted(wanted))
+    paths = [expand(path) for path in paths if os.fspath(path)]
+    if not paths:
+        raise InputError(f"Nothing to read: give a file, folder or glob of {names}.")
+    found: dict[str, Source] = {}
+    for path in paths:
+        for source in _sources_of(path, wanted, names, recursive):
+            found.setdefault(os.path.abspath(source.path), source)
+    if not found:
+        hint = "" if recursive else " Folders below it are read with --recursive."
+        raise InputError(f"{', '.join(paths)}: no {names} file in there.{hint}")
+    return list(found.values())
+
+
+def _sources_of(
+    path: str, wanted: set[str], names: str, recursive: bool
+) -> Iterator[Source]:
+    if os.path.isdir(path):
+        yield from _sources_in_folder(path, wanted, recursive)
+        return
+    if os.path.exists(path):
+        matches = [path]
+    else:
+        matches = sorted(glob.glob(path, recursive=True))
+        if not matches:
+            kind = "matches nothing" if glob.has_magic(path) else "does not exist"
+            raise InputError(f"{path}: {kind}; give a file, folder or glob of {names}.")
+    for match in matches:
+        if os.path.isdir(match):
+            yield from _sources_in_folder(match, wanted, recursive)
+        elif pathlib.Path(match).suffix.lower() in wanted:
+            yield Source(match, "")
+        elif match == path:
+            raise InputError(f"{path}: not one of {names}.")
+
+
+def _sources_in_folder(
+    folder: str, wanted: set[str], recursive: bool
+) -> Iterator[Source]:
+    def unreadable(error: OSError) -> None:
+        raise InputError(f"{error.filename}: {error.strerror}.")
+
+    for directory, subfolders, files in os.walk(folder, onerror=unreadable):
+        subfolders.sort()
+        if not recursive:
+            subfolders.clear()
+        relative = os.path.relpath(directory, folder)
+        for name in sorted(files):
+            # Hidden: what macOS leaves beside a copied file ("._note.wav"), and what
+            # `atomic_path` leaves where a program was killed.
+            if name.startswith("."):
+                continue
+            if pathlib.Path(name).suffix.lower() in wanted:
+                yield Source(
+                    os.path.join(directory, name),
+                    "" if relative == "." else relative,
+                )
+
+
+def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None:
+    """Raises InputError if two sources would write one output, or one its own input."""
+    taken: dict[str, str] = {}
+    inputs = {}
+    pairs = list(zip(sources, outputs, strict=True))
+    for source, _ in pairs:
+        inputs[os.path.realpath(source.path)] = source.path
+    for source, output in pairs:
+        # Compared without case: on macOS and Windows "A.wav" is "a.wav".
+        key = os.path.realpath(output).lower()
+        if key in taken:
+            raise InputError(
+                f"{taken[key]} and {source.path} would both be written to {output}; "
+                "rename one, or give them different --save_path folders."
+            )
+        taken[key] = source.path
+        if os.path.realpath(output) in inputs:
+            raise InputError(
+                f"{output} is an input and would be overwritten; "
+                "give another --save_path."
+            )
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[str]:
+    """A temporary path beside `path`, renamed to it when the block ends well.
+
+    The folder is created where it is missing. A reader sees the old file or the
+    whole new one, whatever happens in between; after an error nothing is left.
+
+    Args:
+      path: where the finished file belongs.
+
+    Yields:
+      The path to write to. It has the same extension.
+    """
+    path = pathlib.Path(expand(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(
+        prefix=".writing-", suffix=path.suffix, dir=path.parent
+    )
+    os.close(handle)
+    try:
+        yield temporary
+        # mkstemp makes files private; give the rights that any new file would get.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
