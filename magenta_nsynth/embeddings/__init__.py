@@ -1,0 +1,1 @@
+"""Exporting and reading embeddings: clips of any length through the encoder."""

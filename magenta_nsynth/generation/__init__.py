@@ -1,0 +1,1 @@
+"""Generating sound: the stepwise decoder, its draws and its blocks."""

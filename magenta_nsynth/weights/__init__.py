@@ -1,0 +1,1 @@
+"""TF1 checkpoints: finding, reading, checking, loading, writing, downloading."""

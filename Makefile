@@ -1,0 +1,75 @@
+# make demo   what this project does, on bundled sounds
+# make test   the tests
+# Both set up what they need in .venv. `make help` lists the rest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo_output
+
+.PHONY: help demo test test-slow test-newest lint format benchmark clean
+
+help:
+	@echo "demo         embeddings and a reconstruction of bundled notes (3 minutes)"
+	@echo "test         the tests"
+	@echo "test-slow    the tests that take minutes or a GB of disk"
+	@echo "test-newest  the tests on TensorFlow 2.21 without tensorflow-io"
+	@echo "lint         formatter and linter, checking only;  format: applying"
+	@echo "benchmark    generation against one session.run per sample"
+	@echo "clean        removes the environments and the demo's output"
+
+demo: .venv/installed
+	$(BIN)/python bin/nsynth_save_embeddings --source_path=checkpoints/notes \
+	    --checkpoint_path=checkpoints/small --save_path=$(DEMO)/embeddings --log=WARN
+	$(BIN)/python bin/nsynth_generate --seed=1 --batch_size=2 --bit_depth=16 \
+	    --source_path=checkpoints/notes/mallet_vibraphone_067.wav \
+	    --checkpoint_path=checkpoints/small --save_path=$(DEMO)/generated
+	@echo
+	@echo "Done."
+	@echo "  $(DEMO)/embeddings  an embedding per note of checkpoints/notes: NumPy arrays"
+	@echo "                          with a row of 16 numbers for each 32 ms of sound"
+	@echo "  $(DEMO)/generated   gen_mallet_vibraphone_067.wav: one of the notes, made"
+	@echo "                          again from nothing but its embedding"
+	@echo "The bundled weights are small and briefly trained: they follow a note's loudness,"
+	@echo "not yet its pitch. For NSynth's own sound take the released weights (1 GB):"
+	@echo "  $(BIN)/nsynth_checkpoint download wavenet --save_path=weights"
+	@echo "and run the two commands above with --checkpoint_path=weights."
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+test-newest: .venv-newest/installed
+	.venv-newest/bin/python -m pytest -m "not slow"
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: .venv/installed
+	$(BIN)/python benchmarks/generation.py
+
+.venv/installed: setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv-newest/installed: setup.py requirements-newest.txt
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade pip
+	.venv-newest/bin/python -m pip install --quiet -r requirements-newest.txt
+	.venv-newest/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf .venv .venv-newest $(DEMO) magenta_nsynth.egg-info

@@ -1,0 +1,48 @@
+"""NSynth for TensorFlow 2: the WaveNet autoencoder, its released weights, its numbers.
+
+    import magenta_nsynth as nsynth
+
+    model = nsynth.load_wavenet("checkpoints/small")
+    z = model.encode("note.wav")                 # [frames, 16]
+    audio = model.generate(z, seed=0)            # [samples], at 16 kHz
+    nsynth.save_audio("again.wav", audio)
+
+Importing this module is cheap: TensorFlow is loaded when a name first needs it. The
+Keras models are in `magenta_nsynth.models`, the checkpoint tools in
+`magenta_nsynth.weights`.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AudioError": "errors",
+    "CheckpointError": "errors",
+    "H512_BO16": "config",
+    "InputError": "errors",
+    "NSynthError": "errors",
+    "SAMPLE_RATE": "config",
+    "WaveNet": "api",
+    "WaveNetConfig": "config",
+    "inverse_mu_law": "audio.mu_law",
+    "load_audio": "audio",
+    "load_wavenet": "api",
+    "mu_law": "audio.mu_law",
+    "save_audio": "audio",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

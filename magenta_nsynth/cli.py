@@ -1,0 +1,203 @@
+"""What the binaries share: their common flags, --help, and errors in one line."""
+
+import logging as python_logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags, logging
+
+from magenta_nsynth.errors import InputError, NSynthError
+
+__all__ = ["FLAGS", "checkpoint_options", "define", "run", "source_paths"]
+
+FLAGS = flags.FLAGS
+_LOG_LEVELS = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARN": logging.WARNING,
+    "WARNING": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "FATAL": logging.FATAL,
+}
+_defined: list[str] = []
+
+
+def define(kind: str, name: str, *arguments: object, **options: object) -> None:
+    """Calls absl's flags.DEFINE_<kind>, and notes the flag for --help."""
+    getattr(flags, f"DEFINE_{kind}")(name, *arguments, **options)
+    _defined.append(name)
+
+
+def _define_shared(names: Sequence[str]) -> None:
+    """The flags that mean the same in every binary."""
+    shared = {
+        "source_path": lambda: define(
+            "multi_string", "source_path", [],
+            "What to read: a file, a folder or a glob. Repeat the flag for several.",
+        ),
+        "recursive": lambda: define(
+            "boolean", "recursive", False,
+            "Read the folders below --source_path too, and mirror them in --save_path.",
+        ),
+        "save_path": lambda: define(
+            "string", "save_path", "", "The folder to write to; created if missing."
+        ),
+        "checkpoint_path": lambda: define(
+            "string", "checkpoint_path", "",
+            "The TF1 checkpoint: its prefix (model.ckpt-200000), one of its files, or "
+            "its folder for the latest one in there.",
+        ),
+        "expdir": lambda: define(
+            "string", "expdir", "",
+            "The original's name for a --checkpoint_path that is a folder.",
+        ),
+        "use_ema": lambda: define(
+            "boolean", "use_ema", False,
+            "Use the averaged weights of the checkpoint, not the raw ones.",
+        ),
+        "hop_length": lambda: define(
+            "integer", "hop_length", None,
+            "Samples per frame of the checkpoint's model, where it is neither 512 nor "
+            "said by config.json beside it.", lower_bound=1,
+        ),
+        "dilation_cycle": lambda: define(
+            "integer", "dilation_cycle", None,
+            "Layers after which the dilations start again at 1, where it is neither "
+            "10 nor said by config.json.", lower_bound=1,
+        ),
+        "sample_length": lambda: define(
+            "integer", "sample_length", 64000,
+            "Use at most so many samples (at 16 kHz) of each file; 0 uses all.",
+            lower_bound=0,
+        ),
+        "skip_existing": lambda: define(
+            "boolean", "skip_existing", False,
+            "Leave out files whose output is there already, to resume a broken run.",
+        ),
+        "seed": lambda: define(
+            "integer", "seed", None,
+            "Makes the random draws repeatable; the same for every file.",
+            lower_bound=0, upper_bound=2**32 - 1,
+        ),
+    }  # fmt: skip
+    for name in names:
+        shared[name]()
+    define(
+        "enum", "log", "INFO", list(_LOG_LEVELS),
+        "The least severe messages to show.", case_sensitive=False,
+    )  # fmt: skip
+
+
+def run(
+    main: Callable[[list[str]], int | None],
+    doc: str,
+    shared: str = "",
+    define_own: Callable[[], None] | None = None,
+) -> None:
+    """Parses the flags, runs `main(positional arguments)` and exits.
+
+    --help prints `doc` and the flags and exits with 0; TensorFlow is not imported
+    for it. An `NSynthError` or an `OSError` becomes one line and status 1; Ctrl-C
+    status 130. Any other exception is a bug and shows its traceback.
+
+    Args:
+      main: the work; what it returns is the exit status, None is 0.
+      doc: what --help says first.
+      shared: names of the shared flags that this binary takes, between spaces.
+      define_own: defines the others, by calling `define`.
+    """
+    program = os.path.basename(sys.argv[0])
+    flags.DEFINE_boolean("help", False, "Show this text.", short_name="h")
+    _define_shared(shared.split())
+    if define_own is not None:
+        define_own()
+    try:
+        arguments = FLAGS(_without_old_spellings(sys.argv))[1:]
+    except flags.Error as error:
+        _fail(program, f"{error} (--help lists the flags.)")
+    if FLAGS.help:
+        print(doc.strip().format(program=program))
+        print("\nFlags:\n" + "\n".join(_flag_help(name) for name in sorted(_defined)))
+        sys.exit(0)
+    _set_up_logging(FLAGS.log)
+    # A terminal's hang-up or a job's end is as orderly a stop as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = main(arguments)
+    except NSynthError as error:
+        _fail(program, str(error))
+    except OSError as error:
+        _fail(program, _describe(error))
+    except KeyboardInterrupt as error:
+        print(f"\n{program}: stopped. {error}".rstrip(), file=sys.stderr)
+        # Not sys.exit: TensorFlow's threads may keep a process alive for seconds.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+    sys.exit(status or 0)
+
+
+def source_paths(arguments: Sequence[str]) -> list[str]:
+    """The paths of --source_path; refuses leftover words, as of a spread glob."""
+    if arguments:
+        raise InputError(
+            f"What is {arguments[0]!r}? Every path needs its flag: quote a glob, "
+            "--source_path='sounds/*.wav', and repeat --source_path for several."
+        )
+    return FLAGS.source_path
+
+
+def checkpoint_options() -> dict[str, object]:
+    """The arguments of `WaveNet` that the shared checkpoint flags give."""
+    path = FLAGS.checkpoint_path
+    if "expdir" in FLAGS:
+        path = path or FLAGS.expdir
+    return {
+        "checkpoint_path": path,
+        "use_ema": FLAGS.use_ema,
+        "hop_length": FLAGS.hop_length,
+        "num_stages": FLAGS.dilation_cycle,
+    }
+
+
+def _without_old_spellings(argv: Sequence[str]) -> list[str]:
+    """Absl reads -help as --help, and so do we; `help` alone means it too."""
+    if list(argv[1:]) == ["help"]:
+        return [argv[0], "--help"]
+    return list(argv)
+
+
+def _flag_help(name: str) -> str:
+    flag = FLAGS[name]
+    default = "" if flag.default in (None, "", []) else f" [{flag.default}]"
+    spelling = f"--[no]{name}" if flag.boolean else f"--{name}"
+    if isinstance(flag, flags.EnumFlag):
+        default = f" ({', '.join(flag.parser.enum_values)}){default}"
+    return f"  {spelling}\n      {flag.help}{default}"
+
+
+def _set_up_logging(level: str) -> None:
+    logging.use_absl_handler()
+    logging.set_verbosity(_LOG_LEVELS[level.upper()])
+    logging.get_absl_handler().setFormatter(
+        python_logging.Formatter("%(levelname)s: %(message)s")
+    )
+    # TensorFlow's C++ side reports its devices at every start; errors that matter
+    # come up as Python exceptions.
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "0" if level.upper() == "DEBUG" else "3"
+    )
+
+
+def _describe(error: OSError) -> str:
+    what = error.strerror or str(error)
+    if error.errno == 28:
+        what += "; free some space and run again with --skip_existing"
+    return f"{error.filename}: {what}." if error.filename else f"{what}."
+
+
+def _fail(program: str, message: str) -> None:
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,241 @@
+"""The decoder one sample at a time, compiled: its past is kept, not computed again."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from magenta_nsynth.audio.mu_law import class_values
+from magenta_nsynth.config import NUM_CLASSES
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.models.wavenet import WaveNetDecoder
+
+__all__ = ["StepwiseDecoder"]
+
+# A product with one row takes another path through the matrix libraries than one with
+# several, and rounds otherwise. With two rows at least, a clip's samples are the same
+# to the bit whatever batch it is in.
+_MIN_ROWS = 2
+
+
+class StepwiseDecoder:
+    """Draws samples from a `WaveNetDecoder`, a block at a time.
+
+    The loop over samples is a `tf.function` with nothing of Python in it. Each layer's
+    past lives in a ring of (filter_length - 1) * dilation rows, all in one variable.
+
+    Attributes:
+      batch_size: clips drawn side by side.
+      position: samples drawn since `reset`.
+
+    Source: NSynth, fastgen, and Fast WaveNet (arXiv 1611.09482); differs: the past is
+    a ring in place of queues, one product serves all taps of a layer and one its two
+    outputs, biases are added once per frame, and it computes in float32 always.
+    """
+
+    def __init__(
+        self, decoder: WaveNetDecoder, batch_size: int, temperature: float = 1.0
+    ) -> None:
+        """Copies the decoder's weights into the form that the loop reads.
+
+        Args:
+          decoder: with its weights loaded. It may be deleted afterwards.
+          batch_size: at least 1.
+          temperature: the logits are divided by it; 0 takes the likeliest class.
+
+        Raises:
+          InputError: batch_size under 1, or a negative temperature.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size must be 1 or more, not {batch_size}.")
+        if not temperature >= 0:
+            raise InputError(f"temperature must be 0 or more, not {temperature}.")
+        self.config = config = decoder.config
+        self.batch_size = batch_size
+        self.position = 0
+        self._temperature = temperature
+        self._rows = max(batch_size, _MIN_ROWS)
+        self._weights = _LoopWeights(decoder)
+        past_taps = config.filter_length - 1
+        self._dilations = np.asarray(config.dilations, np.int64)
+        self._ring_sizes = past_taps * self._dilations
+        self._ring_starts = np.cumsum(self._ring_sizes) - self._ring_sizes
+        self._rings = tf.Variable(
+            tf.zeros([max(1, sum(self._ring_sizes)), self._rows, config.width])
+        )
+        # What the network saw last, oldest first: zeros before the first sample.
+        self._inputs = tf.Variable(tf.zeros([self._rows, config.filter_length]))
+        levels = np.arange(NUM_CLASSES) - NUM_CLASSES // 2
+        companded = (levels / 128.0).astype(np.float32)
+        self._levels = tf.constant(
+            companded if config.rescale_inputs else class_values()
+        )
+        self._draw = tf.function(
+            self._draw_block,
+            input_signature=[
+                tf.TensorSpec([None, self._rows, config.ae_bottleneck_width]),
+                tf.TensorSpec([None, self._rows], tf.float64),
+                tf.TensorSpec([], tf.int64),
+            ],
+        )
+
+    def reset(self) -> None:
+        """Forgets the past: the next sample is again the first."""
+        self.position = 0
+        self._rings.assign(tf.zeros_like(self._rings))
+        self._inputs.assign(tf.zeros_like(self._inputs))
+
+    def run(self, encoding: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Draws the next n samples of each clip.
+
+        Args:
+          encoding: [b, frames, bottleneck] float32, of the clips from their start.
+          uniforms: [n, b] float64 in [0, 1), one per sample and clip.
+
+        Returns:
+          [b, n] int32 classes in 0..255; `class_values()[classes]` is the audio.
+
+        Raises:
+          InputError: other shapes, or fewer frames than samples need.
+        """
+        count, hop = len(uniforms), self.config.ae_hop_length
+        channels = self.config.ae_bottleneck_width
+        frames = range(self.position // hop, -(-(self.position + count) // hop))
+        if uniforms.shape[1:] != (self.batch_size,) or (
+            encoding.shape[0],
+            encoding.shape[2],
+        ) != (self.batch_size, channels):
+            raise InputError(
+                f"Expected an encoding of shape [{self.batch_size}, frames, {channels}]"
+                f" and uniforms of [samples, {self.batch_size}], not "
+                f"{encoding.shape} and {uniforms.shape}."
+            )
+        if frames.stop > encoding.shape[1]:
+            raise InputError(
+                f"{encoding.shape[1]} frames give {encoding.shape[1] * hop} samples; "
+                f"{self.position + count} were asked for."
+            )
+        padding = self._rows - self.batch_size
+        block = encoding[:, frames.start : frames.stop].transpose(1, 0, 2)
+        classes = self._draw(
+            np.pad(block.astype(np.float32), [(0, 0), (0, padding), (0, 0)]),
+            np.pad(uniforms.astype(np.float64), [(0, 0), (0, padding)]),
+            np.int64(self.position),
+        )
+        self.position += count
+        return classes.numpy().T[: self.batch_size]
+
+    def _draw_block(
+        self, encoding: tf.Tensor, uniforms: tf.Tensor, start: tf.Tensor
+    ) -> tf.Tensor:
+        """[frames, rows, z], [n, rows] and the first step's number -> [n, rows]."""
+        hop, count = self.config.ae_hop_length, tf.shape(uniforms)[0]
+        layer_conditions = tf.einsum("fbz,lzc->flbc", encoding, self._weights.cond)
+        layer_conditions += self._weights.gate_bias
+        out_conditions = encoding @ self._weights.cond_out + self._weights.out_bias
+
+        def step(i: tf.Tensor, inputs: tf.Tensor, classes: tf.TensorArray) -> Any:
+            now = start + tf.cast(i, tf.int64)
+            frame = now // hop - start // hop
+            logits = self._logits(
+                inputs, now, layer_conditions[frame], out_conditions[frame]
+            )
+            drawn = self._sample(logits, uniforms[i])
+            newest = tf.gather(self._levels, drawn)[:, None]
+            inputs = tf.concat([inputs[:, 1:], newest], axis=1)
+            return i + 1, inputs, classes.write(i, drawn)
+
+        classes = tf.TensorArray(tf.int32, count, element_shape=[self._rows])
+        state = (tf.constant(0), self._inputs.read_value(), classes)
+        _, inputs, classes = tf.while_loop(
+            lambda i, *_: i < count, step, state, maximum_iterations=count
+        )
+        self._inputs.assign(inputs)
+        return classes.stack()
+
+    def _logits(
+        self,
+        inputs: tf.Tensor,
+        now: tf.Tensor,
+        conditions: tf.Tensor,
+        out_condition: tf.Tensor,
+    ) -> tf.Tensor:
+        """One step of the network: [rows, filter_length] -> [rows, 256]."""
+        w, config = self._weights, self.config
+        taps = self._past(now)
+        l = inputs @ w.start + w.start_bias  # noqa: E741
+        s = l @ w.skip_start + w.skip_start_bias
+        layer_inputs = []
+        for i, condition in enumerate(tf.unstack(conditions)):
+            layer_inputs.append(l)
+            d = tf.concat([*(tap[i] for tap in taps), l], axis=1) @ w.dilated[i]
+            gate, value = tf.split(d + condition, 2, axis=1)
+            d = tf.sigmoid(gate) * tf.tanh(value)
+            outputs = tf.nn.bias_add(d @ w.outputs[i], w.outputs_bias[i])
+            residual, skip = tf.split(outputs, [config.width, config.skip_width], 1)
+            l = l + residual  # noqa: E741
+            s = s + skip
+        if taps:
+            # The row of the oldest tap, read above, is the newest one's from now on.
+            rows = self._ring_starts + now % self._ring_sizes
+            self._rings.scatter_update(tf.IndexedSlices(tf.stack(layer_inputs), rows))
+        s = tf.nn.relu(tf.nn.relu(s) @ w.out + out_condition)
+        return s @ w.logits + w.logits_bias
+
+    def _past(self, now: tf.Tensor) -> list[list[tf.Tensor]]:
+        """Each layer's input at the earlier taps, oldest tap first: [rows, width]."""
+        return [
+            tf.unstack(
+                tf.gather(
+                    self._rings,
+                    self._ring_starts
+                    + (now + tap * self._dilations) % self._ring_sizes,
+                ),
+                num=self.config.num_layers,
+            )
+            for tap in range(self.config.filter_length - 1)
+        ]
+
+    def _sample(self, logits: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
+        """The first class whose cumulative probability reaches the uniform."""
+        if self._temperature == 0:
+            return tf.argmax(logits, axis=1, output_type=tf.int32)
+        if self._temperature != 1:
+            logits = logits / self._temperature
+        cumulative = tf.cumsum(tf.nn.softmax(logits), axis=1)
+        # Compared in float64 as NumPy does, or draws differ. A sum that ends below 1
+        # would give one class too many.
+        below = tf.cast(cumulative, tf.float64) < uniforms[:, None]
+        drawn = tf.reduce_sum(tf.cast(below, tf.int32), axis=1)
+        return tf.minimum(drawn, NUM_CLASSES - 1)
+
+
+class _LoopWeights:
+    """A decoder's weights as the loop multiplies them; [in, out] each."""
+
+    def __init__(self, decoder: WaveNetDecoder) -> None:
+        def matrix(layer: Any) -> tf.Tensor:
+            kernel = tf.cast(layer.kernel.value, tf.float32)
+            return tf.reshape(kernel, [-1, kernel.shape[-1]])
+
+        def bias(layer: Any) -> tf.Tensor:
+            return tf.cast(layer.bias.value, tf.float32)
+
+        pairs = list(zip(decoder.dilatedconv, decoder.cond_map, strict=True))
+        outputs = list(zip(decoder.res, decoder.skip, strict=True))
+        self.start, self.start_bias = matrix(decoder.startconv), bias(decoder.startconv)
+        self.skip_start = matrix(decoder.skip_start)
+        self.skip_start_bias = bias(decoder.skip_start)
+        self.dilated = [matrix(dilated) for dilated, _ in pairs]
+        self.cond = tf.stack([matrix(cond) for _, cond in pairs])
+        self.gate_bias = tf.stack([bias(d) + bias(c) for d, c in pairs])[:, None]
+        self.outputs = [
+            tf.concat([matrix(res), matrix(skip)], axis=1) for res, skip in outputs
+        ]
+        self.outputs_bias = [
+            tf.concat([bias(res), bias(skip)], axis=0) for res, skip in outputs
+        ]
+        self.out = matrix(decoder.out1)
+        self.cond_out = matrix(decoder.cond_map_out1)
+        self.out_bias = bias(decoder.out1) + bias(decoder.cond_map_out1)
+        self.logits, self.logits_bias = matrix(decoder.logits), bias(decoder.logits)

@@ -1,0 +1,117 @@
+"""From embeddings to sound: draws, blocks and progress around the stepwise decoder."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from magenta_nsynth.audio.mu_law import class_values
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.generation.stepwise import StepwiseDecoder
+
+__all__ = ["check_encoding", "stream", "uniform_draws"]
+
+# A block takes about this long, so that progress moves and Ctrl-C is heard.
+_SECONDS_PER_BLOCK = 0.5
+_FIRST_BLOCK = 16
+
+
+def check_encoding(
+    encoding: np.ndarray, num_channels: int, name: str = "the encoding"
+) -> np.ndarray:
+    """One clip's embedding as [frames, bottleneck] float32.
+
+    Args:
+      encoding: [frames, bottleneck] or [1, frames, bottleneck], any float dtype.
+      num_channels: the bottleneck width of the decoder.
+      name: what an error calls it.
+
+    Raises:
+      InputError: another shape, no frames, no numbers, NaN or infinity.
+    """
+    encoding = np.asarray(encoding)
+    if encoding.ndim == 3 and len(encoding) == 1:
+        encoding = encoding[0]
+    if encoding.ndim == 3:
+        raise InputError(
+            f"{name}: holds {len(encoding)} clips (shape {encoding.shape}), and one "
+            "sound comes from one; save each as an array [frames, channels]."
+        )
+    if encoding.ndim != 2 or encoding.shape[1] != num_channels or not len(encoding):
+        raise InputError(
+            f"{name}: an embedding for these weights has shape [frames, "
+            f"{num_channels}], not {list(encoding.shape)}."
+        )
+    if encoding.dtype.kind not in "fiu" or not np.isfinite(encoding).all():
+        raise InputError(
+            f"{name}: holds values that are no finite numbers (dtype {encoding.dtype})."
+        )
+    return encoding.astype(np.float32)
+
+
+def uniform_draws(
+    batch_size: int, seed: int | None = None
+) -> list[np.random.RandomState]:
+    """A generator per clip: all from `seed`, or each from fresh entropy if None.
+
+    Every clip of a batch gets the same seed, so that what a file sounds like does not
+    depend on its neighbours. At batch 1 the draws are the original's after
+    np.random.seed(seed).
+    """
+    return [np.random.RandomState(seed) for _ in range(batch_size)]
+
+
+def stream(
+    engine: StepwiseDecoder,
+    encoding: np.ndarray,
+    num_samples: int | None = None,
+    seed: int | None = None,
+    uniforms: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Generates sound block by block, from the first sample.
+
+    Args:
+      engine: of the encoding's batch size.
+      encoding: [b, frames, bottleneck] float32.
+      num_samples: how many; by default all that the frames stand for.
+      seed: see `uniform_draws`.
+      uniforms: [num_samples, b] float64 in [0, 1) to draw with, in place of `seed`.
+
+    Yields:
+      [b, n] float32 in [-1, 1] at 16 kHz; n is whatever takes about half a second.
+
+    Raises:
+      InputError: more samples than the frames stand for, or than there are uniforms.
+    """
+    limit = engine.config.num_samples(encoding.shape[1])
+    total = limit if num_samples is None else num_samples
+    if uniforms is not None and num_samples is None:
+        total = min(limit, len(uniforms))
+    if total > limit or (uniforms is not None and total > len(uniforms)):
+        raise InputError(
+            f"{total} samples were asked for; the embedding has {encoding.shape[1]} "
+            f"frames, for {limit}"
+            + (
+                f", and there are {len(uniforms)} uniforms."
+                if uniforms is not None
+                else "."
+            )
+        )
+    draws: Sequence[np.random.RandomState] = uniform_draws(engine.batch_size, seed)
+    values = class_values()
+    engine.reset()
+    block, done, first = _FIRST_BLOCK, 0, True
+    while done < total:
+        count = min(block, total - done)
+        if uniforms is None:
+            u = np.stack([draw.random_sample(count) for draw in draws], axis=1)
+        else:
+            u = np.asarray(uniforms[done : done + count])
+        begin = time.perf_counter()
+        classes = engine.run(encoding, u)
+        seconds = time.perf_counter() - begin
+        done += count
+        if not first:  # the first run also compiles
+            block = max(_FIRST_BLOCK, int(count / seconds * _SECONDS_PER_BLOCK))
+        first = False
+        yield values[classes]

@@ -1,0 +1,1 @@
+"""What the binaries do, as functions without flags."""

@@ -1,0 +1,235 @@
+"""Sounds or embeddings in, generated sounds out."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from magenta_nsynth.api import WaveNet
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, save_audio
+from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import Source, expand, find_sources, refuse_collisions
+from magenta_nsynth.generation.synthesis import check_encoding
+from magenta_nsynth.jobs.common import Failures, check_arguments, load_clip, pending
+from magenta_nsynth.progress import Progress, format_duration
+
+__all__ = ["generate"]
+
+# Beside a sound that is not finished, so that skip_existing knows.
+_UNFINISHED = ".unfinished"
+_TIMED_STEPS = 32
+
+
+class _Output(NamedTuple):
+    source: Source
+    path: str
+    encoding: np.ndarray
+    num_samples: int
+
+
+def generate(
+    model: WaveNet,
+    source_paths: Sequence[str | os.PathLike],
+    save_path: str | os.PathLike,
+    sample_length: int = 64_000,
+    batch_size: int = 1,
+    npy_only: bool = False,
+    recursive: bool = False,
+    skip_existing: bool = False,
+    seed: int | None = None,
+    temperature: float = 1.0,
+    bit_depth: str = "float",
+    normalize: bool = False,
+    samples_per_save: int = 10_000,
+) -> int:
+    """Writes `gen_<stem>.wav`, 16 kHz mono, for each sound or embedding.
+
+    Args:
+      model: the opened checkpoint.
+      source_paths: files, folders or globs, of sounds or of .npy embeddings; of a
+        folder that has both, the sounds.
+      save_path: the folder to write to.
+      sample_length: at most so many samples each, in whole frames; 0 is no limit.
+      batch_size: files that are generated side by side.
+      npy_only: reads only .npy files.
+      recursive: descends into folders and mirrors them in `save_path`.
+      skip_existing: leaves out what is there and finished.
+      seed: each file draws from its own np.random.RandomState(seed).
+      temperature: the logits are divided by it; 0 takes the likeliest sample.
+      bit_depth: "float" or "16".
+      normalize: scales each finished sound to a peak of 1.
+      samples_per_save: each file is written again after so many samples.
+
+    Returns:
+      0, or 1 if some files failed; those are logged, the others done.
+
+    Raises:
+      InputError: nothing to read, two files with one output, a bad argument.
+      KeyboardInterrupt: with what was kept as its message.
+
+    Source: NSynth, nsynth_generate; differs: the list in the README.
+    """
+    check_arguments(model, save_path, sample_length, batch_size)
+    if not temperature >= 0:
+        raise InputError(f"--temperature must be 0 or more, not {temperature}.")
+    if samples_per_save < 1:
+        raise InputError(
+            f"--samples_per_save must be 1 or more, not {samples_per_save}."
+        )
+    sources = _find(source_paths, npy_only, recursive)
+    paths = [
+        os.path.join(expand(save_path), s.subfolder, f"gen_{s.stem}.wav")
+        for s in sources
+    ]
+    refuse_collisions(sources, paths)
+    pairs = list(zip(sources, paths, strict=True))
+    work = pending(pairs, skip_existing, _UNFINISHED)
+    failures = Failures()
+    outputs = _encode(model, work, sample_length, failures)
+    # Clips of a batch take as long as its longest.
+    outputs.sort(key=lambda output: output.num_samples, reverse=True)
+    batches = [outputs[i : i + batch_size] for i in range(0, len(outputs), batch_size)]
+    writer = _Writer(bit_depth, normalize, samples_per_save)
+    if batches:
+        _announce(model, batches, temperature)
+    total = sum(output.num_samples for output in outputs)
+    with Progress(total, "samples") as progress:
+        for batch in batches:
+            _generate_batch(model, batch, seed, temperature, writer, progress)
+    return failures.report(len(sources))
+
+
+def _find(
+    source_paths: Sequence[str | os.PathLike], npy_only: bool, recursive: bool
+) -> list[Source]:
+    """Of each path the sounds, or where it has none the .npy files."""
+    if npy_only:
+        return find_sources(source_paths, [".npy"], recursive)
+    found: dict[str, Source] = {}
+    for path in source_paths or [""]:
+        here = find_sources([path], [*AUDIO_EXTENSIONS, ".npy"], recursive)
+        sounds = [s for s in here if not s.path.lower().endswith(".npy")]
+        for source in sounds or here:
+            found.setdefault(os.path.abspath(source.path), source)
+    return list(found.values())
+
+
+def _encode(
+    model: WaveNet,
+    work: list[tuple[Source, str]],
+    sample_length: int,
+    failures: Failures,
+) -> list[_Output]:
+    """All embeddings first: bad files show before hours of generation begin."""
+    outputs = []
+    for source, path in work:
+        with failures.noting():
+            if source.path.lower().endswith(".npy"):
+                encoding = _load_encoding(source.path, model)
+                limit = sample_length // model.config.ae_hop_length
+                if limit and limit < len(encoding):
+                    logging.info(
+                        "%s: %d frames, cut to the %d of --sample_length=%d.",
+                        *(source.path, len(encoding), limit, sample_length),
+                    )
+                    encoding = encoding[:limit]
+            else:
+                encoding = model.encode(load_clip(source.path, sample_length, model))
+            num_samples = model.config.num_samples(len(encoding))
+            outputs.append(_Output(source, path, encoding, num_samples))
+    return outputs
+
+
+def _load_encoding(path: str, model: WaveNet) -> np.ndarray:
+    try:
+        encoding = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: can't be read as a .npy array ({error}).") from None
+    return check_encoding(encoding, model.config.ae_bottleneck_width, path)
+
+
+def _announce(model: WaveNet, batches: list[list[_Output]], temperature: float) -> None:
+    """Says how long it will take, from a few steps of the first batch."""
+    first = batches[0]
+    encodings = [output.encoding[:1] for output in first]
+    count = min(_TIMED_STEPS, model.config.ae_hop_length)
+    for _ in range(2):  # the first run also compiles
+        begin = time.perf_counter()
+        for _ in model.stream(encodings, count, 0, temperature):
+            pass
+        seconds_per_step = (time.perf_counter() - begin) / count
+    steps = sum(batch[0].num_samples for batch in batches)
+    seconds = sum(output.num_samples for batch in batches for output in batch)
+    logging.info(
+        "Sounds to generate: %d, %.1f s in all, %d at a time. Expected time: %s "
+        "(%.1f ms a step).",
+        *(sum(map(len, batches)), seconds / SAMPLE_RATE, len(first)),
+        *(format_duration(steps * seconds_per_step), seconds_per_step * 1000),
+    )
+
+
+class _Writer:
+    """Writes the sounds of a batch as they grow, each whole and renamed."""
+
+    def __init__(self, bit_depth: str, normalize: bool, samples_per_save: int) -> None:
+        self._bit_depth = bit_depth if bit_depth == "float" else int(bit_depth)
+        self._normalize = normalize
+        self.samples_per_save = samples_per_save
+
+    def save(self, output: _Output, audio: np.ndarray) -> None:
+        audio = audio[: output.num_samples]
+        finished = len(audio) == output.num_samples
+        marker = output.path + _UNFINISHED
+        if not finished:
+            os.makedirs(os.path.dirname(marker) or ".", exist_ok=True)
+            with open(marker, "w", encoding="utf-8") as file:
+                file.write("Generation of the sound beside this was broken off.\n")
+        elif self._normalize:
+            audio = audio / max(np.abs(audio).max(), 1e-9)
+        save_audio(output.path, audio, self._bit_depth)
+        if finished and os.path.exists(marker):
+            os.unlink(marker)
+
+
+def _generate_batch(
+    model: WaveNet,
+    batch: list[_Output],
+    seed: int | None,
+    temperature: float,
+    writer: _Writer,
+    progress: Progress,
+) -> None:
+    audio = np.zeros([len(batch), batch[0].num_samples], np.float32)
+    done = saved = 0
+    encodings = [output.encoding for output in batch]
+    try:
+        for block in model.stream(encodings, None, seed, temperature):
+            before, done = done, done + block.shape[1]
+            audio[:, before:done] = block
+            progress.advance(
+                sum(
+                    min(done, o.num_samples) - min(before, o.num_samples) for o in batch
+                )
+            )
+            full = done - saved >= writer.samples_per_save
+            for output, clip in zip(batch, audio, strict=True):
+                ends_here = before < output.num_samples <= done
+                if ends_here or (full and done < output.num_samples):
+                    writer.save(output, clip[:done])
+            saved = done if full else saved
+    except KeyboardInterrupt:
+        for output, clip in zip(batch, audio, strict=True):
+            if 0 < done < output.num_samples:
+                writer.save(output, clip[:done])
+        kept = ", ".join(output.path for output in batch)
+        seconds = done / SAMPLE_RATE
+        raise KeyboardInterrupt(
+            f"The first {seconds:.2f} s are kept in {kept}; --skip_existing starts "
+            "unfinished sounds again."
+            if done
+            else "No sound of this batch had begun."
+        ) from None

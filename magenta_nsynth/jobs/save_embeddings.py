@@ -1,0 +1,80 @@
+"""A folder of sounds in, an embedding per sound out."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from magenta_nsynth.api import WaveNet
+from magenta_nsynth.audio import AUDIO_EXTENSIONS
+from magenta_nsynth.files import atomic_path, expand, find_sources, refuse_collisions
+from magenta_nsynth.jobs.common import Failures, check_arguments, load_clip, pending
+from magenta_nsynth.progress import Progress
+
+__all__ = ["save_embeddings"]
+
+# Audio held at once, beyond the file being read: long files don't wait for a batch.
+_SAMPLES_AT_ONCE = 16 * 64_000
+
+
+def save_embeddings(
+    model: WaveNet,
+    source_paths: Sequence[str | os.PathLike],
+    save_path: str | os.PathLike,
+    sample_length: int = 64_000,
+    batch_size: int = 16,
+    recursive: bool = False,
+    skip_existing: bool = False,
+) -> int:
+    """Writes `<stem>_embeddings.npy`, float32 [frames, bottleneck], for each sound.
+
+    Args:
+      model: the opened checkpoint.
+      source_paths: sound files, folders or globs.
+      save_path: the folder to write to.
+      sample_length: uses at most so many samples, at 16 kHz, of each; 0 uses all.
+      batch_size: files that go through the network side by side, at most.
+      recursive: descends into folders and mirrors them in `save_path`.
+      skip_existing: leaves out sounds whose output exists.
+
+    Returns:
+      0, or 1 if some files failed; those are logged, the others done.
+
+    Raises:
+      InputError: nothing to read, two sounds with one output, a bad argument.
+
+    Source: NSynth, nsynth_save_embeddings; differs: the list in the README.
+    """
+    check_arguments(model, save_path, sample_length, batch_size)
+    sources = find_sources(source_paths, AUDIO_EXTENSIONS, recursive)
+    outputs = [
+        os.path.join(expand(save_path), s.subfolder, f"{s.stem}_embeddings.npy")
+        for s in sources
+    ]
+    refuse_collisions(sources, outputs)
+    work = pending(list(zip(sources, outputs, strict=True)), skip_existing)
+    failures = Failures()
+    batch: list[tuple[str, np.ndarray]] = []
+    with Progress(len(work), "files") as progress:
+        for i, (source, output) in enumerate(work, start=1):
+            with failures.noting():
+                batch.append((output, load_clip(source.path, sample_length, model)))
+            held = sum(len(audio) for _, audio in batch)
+            if len(batch) >= batch_size or held >= _SAMPLES_AT_ONCE or i == len(work):
+                _encode_and_save(model, batch, batch_size)
+                batch = []
+                progress.update(i)
+    return failures.report(len(sources))
+
+
+def _encode_and_save(
+    model: WaveNet, batch: list[tuple[str, np.ndarray]], batch_size: int
+) -> None:
+    if not batch:
+        return
+    encodings = model.encode([audio for _, audio in batch], 0, batch_size)
+    for (output, _), encoding in zip(batch, encodings, strict=True):
+        with atomic_path(output) as path:
+            np.save(path, encoding)
+        logging.debug("%s: %s", output, encoding.shape)

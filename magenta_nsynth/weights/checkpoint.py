@@ -1,0 +1,192 @@
+"""Reading and writing TF1 checkpoint files: tensors by name, errors in one line."""
+
+import json
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from magenta_nsynth.errors import CheckpointError
+from magenta_nsynth.files import atomic_path, expand
+from magenta_nsynth.weights import paths, tables
+
+__all__ = ["Checkpoint", "write_checkpoint"]
+
+# What TensorFlow's reader raises on damaged files, found by damaging them.
+_READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError, MemoryError)
+
+
+class Checkpoint:
+    """A TF1 checkpoint on disk: its index is read at once, tensors when asked for.
+
+    Attributes:
+      prefix: the path without .index.
+      shapes: shape of each tensor by name.
+      dtypes: NumPy dtype of each tensor by name.
+      model: "wavenet", "baseline" or None, where the names are neither's.
+
+    Raises:
+      CheckpointError: missing, unreadable, truncated, or not a checkpoint.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.prefix = paths.resolve_checkpoint(path)
+        shards = sorted(
+            str(shard)
+            for shard in pathlib.Path(self.prefix).parent.iterdir()
+            if re.fullmatch(
+                re.escape(os.path.basename(self.prefix)) + r"\.data-\d{5}-of-\d{5}",
+                shard.name,
+            )
+        )
+        for file in (self.prefix + ".index", *shards):
+            _check_readable(file)
+        try:
+            self._reader = tf.train.load_checkpoint(self.prefix)
+            shapes = self._reader.get_variable_to_shape_map()
+            dtypes = self._reader.get_variable_to_dtype_map()
+        except (*_READ_ERRORS, UnicodeDecodeError) as error:
+            raise CheckpointError(
+                f"{self.prefix}.index: not a TF1 checkpoint's index, or damaged; copy "
+                f"or download it again ({_first_line(error)})."
+            ) from None
+        if not shapes:
+            raise CheckpointError(f"{self.prefix}.index: holds no tensors.")
+        self.shapes = {name: tuple(shape) for name, shape in sorted(shapes.items())}
+        self.dtypes = {name: dtypes[name].as_numpy_dtype for name in self.shapes}
+        expected = sum(
+            int(np.prod(shape)) * np.dtype(self.dtypes[name]).itemsize
+            for name, shape in self.shapes.items()
+            if self.dtypes[name] is not object
+        )
+        size = sum(os.path.getsize(shard) for shard in shards)
+        if size < expected:
+            raise CheckpointError(
+                f"{shards[-1]}: truncated, {size:,} of {expected:,} bytes are there; "
+                "copy or download it again."
+            )
+        self.model = tables.model_of(self.shapes)
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (name, value) in the order in which the file is read fastest.
+
+        Raises:
+          CheckpointError: a tensor's bytes don't match their checksum.
+        """
+        # Sorted by name is sorted by place in the file: a twelfth of the bytes read.
+        for name in sorted(names):
+            try:
+                yield name, self._reader.get_tensor(name)
+            except _READ_ERRORS as error:
+                raise CheckpointError(
+                    f"{self.prefix}: the tensor {name} is damaged on disk; copy or "
+                    f"download the checkpoint again ({_first_line(error)})."
+                ) from None
+
+    @property
+    def step(self) -> int | None:
+        """The number of updates that made these weights, where the file says it."""
+        if tables.GLOBAL_STEP not in self.shapes:
+            return None
+        return int(next(self.read([tables.GLOBAL_STEP]))[1])
+
+    def config_file(self) -> dict[str, Any]:
+        """What config.json beside the checkpoint says; {} where there is none.
+
+        Raises:
+          CheckpointError: the file is there and isn't ours.
+        """
+        path = os.path.join(os.path.dirname(self.prefix) or ".", "config.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: can't be read as JSON ({error}).") from None
+        if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+            raise CheckpointError(
+                f'{path}: expected {{"model": ..., "config": {{...}}}}; '
+                "mend or remove it."
+            )
+        return (
+            content["config"] if content.get("model", "wavenet") == self.model else {}
+        )
+
+
+def write_checkpoint(
+    prefix: str | os.PathLike,
+    tensors: Mapping[str, np.ndarray],
+    model: str,
+    config: Mapping[str, Any],
+) -> None:
+    """Writes a TF1 checkpoint that a TF1 Saver restores, and marks it as the latest.
+
+    Written beside and renamed, data before index, so that a checkpoint with an index
+    is always complete. config.json and the file `checkpoint` follow.
+
+    Args:
+      prefix: such as folder/model.ckpt-200000; the folder is created.
+      tensors: values by TF1 name.
+      model: "wavenet" or "baseline".
+      config: the config's fields.
+
+    Raises:
+      CheckpointError: a checkpoint of that name is there already.
+    """
+    prefix = expand(prefix)
+    folder, base = os.path.split(prefix)
+    folder = folder or "."
+    os.makedirs(folder, exist_ok=True)
+    if os.path.exists(prefix + ".index"):
+        raise CheckpointError(
+            f"{prefix}: there is a checkpoint of this name already; move it away or "
+            "write to another folder."
+        )
+    names = sorted(tensors)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+        written = os.path.join(temporary, base)
+        try:
+            tf.raw_ops.SaveV2(
+                prefix=written,
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=[tf.constant(tensors[name]) for name in names],
+            )
+        except tf.errors.OpError as error:
+            raise CheckpointError(
+                f"{prefix}: could not be written ({_first_line(error)}); "
+                "is the disk full?"
+            ) from None
+        for ending in (".data-00000-of-00001", ".index"):
+            os.replace(written + ending, prefix + ending)
+    with (
+        atomic_path(os.path.join(folder, "config.json")) as path,
+        open(path, "w", encoding="utf-8") as file,
+    ):
+        json.dump({"model": model, "config": dict(config)}, file, indent=2)
+        file.write("\n")
+    with (
+        atomic_path(os.path.join(folder, "checkpoint")) as path,
+        open(path, "w", encoding="utf-8") as file,
+    ):
+        file.write(f'model_checkpoint_path: "{base}"\n')
+
+
+def _check_readable(path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: {error.strerror}; make it readable (chmod +r) or copy it."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

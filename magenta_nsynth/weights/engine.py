@@ -1,0 +1,320 @@
+"""The one engine between checkpoints and models: plan, check, apply, save."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from magenta_nsynth.config import WaveNetConfig
+from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.models.wavenet import (
+    WaveNetAutoencoder,
+    WaveNetDecoder,
+    WaveNetEncoder,
+)
+from magenta_nsynth.weights import tables
+from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
+
+__all__ = [
+    "load_autoencoder",
+    "load_decoder",
+    "load_encoder",
+    "load_weights",
+    "read_config",
+    "require_model",
+    "save_weights",
+    "strip_checkpoint",
+    "verify",
+]
+
+DEFAULT_HOP_LENGTH = 512
+DEFAULT_NUM_STAGES = 10
+_MODEL_NAMES = {
+    "wavenet": "a WaveNet autoencoder",
+    "baseline": "the spectral baseline autoencoder",
+    None: "neither of NSynth's two models",
+}
+
+
+def read_config(
+    checkpoint: Checkpoint,
+    hop_length: int | None = None,
+    num_stages: int | None = None,
+) -> WaveNetConfig:
+    """The config of a WaveNet checkpoint, from its shapes.
+
+    Args:
+      checkpoint: the opened checkpoint.
+      hop_length: samples per frame, which no shape shows: where None, what
+        config.json beside the checkpoint says, or 512.
+      num_stages: layers in a cycle of dilations, likewise, or 10.
+
+    Raises:
+      CheckpointError: another model's checkpoint, or a config.json that contradicts
+        the shapes.
+    """
+    require_model(checkpoint, "wavenet")
+    stated = checkpoint.config_file()
+    hop = hop_length or stated.get("ae_hop_length", DEFAULT_HOP_LENGTH)
+    stages = num_stages or stated.get("num_stages", DEFAULT_NUM_STAGES)
+    try:
+        config = tables.wavenet_config(checkpoint.shapes, hop, stages)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint.prefix}: {error}.") from None
+    # These have no trace in the shapes; the rest of config.json has to agree.
+    free = {"ae_hop_length", "num_stages", "ae_num_stages", "rescale_inputs"}
+    read = config.to_dict()
+    differing = [
+        f"{name} is {stated[name]} there and {value} in the tensors"
+        for name, value in read.items()
+        if name in stated and name not in free and stated[name] != value
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{os.path.dirname(checkpoint.prefix) or '.'}/config.json is not this "
+            f"checkpoint's: {'; '.join(differing)}. Move it away or correct it."
+        )
+    if num_stages is None and "ae_num_stages" in stated:
+        read["ae_num_stages"] = stated["ae_num_stages"]
+    read["rescale_inputs"] = stated.get("rescale_inputs", True)
+    return WaveNetConfig.from_dict(read)
+
+
+def load_weights(
+    model: keras.Model,
+    path: str | os.PathLike | Checkpoint,
+    use_ema: bool = False,
+) -> None:
+    """Loads a TF1 checkpoint into an encoder, a decoder or an autoencoder.
+
+    Names and shapes of the whole checkpoint are checked first, from its index; then
+    only the model's own tensors are read.
+
+    Args:
+      model: `WaveNetEncoder`, `WaveNetDecoder` or `WaveNetAutoencoder`.
+      path: any form that `resolve_checkpoint` takes.
+      use_ema: the averages of the weights in place of the weights themselves.
+
+    Raises:
+      CheckpointError: naming every tensor that is missing, extra or of another shape;
+        or the damaged one.
+    """
+    checkpoint = path if isinstance(path, Checkpoint) else Checkpoint(path)
+    require_model(checkpoint, "wavenet")
+    rows = tables.wavenet_table(model.config)
+    check(checkpoint, rows, use_ema)
+    suffix = tables.AVERAGE_SUFFIX if use_ema else ""
+    targets = {
+        row.name + suffix: (row, variable) for row, variable in plan(model, rows)
+    }
+    for name, value in checkpoint.read(targets):
+        row, variable = targets[name]
+        variable.assign(row.to_keras(value))
+
+
+def plan(
+    model: keras.Model, rows: Iterable[tables.Row]
+) -> list[tuple[tables.Row, keras.Variable]]:
+    """Pairs each variable of `model` with its row; a bijection, or an error.
+
+    Raises:
+      CheckpointError: a variable without a row, or a row of the model's parts
+        without a variable. That is a bug, of this package or of a changed model.
+    """
+    variables = {"/".join(v.path.split("/")[-2:]): v for v in model.variables}
+    parts = {row.part for row in rows if row.variable in variables}
+    wanted = {row.variable: row for row in rows if row.part in parts}
+    if set(wanted) != set(variables) or len(variables) != len(model.variables):
+        raise CheckpointError(
+            f"{model.name} and its table of names differ: "
+            f"{sorted(set(wanted) ^ set(variables))}."
+        )
+    return [(row, variables[name]) for name, row in wanted.items()]
+
+
+def check(checkpoint: Checkpoint, rows: Iterable[tables.Row], use_ema: bool) -> None:
+    """Raises one CheckpointError that lists all that differs from the table."""
+    shapes = checkpoint.shapes
+    suffix = tables.AVERAGE_SUFFIX if use_ema else ""
+    wanted = {row.name + suffix: row.shape for row in rows}
+    if use_ema and not any(name.endswith(suffix) for name in shapes):
+        raise CheckpointError(
+            f"{checkpoint.prefix}: holds no averaged weights; load it without use_ema."
+        )
+    names = {row.name for row in rows}
+    extra = set(shapes) - names - tables.ignored_names(names, shapes)
+    problems = {
+        "missing": sorted(set(wanted) - set(shapes)),
+        "not the model's": sorted(extra),
+        "of another shape": [
+            f"{name} {list(shapes[name])} where the config needs {list(shape)}"
+            for name, shape in wanted.items()
+            if name in shapes and shapes[name] != shape
+        ],
+    }
+    found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
+    if found:
+        raise CheckpointError(
+            f"{checkpoint.prefix}: does not fit the model. Tensors {'; '.join(found)}. "
+            "Pass a whole checkpoint of this model, or --hop_length and "
+            "--dilation_cycle if those differ."
+        )
+
+
+def load_encoder(path: str | os.PathLike, **options: Any) -> WaveNetEncoder:
+    """A `WaveNetEncoder` with a checkpoint's weights; the decoder's are not read.
+
+    Args:
+      path: any form that `resolve_checkpoint` takes.
+      **options: `use_ema`, `hop_length`, `num_stages` as in `load_weights` and
+        `read_config`, and `dtype`, Keras' dtype or policy such as "mixed_bfloat16".
+    """
+    return _load(WaveNetEncoder, path, **options)
+
+
+def load_decoder(path: str | os.PathLike, **options: Any) -> WaveNetDecoder:
+    """A `WaveNetDecoder` with a checkpoint's weights; options as in `load_encoder`."""
+    return _load(WaveNetDecoder, path, **options)
+
+
+def load_autoencoder(path: str | os.PathLike, **options: Any) -> WaveNetAutoencoder:
+    """A `WaveNetAutoencoder` with its weights; options as in `load_encoder`."""
+    return _load(WaveNetAutoencoder, path, **options)
+
+
+def _load(
+    model_class: type,
+    path: str | os.PathLike,
+    use_ema: bool = False,
+    hop_length: int | None = None,
+    num_stages: int | None = None,
+    dtype: Any = None,
+) -> Any:
+    checkpoint = Checkpoint(path)
+    config = read_config(checkpoint, hop_length, num_stages)
+    # Before the model is built, which takes longer than to see that it won't fit.
+    check(checkpoint, tables.wavenet_table(config), use_ema)
+    model = model_class(config, dtype=dtype)
+    load_weights(model, checkpoint, use_ema)
+    return model
+
+
+def save_weights(
+    model: WaveNetAutoencoder, prefix: str | os.PathLike, step: int | None = None
+) -> None:
+    """Writes the weights as a TF1 checkpoint, as the original's Saver names them.
+
+    Args:
+      model: a whole autoencoder.
+      prefix: such as folder/model.ckpt-200000.
+      step: stored as the int32 scalar global_step, where given.
+
+    Raises:
+      CheckpointError: not a whole autoencoder, or a checkpoint of that name exists.
+    """
+    rows = tables.wavenet_table(model.config)
+    pairs = plan(model, rows)
+    if len(pairs) != len(rows):
+        raise CheckpointError(
+            f"{model.name} is only a part of the autoencoder; "
+            "a checkpoint holds the whole."
+        )
+    tensors = {
+        row.name: row.to_tf1(keras.ops.convert_to_numpy(variable))
+        for row, variable in pairs
+    }
+    if step is not None:
+        tensors[tables.GLOBAL_STEP] = np.int32(step)
+    write_checkpoint(prefix, tensors, "wavenet", model.config.to_dict())
+
+
+def verify(path: str | os.PathLike, model: str) -> None:
+    """Checks from the index that a checkpoint holds all of a released model.
+
+    Args:
+      path: any form that `resolve_checkpoint` takes.
+      model: "wavenet" or "baseline".
+
+    Raises:
+      CheckpointError: what is missing or differs.
+    """
+    checkpoint = Checkpoint(path)
+    require_model(checkpoint, model)
+    if model == "wavenet":
+        check(checkpoint, tables.wavenet_table(read_config(checkpoint)), False)
+        return
+    wanted = tables.baseline_shapes()
+    differing = [name for name in wanted if checkpoint.shapes.get(name) != wanted[name]]
+    if differing:
+        raise CheckpointError(
+            f"{checkpoint.prefix}: not the whole baseline autoencoder; missing or of "
+            f"another shape: {_listed(differing)}."
+        )
+
+
+def strip_checkpoint(
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+    use_ema: bool = False,
+    hop_length: int | None = None,
+    num_stages: int | None = None,
+    keep_averages: bool = False,
+) -> str:
+    """Writes an inference checkpoint: the weights alone, without what training keeps.
+
+    Args:
+      path: a WaveNet training checkpoint, in any form `resolve_checkpoint` takes.
+      folder: where model.ckpt-STEP goes.
+      use_ema: writes the averages, under the raw names.
+      hop_length: as in `read_config`; it goes into config.json.
+      num_stages: likewise.
+      keep_averages: writes raw weights and averages, each under its own name.
+
+    Returns:
+      The new checkpoint's prefix.
+
+    Raises:
+      CheckpointError: it can't be read or isn't whole, or the output exists.
+      InputError: both `use_ema` and `keep_averages`.
+    """
+    if use_ema and keep_averages:
+        raise InputError(
+            "Either --use_ema, the averages in place of the raw weights, or "
+            "--keep_averages, both; not the two together."
+        )
+    checkpoint = Checkpoint(path)
+    config = read_config(checkpoint, hop_length, num_stages)
+    rows = tables.wavenet_table(config)
+    check(checkpoint, rows, use_ema)
+    suffix = tables.AVERAGE_SUFFIX if use_ema else ""
+    values = checkpoint.read(row.name + suffix for row in rows)
+    tensors = {name.removesuffix(suffix): value for name, value in values}
+    if keep_averages:
+        check(checkpoint, rows, use_ema=True)
+        tensors.update(
+            checkpoint.read(row.name + tables.AVERAGE_SUFFIX for row in rows)
+        )
+    step = checkpoint.step
+    if step is not None:
+        tensors[tables.GLOBAL_STEP] = np.int32(step)
+    base = "model.ckpt" if step is None else f"model.ckpt-{step}"
+    prefix = os.path.join(os.fspath(folder), base)
+    write_checkpoint(prefix, tensors, "wavenet", config.to_dict())
+    return prefix
+
+
+def require_model(checkpoint: Checkpoint, model: str) -> None:
+    """Raises CheckpointError unless it is a checkpoint of `model`."""
+    if checkpoint.model != model:
+        some = ", ".join(list(checkpoint.shapes)[:3])
+        raise CheckpointError(
+            f"{checkpoint.prefix}: a checkpoint of {_MODEL_NAMES[checkpoint.model]} "
+            f"({some}, ...); pass one of {_MODEL_NAMES[model]}."
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "")

@@ -1,0 +1,93 @@
+"""What a checkpoint is, in a few lines."""
+
+import os
+
+import numpy as np
+
+from magenta_nsynth.config import H512_BO16, SAMPLE_RATE
+from magenta_nsynth.errors import CheckpointError
+from magenta_nsynth.weights import engine, tables
+from magenta_nsynth.weights.checkpoint import Checkpoint
+
+__all__ = ["summarize"]
+
+
+def summarize(
+    path: str | os.PathLike,
+    hop_length: int | None = None,
+    num_stages: int | None = None,
+) -> str:
+    """Describes a checkpoint from its index: model, config, step, what it holds.
+
+    Args:
+      path: any form that `resolve_checkpoint` takes.
+      hop_length: as in `engine.read_config`.
+      num_stages: as in `engine.read_config`.
+
+    Raises:
+      CheckpointError: it can't be read, or is neither of NSynth's models.
+    """
+    checkpoint = Checkpoint(path)
+    shapes = checkpoint.shapes
+    lines = {"checkpoint": checkpoint.prefix}
+    if checkpoint.model == "wavenet":
+        config = engine.read_config(checkpoint, hop_length, num_stages)
+        names = {row.name for row in tables.wavenet_table(config)}
+        is_named = " (h512_bo16, the released model's)" if config == H512_BO16 else ""
+        lines["model"] = f"WaveNet autoencoder{is_named}"
+        lines["encoder"] = (
+            f"{config.ae_num_layers} layers of width {config.ae_width}, dilations "
+            f"1..{max(config.ae_dilations)}, filter {config.ae_filter_length}"
+        )
+        lines["decoder"] = (
+            f"{config.num_layers} layers of width {config.width}, skip width "
+            f"{config.skip_width}, dilations 1..{max(config.dilations)}, "
+            f"filter {config.filter_length}"
+        )
+        milliseconds = 1000 * config.ae_hop_length / SAMPLE_RATE
+        lines["embedding"] = (
+            f"{config.ae_bottleneck_width} numbers per frame of {config.ae_hop_length} "
+            f"samples ({milliseconds:g} ms)"
+        )
+    elif checkpoint.model == "baseline":
+        training = ("/ExponentialMovingAverage", *tables.SLOT_SUFFIXES)
+        names = {
+            name
+            for name in shapes
+            if not name.endswith(training) and name not in tables.BOOKKEEPING
+        }
+        lines["model"] = "spectral baseline autoencoder"
+    else:
+        engine.require_model(checkpoint, "wavenet")
+        raise AssertionError("unreachable")
+    present = names & set(shapes)
+    lines["parameters"] = f"{_elements(shapes, present):,} in {len(present)} tensors"
+    step = checkpoint.step
+    lines["step"] = "not said" if step is None else f"{step:,}"
+    lines["holds"] = ", ".join(_contents(shapes, names))
+    lines["size"] = f"{len(shapes):,} tensors, {_elements(shapes, shapes):,} numbers"
+    problem = _problem(path, checkpoint.model)
+    lines["complete"] = problem or "yes, names and shapes are as they should be"
+    return "\n".join(f"{key + ':':12} {value}" for key, value in lines.items())
+
+
+def _contents(shapes: tables.Shapes, names: set[str]) -> list[str]:
+    groups = {
+        "raw weights": set(shapes) & names,
+        "averaged weights": {n + tables.AVERAGE_SUFFIX for n in names} & set(shapes),
+        "optimiser state": {n + s for n in names for s in tables.SLOT_SUFFIXES}
+        & set(shapes),
+    }
+    return [f"{what} ({len(found)})" for what, found in groups.items() if found]
+
+
+def _problem(path: str | os.PathLike, model: str) -> str | None:
+    try:
+        engine.verify(path, model)
+    except CheckpointError as error:
+        return f"no: {error}"
+    return None
+
+
+def _elements(shapes: tables.Shapes, names: object) -> int:
+    return sum(int(np.prod(shapes[name])) for name in names)

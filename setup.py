@@ -1,0 +1,44 @@
+"""Packaging: pip install . puts the package and the binaries of bin/ on the PATH."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"',
+    (HERE / "magenta_nsynth" / "__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)[1]
+
+# tensorflow-io's last release has no wheels for Python 3.13 and later, nor for
+# Windows, and its native library loads with TensorFlow 2.16 and 2.17 alone. Where it
+# can't be had, the newest TensorFlow and soundfile take the place of that pair.
+WITH_IO = 'python_version < "3.13" and sys_platform != "win32"'
+WITHOUT_IO = 'python_version >= "3.13" or sys_platform == "win32"'
+
+setup(
+    name="magenta-nsynth",
+    version=VERSION,
+    description="NSynth for TensorFlow 2, loading the released weights",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["magenta_nsynth", "magenta_nsynth.*"]),
+    scripts=sorted(
+        str(path.relative_to(HERE)) for path in (HERE / "bin").glob("nsynth_*")
+    ),
+    install_requires=[
+        f"tensorflow>=2.16,<2.18; {WITH_IO}",
+        f"tensorflow-io==0.37.1; {WITH_IO}",
+        f"tensorflow>=2.18; {WITHOUT_IO}",
+        f"soundfile>=0.12; {WITHOUT_IO}",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "absl-py>=2.0",
+        "matplotlib>=3.8",
+    ],
+    extras_require={"dev": ["pytest>=8", "ruff==0.17.6"]},
+)

@@ -1,0 +1,305 @@
+"""The progress display: what it writes, how often, and that it never fails."""
+
+import contextlib
+import fcntl
+import io
+import logging
+import os
+import struct
+import sys
+import termios
+
+import pytest
+
+from magenta_nsynth.progress import Progress, format_bytes, format_duration
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Terminal(io.StringIO):
+    """A terminal without a descriptor; its width comes from COLUMNS."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    return Terminal()
+
+
+def drawings(stream):
+    return stream.getvalue().split("\r")[1:]
+
+
+def test_plain_lines_are_rare_and_the_last_one_is_there(clock):
+    stream = io.StringIO()
+    with Progress(100, "files", "notes", stream, clock=clock) as progress:
+        for _ in range(100):
+            clock.now += 0.5
+            progress.advance()
+    assert stream.getvalue().splitlines() == [
+        "notes   40/100 files  2.0 files/s  0:00:30 left",
+        "notes   80/100 files  2.0 files/s  0:00:10 left",
+        "notes  100/100 files  2.0 files/s  in 50 s",
+    ]
+
+
+def test_bytes_and_samples(clock):
+    stream = io.StringIO()
+    with Progress(3_300_000_000, "B", stream=stream, clock=clock) as progress:
+        clock.now += 20
+        progress.update(1_200_000_000)
+    assert stream.getvalue().startswith("1.2 GB of 3.3 GB  60 MB/s  0:00:35 left\n")
+    stream = io.StringIO()
+    with Progress(64_000, "samples", "", stream, clock=clock) as progress:
+        clock.now += 20
+        progress.update(4_000)
+    first = stream.getvalue().splitlines()[0]
+    assert first == " 4,000/64,000 samples  200 samples/s  0:05:00 left"
+
+
+def test_slow_rates_use_minutes_and_hours(clock):
+    stream = io.StringIO()
+    with Progress(10, "files", stream=stream, clock=clock) as progress:
+        clock.now += 40
+        progress.advance()
+        clock.now += 1e5
+        progress.advance()
+    lines = stream.getvalue().splitlines()
+    assert "1.5 files/min" in lines[0]
+    assert "0.1 files/h" in lines[-1]
+
+
+def test_rate_follows_the_last_half_minute_but_survives_slow_items(clock):
+    stream = io.StringIO()
+    progress = Progress(10_000, "steps", stream=stream, clock=clock)
+    clock.now += 60  # compiling
+    for _ in range(120):
+        clock.now += 0.5
+        progress.advance()
+    assert "2.0 steps/s" in stream.getvalue().splitlines()[-1]
+    for _ in range(4):
+        clock.now += 120
+        progress.update(120)
+    assert "7.5 steps/h" in stream.getvalue().splitlines()[-1]
+    clock.now += 300
+    progress.advance()
+    assert "left" in stream.getvalue().splitlines()[-1]
+
+
+def test_what_an_earlier_run_did_is_not_part_of_the_rate(clock):
+    stream = io.StringIO()
+    with Progress(1000, "B", stream=stream, initial=500, clock=clock) as progress:
+        clock.now += 20
+        progress.update(700)
+    first, last = stream.getvalue().splitlines()
+    assert first == "700 B of 1.0 kB  10 B/s  0:00:30 left"
+    assert "10 B/s" in last
+
+
+def test_going_back_starts_the_rate_anew(clock):
+    stream = io.StringIO()
+    with Progress(1000, "B", stream=stream, initial=500, clock=clock) as progress:
+        clock.now += 5
+        progress.update(0)
+        clock.now += 20
+        progress.update(400)
+    first, last = stream.getvalue().splitlines()
+    assert first == "400 B of 1.0 kB  20 B/s  0:00:30 left"
+    assert last.endswith("20 B/s  in 20 s")
+
+
+def test_unknown_total(clock, terminal):
+    with Progress(None, "files", stream=terminal, clock=clock) as progress:
+        clock.now += 4
+        progress.update(8)
+        progress.total = 16
+        clock.now += 4
+        progress.update(16)
+    first, second, last = drawings(terminal)
+    assert first.rstrip() == "8 files  2.0 files/s  0:00:04 so far"
+    assert second.startswith("[#####") and "16/16" in second
+    assert "so far" not in last
+
+
+@pytest.mark.parametrize("total", [None, 0, 1])
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_no_time_and_nothing_to_do(clock, terminal, total, on_terminal):
+    stream = terminal if on_terminal else io.StringIO()
+    with Progress(total, "files", stream=stream, clock=clock) as progress:
+        progress.update(0)
+        progress.update(2)  # more than there should be
+    assert stream.getvalue().endswith("\n")
+    assert "left" not in stream.getvalue()
+    clock.now += 30
+    with Progress(total, "files", stream=stream, clock=clock) as progress:
+        clock.now += 30
+        progress.update(2)
+    assert "-" not in stream.getvalue()
+
+
+def test_nothing_is_written_when_nothing_happened(clock, terminal):
+    with Progress(3, "files", stream=terminal, clock=clock):
+        pass
+    assert terminal.getvalue() == ""
+
+
+def test_bar_fits_and_is_redrawn_five_times_a_second(clock, terminal):
+    with Progress(1000, "files", "notes", terminal, clock=clock) as progress:
+        for _ in range(1000):
+            clock.now += 0.01
+            progress.advance()
+    lines = drawings(terminal)
+    assert 45 <= len(lines) <= 52
+    assert {len(line) for line in lines[:-1]} == {79}
+    assert lines[-1].endswith("\n") and lines[-1].count("\n") == 1
+    assert "\n" not in "".join(lines[:-1])
+    half = lines[len(lines) // 2]
+    assert half.startswith("notes  [") and half.rstrip().endswith("left")
+    assert abs(half.count("#") - half.count(".") + 1) <= 3  # the rate has a dot
+
+
+@pytest.mark.parametrize("label", ["a" * 200 + "end", "日本" * 50 + "end", "x\ny\tend"])
+@pytest.mark.parametrize("columns", ["20", "40", "120"])
+def test_long_labels_and_narrow_terminals(clock, terminal, monkeypatch, label, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    with Progress(1000, "files", label, terminal, clock=clock) as progress:
+        clock.now += 1
+        progress.update(10)
+    for line in drawings(terminal):
+        line = line.removesuffix("\n")
+        assert "end" in line and "\n" not in line and "\t" not in line
+        assert sum(1 + (ord(c) > 0x2000) for c in line) == int(columns) - 1
+
+
+def test_real_terminal():
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 64, 0, 0))
+    with os.fdopen(slave, "w") as stream:
+        with Progress(2, "files", stream=stream) as progress:
+            progress.advance()
+        text = os.read(master, 10_000).decode()
+    os.close(master)
+    first = text.split("\r")[1]
+    assert len(first) == 63 and "[###" in first
+
+
+def test_dumb_terminal_gets_plain_lines(clock, terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    with Progress(2, "files", stream=terminal, clock=clock) as progress:
+        progress.advance()
+    assert "\r" not in terminal.getvalue()
+
+
+def test_log_message_gets_its_own_line(clock, terminal):
+    logger = logging.getLogger("absl")
+    handler = logging.StreamHandler(terminal)
+    logger.addHandler(handler)
+    before = list(logger.filters)
+    try:
+        with Progress(2, "files", stream=terminal, clock=clock) as progress:
+            progress.advance()
+            logger.error("a.wav: bad")
+        logger.error("done")
+    finally:
+        logger.removeHandler(handler)
+    assert f"\r{' ' * 79}\ra.wav: bad\n" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\ndone\n")
+    assert logger.filters == before
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, ValueError, OSError])
+def test_broken_stream_does_not_stop_the_work(clock, terminal, error):
+    def fail(_):
+        raise error("gone")
+
+    terminal.write = fail
+    with Progress(5, "files", stream=terminal, clock=clock) as progress:
+        for _ in range(5):
+            clock.now += 1
+            progress.advance()
+
+
+def test_closed_or_missing_stream(clock, monkeypatch):
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", None)
+    for choice in (stream, None):
+        with Progress(5, "files", stream=choice, clock=clock) as progress:
+            clock.now += 60
+            progress.update(5)
+
+
+def test_stream_is_looked_up_when_needed(clock, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Progress(5, "files", clock=clock) as progress:
+        progress.update(5)
+    assert "5/5 files" in stream.getvalue()
+
+
+def test_interrupted_work_says_so(clock):
+    stream = io.StringIO()
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Progress(5, "files", stream=stream, clock=clock) as progress,
+    ):
+        clock.now += 2
+        progress.advance()
+        raise KeyboardInterrupt
+    assert stream.getvalue() == "1/5 files  30.0 files/min  stopped after 2 s\n"
+    progress.close()
+    assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0.0 s"),
+        (0.44, "0.4 s"),
+        (0.96, "1 s"),
+        (8, "8 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (47.999 * 3600, "2 d 00 h"),
+        (76 * 3600, "3 d 04 h"),
+        (float("inf"), "?"),
+        (float("nan"), "?"),
+    ],
+)
+def test_format_duration(seconds, text):
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999.4, "999 B"),
+        (999.6, "1.0 kB"),
+        (9_960, "10 kB"),
+        (35e6, "35 MB"),
+        (999.6e6, "1.0 GB"),
+        (986_763_532, "987 MB"),
+        (74_159_943_680, "74.2 GB"),
+        (1e16, "10000.0 TB"),
+    ],
+)
+def test_format_bytes(num_bytes, text):
+    assert format_bytes(num_bytes) == text
