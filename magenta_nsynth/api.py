@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from magenta_nsynth.audio import load_audio, trim_to_frames
 from magenta_nsynth.config import WaveNetConfig
@@ -212,11 +213,8 @@ class WaveNet:
 
     @functools.cached_property
     def _teacher_force(self) -> Callable[..., Any]:
-        import tensorflow as tf
-
-        return tf.function(
-            lambda audio, z: self.decoder(audio, z), reduce_retracing=True
-        )
+        decoder = self.decoder  # loaded here: not while the function is traced
+        return tf.function(lambda audio, z: decoder(audio, z), reduce_retracing=True)
 
     def _engine(self, batch_size: int, temperature: float) -> StepwiseDecoder:
         key = (batch_size, temperature)

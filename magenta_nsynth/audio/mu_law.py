@@ -9,6 +9,7 @@ __all__ = ["class_labels", "class_values", "inverse_mu_law", "mu_law"]
 
 _MU = NUM_CLASSES - 1
 _HALF = NUM_CLASSES // 2
+_PER_NEPER = np.float32(1) / np.float32(np.log(NUM_CLASSES))
 
 # Bit m is set where the original's decoder gives m (and -1 - m) one float32 step
 # less than the exact power would; see `class_values`.
@@ -28,7 +29,11 @@ def mu_law(audio: tf.types.experimental.TensorLike) -> tf.Tensor:
       The same shape, float32: whole numbers, -128 to 128 for audio in [-1, 1].
     """
     audio = tf.cast(audio, tf.float32)
-    level = tf.math.log(1.0 + _MU * tf.abs(audio)) / np.float32(np.log(NUM_CLASSES))
+    # The last bit decides on which side of a step a sample falls, and TensorFlow
+    # rewrites graphs: a quotient by a constant becomes a product, and log(1 + x)
+    # log1p. Spelt so, eager code and graphs both give what the original's graph
+    # gives. (XLA has a logarithm of its own; it differs on the steps' very edges.)
+    level = tf.math.log(_MU * tf.abs(audio) - (-1.0)) * _PER_NEPER
     return tf.floor(_HALF * (tf.sign(audio) * level))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.errors import CheckpointError, InputError
@@ -192,12 +193,14 @@ def _load(
     num_stages: int | None = None,
     dtype: Any = None,
 ) -> Any:
-    checkpoint = Checkpoint(path)
-    config = read_config(checkpoint, hop_length, num_stages)
-    # Before the model is built, which takes longer than to see that it won't fit.
-    check(checkpoint, tables.wavenet_table(config), use_ema)
-    model = model_class(config, dtype=dtype)
-    load_weights(model, checkpoint, use_ema)
+    # Eagerly, also when the first use of a model is inside a function being traced.
+    with tf.init_scope():
+        checkpoint = Checkpoint(path)
+        config = read_config(checkpoint, hop_length, num_stages)
+        # Before the model is built, which takes longer than to see that it won't fit.
+        check(checkpoint, tables.wavenet_table(config), use_ema)
+        model = model_class(config, dtype=dtype)
+        load_weights(model, checkpoint, use_ema)
     return model
 
 

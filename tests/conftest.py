@@ -1,0 +1,68 @@
+"""What every test may use: the original's outputs and the weights behind them."""
+
+import os
+import pathlib
+
+# Before TensorFlow is imported, or its C++ side reports on every device it looks for.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import recipe
+
+DATA = pathlib.Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def data() -> pathlib.Path:
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> str:
+    """The prefix of a training checkpoint made by the original: 1,495 tensors."""
+    return str(DATA / "wavenet_tiny" / "model.ckpt-5")
+
+
+@pytest.fixture(scope="session")
+def golden_tiny() -> dict[str, np.ndarray]:
+    """The original's outputs for `tiny_checkpoint`."""
+    return dict(np.load(DATA / "wavenet_tiny" / "inference.npz"))
+
+
+@pytest.fixture(scope="session")
+def golden_full() -> dict[str, np.ndarray]:
+    """The original's outputs for `full_checkpoint`."""
+    return dict(np.load(DATA / "wavenet_full" / "inference.npz"))
+
+
+@pytest.fixture(scope="session")
+def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An h512_bo16 checkpoint with the recipe's weights, raw tensors only (247 MB).
+
+    Written with TensorFlow's own operation: nothing of what is tested made it.
+    """
+    prefix = str(tmp_path_factory.mktemp("full") / "model.ckpt-200000")
+    save_tf1(prefix, recipe_tensors(DATA / "wavenet_full" / "variables.tsv", 0.8))
+    return prefix
+
+
+def recipe_tensors(table: pathlib.Path, gain: float) -> dict[str, np.ndarray]:
+    tensors = {}
+    for line in table.read_text().splitlines():
+        name, _, shape = line.split("\t")
+        shape = tuple(int(size) for size in shape.split(",") if size)
+        tensors[name] = recipe.weights(name, shape, gain)
+    return tensors
+
+
+def save_tf1(prefix: str, tensors: dict[str, np.ndarray]) -> None:
+    import tensorflow as tf
+
+    names = sorted(tensors)
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(tensors[name]) for name in names],
+    )

@@ -1,0 +1,214 @@
+"""Generated samples equal the original's; nothing but the seed decides them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from magenta_nsynth.api import WaveNet
+from magenta_nsynth.audio.mu_law import class_values
+from magenta_nsynth.config import WaveNetConfig
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.generation.stepwise import StepwiseDecoder
+from magenta_nsynth.models.wavenet import WaveNetDecoder
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return WaveNet(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def encoding(golden_tiny):
+    return golden_tiny["raw_encoding"]
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+def test_samples_equal_the_originals(tiny_checkpoint, golden_tiny, weights):
+    model = WaveNet(tiny_checkpoint, use_ema=weights == "ema")
+    audio = model.generate(
+        golden_tiny[f"{weights}_encoding"],
+        uniforms=golden_tiny[f"{weights}_free_uniforms"],
+    )
+    np.testing.assert_array_equal(audio, golden_tiny[f"{weights}_free_audio"])
+
+
+def test_full_width_samples_equal_the_originals(full_checkpoint, golden_full):
+    audio = WaveNet(full_checkpoint).generate(
+        golden_full["encoding"], num_samples=256, uniforms=golden_full["free_uniforms"]
+    )
+    np.testing.assert_array_equal(audio, golden_full["free_audio"])
+
+
+def test_seed_gives_the_originals_draws(model, encoding, golden_tiny):
+    """At batch 1, np.random.seed(42) and one np.random.rand(1) per sample."""
+    draws = np.random.RandomState(42).rand(700, 1)
+    # That is how the stored draws were made, at batch 2.
+    reference = golden_tiny["raw_free_uniforms"]
+    np.testing.assert_array_equal(np.random.RandomState(42).rand(2048, 2), reference)
+    seeded = model.generate(encoding[0], num_samples=700, seed=42)
+    drawn = model.generate(encoding[0], num_samples=700, uniforms=draws)
+    np.testing.assert_array_equal(seeded, drawn)
+    other = model.generate(encoding[0], num_samples=700, seed=43)
+    assert (seeded != other).any()
+
+
+def test_without_a_seed_every_clip_is_another(model, encoding):
+    twice = np.stack([encoding[0], encoding[0]])
+    first, second = model.generate(twice, num_samples=200)
+    again = model.generate(twice, num_samples=200)
+    assert (first != second).any() and (first != again[0]).any()
+
+
+def test_a_clip_does_not_depend_on_its_batch(model, encoding):
+    alone = model.generate(encoding[0, :6], seed=3)
+    for others in (1, 4):
+        batch = [encoding[0, :6], *[encoding[1][: 5 - i] for i in range(others)]]
+        together = model.generate(batch, seed=3)
+        np.testing.assert_array_equal(together[0], alone)
+        assert [len(clip) for clip in together] == [512 * len(z) for z in batch]
+
+
+def test_blocks_do_not_show(model, encoding, golden_tiny):
+    engine = StepwiseDecoder(model.decoder, 2)
+    uniforms = golden_tiny["raw_free_uniforms"][:1100]
+    parts, done = [], 0
+    for count in (1, 2, 500, 10, 587):  # across a frame, and several in one
+        parts.append(engine.run(encoding, uniforms[done : done + count]))
+        done += count
+    assert engine.position == 1100
+    audio = class_values()[np.concatenate(parts, axis=1)]
+    np.testing.assert_array_equal(audio, golden_tiny["raw_free_audio"][:, :1100])
+    engine.reset()
+    again = class_values()[engine.run(encoding, uniforms[:300])]
+    np.testing.assert_array_equal(again, golden_tiny["raw_free_audio"][:, :300])
+
+
+def test_temperature(model, encoding):
+    greedy = model.generate(encoding[0], 600, seed=1, temperature=0)
+    np.testing.assert_array_equal(
+        greedy, model.generate(encoding[0], 600, seed=2, temperature=0)
+    )
+    # The likeliest class of the teacher-forced network, fed with the result.
+    logits = model.decoder(np.pad(greedy, (0, 424))[None], encoding[:1, :2]).numpy()
+    expected = class_values()[logits[0, :600].argmax(axis=1)]
+    np.testing.assert_array_equal(greedy, expected)
+
+
+def test_half_temperature_squares_the_probabilities(model, encoding):
+    """The first sample, whose probabilities a single step gives, over many draws."""
+    logits = model.decoder(np.zeros([1, 512], np.float32), encoding[:1, :1])[0, 0]
+    expected = np.exp(2 * logits.numpy().astype(np.float64))
+    cumulative = np.cumsum(expected / expected.sum())
+    many = 200
+    uniforms = np.linspace(0.001, 0.999, many)
+    engine = StepwiseDecoder(model.decoder, many, temperature=0.5)
+    classes = engine.run(np.repeat(encoding[:1], many, axis=0), uniforms[None])[:, 0]
+    assert (np.abs(classes - np.searchsorted(cumulative, uniforms)) <= 1).all()
+    assert (classes == np.searchsorted(cumulative, uniforms)).mean() > 0.98
+
+
+def test_a_uniform_beyond_the_last_sum_gives_the_last_class(model, encoding):
+    engine = StepwiseDecoder(model.decoder, 2)
+    classes = engine.run(encoding, np.array([[np.nextafter(1, 0), 0.0]]))
+    assert classes[0, 0] == 255 and classes[1, 0] == 0
+
+
+def randomize(decoder):
+    """Biases start at zero, and would not show."""
+    rng = np.random.default_rng(0)
+    for variable in decoder.variables:
+        variable.assign(rng.normal(size=variable.shape) * 0.5)
+
+
+@pytest.mark.parametrize("filter_length", [1, 2, 4])
+def test_other_filters_and_hops_agree_with_the_teacher_forced_model(filter_length):
+    config = WaveNetConfig(
+        width=6,
+        skip_width=5,
+        num_layers=4,
+        num_stages=3,
+        filter_length=filter_length,
+        ae_bottleneck_width=3,
+        ae_hop_length=32,
+    )
+    decoder = WaveNetDecoder(config)
+    randomize(decoder)
+    encoding = np.random.default_rng(1).normal(size=[1, 3, 3]).astype(np.float32)
+    check_against_teacher_forcing(decoder, encoding)
+
+
+def check_against_teacher_forcing(decoder, encoding):
+    """What is drawn is what the whole network, fed with the result, would draw."""
+    count = decoder.config.num_samples(encoding.shape[1])
+    uniforms = np.random.default_rng(2).uniform(size=[count, 1])
+    classes = StepwiseDecoder(decoder, 1).run(encoding, uniforms)
+    audio = class_values()[classes]
+    probabilities = tf.nn.softmax(decoder(audio, encoding)).numpy()[0]
+    expected = [
+        np.searchsorted(np.cumsum(p), u[0])
+        for p, u in zip(probabilities, uniforms, strict=True)
+    ]
+    np.testing.assert_array_equal(classes[0], expected)
+    assert len(np.unique(classes)) > 10
+
+
+def test_linear_input_is_fed_back_linearly():
+    config = WaveNetConfig(
+        width=6, skip_width=5, num_layers=3, ae_hop_length=32, rescale_inputs=False
+    )
+    decoder = WaveNetDecoder(config)
+    randomize(decoder)
+    encoding = np.random.default_rng(1).normal(size=[1, 2, 16]).astype(np.float32)
+    check_against_teacher_forcing(decoder, encoding)
+
+
+def test_progress_is_called_and_may_stop_it(model, encoding):
+    seen = []
+    model.generate(encoding[0], 900, seed=0, progress=lambda *state: seen.append(state))
+    done = [done for done, _ in seen]
+    assert done == sorted(done) and len(done) > 1
+    assert seen[-1] == (900, 900)
+
+    def stop(done, total):
+        raise InterruptedError("enough")
+
+    with pytest.raises(InterruptedError, match="enough"):
+        model.generate(encoding[0], seed=0, progress=stop)
+
+
+def test_stream_yields_the_same_in_blocks(model, encoding, golden_tiny):
+    uniforms = golden_tiny["raw_free_uniforms"]
+    blocks = list(model.stream(list(encoding), 2048, uniforms=uniforms))
+    assert len(blocks) > 1
+    np.testing.assert_array_equal(
+        np.concatenate(blocks, axis=1), golden_tiny["raw_free_audio"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((12, 15), r"\[frames, 16\]"),
+        ((0, 16), r"\[frames, 16\]"),
+        ((16,), r"\[frames, 16\]"),
+        ((1, 2, 12, 16), r"\[frames, 16\]"),
+    ],
+)
+def test_other_shapes_are_refused(model, shape, message):
+    with pytest.raises(InputError, match=message):
+        model.generate(np.zeros(shape))
+
+
+def test_bad_values_are_refused(model, encoding):
+    bad = encoding[0].copy()
+    bad[3, 3] = np.nan
+    for arguments, message in [
+        ({"encoding": bad}, "finite"),
+        ({"encoding": encoding[0], "num_samples": 0}, "num_samples"),
+        ({"encoding": encoding[0], "num_samples": 12 * 512 + 1}, "num_samples"),
+        ({"encoding": encoding[0], "temperature": -1}, "temperature"),
+        ({"encoding": encoding[0], "temperature": np.nan}, "temperature"),
+        ({"encoding": []}, "empty"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            model.generate(**arguments)

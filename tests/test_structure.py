@@ -1,0 +1,68 @@
+"""Imports point down only: the rooms of BUILD.md, held."""
+
+import ast
+import pathlib
+
+import magenta_nsynth
+
+LEVELS = [
+    {"errors", "config", "files", "progress"},
+    {"audio"},
+    {"models"},
+    {"weights", "generation"},
+    {"embeddings"},
+    {"api"},
+    {"jobs"},
+    {"cli"},
+]
+# Within the bottom level the modules stand on each other.
+FREE = LEVELS[0]
+ROOT = pathlib.Path(magenta_nsynth.__file__).parent
+
+
+def rooms_imported(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "magenta_nsynth" and len(parts) > 1:
+                yield parts[1]
+
+
+def room_of(path):
+    relative = path.relative_to(ROOT)
+    return relative.parts[0].removesuffix(".py")
+
+
+def test_imports_point_down():
+    level = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
+    modules = [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
+    assert len(modules) > 20
+    wrong = []
+    for path in modules:
+        room = room_of(path)
+        for target in rooms_imported(path):
+            if target == room or (room in FREE and target in FREE):
+                continue
+            if level[target] >= level[room]:
+                wrong.append(f"{path.relative_to(ROOT)} imports {target}")
+    assert not wrong
+
+
+def test_tensorflow_v1_is_nowhere():
+    for path in ROOT.rglob("*.py"):
+        assert "compat.v1" not in path.read_text(encoding="utf-8"), path
+
+
+def test_tf1_variable_names_are_in_weights_alone():
+    for path in ROOT.rglob("*.py"):
+        if room_of(path) != "weights":
+            text = path.read_text(encoding="utf-8")
+            assert "ExponentialMovingAverage" not in text, path
+            assert "/biases" not in text, path
