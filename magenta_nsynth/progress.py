@@ -130,7 +130,7 @@ class Progress:
         if self.total is None:
             parts.append(f"{_clock_time(now - self._start)} so far")
         elif rate:
-            left = max(0, self.total - self._done) / rate
+            left = (self.total - self._done) / rate
             parts.append(f"{_clock_time(left)} left")
         line = self._fitted("  ".join(parts), bar=True)
         self._write(line if self._terminal else line + "\n")
@@ -233,6 +233,7 @@ def _format_rate(rate: float, unit: str) -> str:
 
 
 def _clock_time(seconds: float) -> str:
+    # Below 0 where more was done than announced.
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 

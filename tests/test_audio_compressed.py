@@ -51,7 +51,7 @@ def test_flac_comes_out_exactly(implementation):
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), zip(STEREO, (1e-4, 0.01, 0.01), strict=True)
+    ("name", "error"), list(zip(STEREO, (1e-4, 0.01, 0.01), strict=True))
 )
 def test_stereo_is_mixed_and_resampled(implementation, name, error):
     audio = load_audio(DATA / name)
@@ -62,7 +62,9 @@ def test_stereo_is_mixed_and_resampled(implementation, name, error):
     np.testing.assert_allclose(audio[500:-500], tones[500:-500], atol=error)
 
 
-@pytest.mark.parametrize(("name", "error"), zip(STEREO, (0, 1e-6, 1e-5), strict=True))
+@pytest.mark.parametrize(
+    ("name", "error"), list(zip(STEREO, (0, 1e-6, 1e-5), strict=True))
+)
 def test_both_implementations_agree(name, error):
     pytest.importorskip("tensorflow_io")
     from magenta_nsynth.audio import decode_soundfile, decode_tensorflow_io
@@ -143,7 +145,7 @@ def test_an_op_that_does_not_load_is_noticed(monkeypatch):
     tfio = pytest.importorskip("tensorflow_io")
     from magenta_nsynth.audio import decode_tensorflow_io
 
-    def missing(*_):
+    def missing(*_, **__):
         raise NotImplementedError("unable to open file: libtensorflow_io.so")
 
     assert decode_tensorflow_io.works()

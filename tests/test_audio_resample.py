@@ -33,7 +33,7 @@ def test_awkward_rate():
 
 @pytest.mark.parametrize("rate", [22_050, 44_100, 48_000, 96_000, 192_000])
 def test_what_16_khz_can_hold_is_kept(rate):
-    for frequency in (50, 1_000, 7_000):
+    for frequency in (48, 1_000, 7_000):  # whole periods between the edges
         assert abs(level(resample(tone(frequency, rate), rate))) < 0.01
 
 

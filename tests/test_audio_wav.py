@@ -111,7 +111,7 @@ def test_rf64_keeps_its_length_apart(tmp_path):
     data = packed(ramp(16), 16)
     lengths = chunk(b"ds64", struct.pack("<QQQI", 0, len(data), 0, 0))
     header, after = fmt(PCM, 1, 16_000, 16), chunk(b"LIST", b"x" * 100)
-    args = dict(before=lengths, after=after, length=0xFFFFFFFF, magic=b"RF64")
+    args = {"before": lengths, "after": after, "length": 0xFFFFFFFF, "magic": b"RF64"}
     audio = load_audio(wav(tmp_path / "a.wav", header, data, **args))
     np.testing.assert_array_equal(audio, (ramp(16) / 2**15).astype("f4"))
 

@@ -101,6 +101,17 @@ def test_rate_follows_the_last_half_minute_but_survives_slow_items(clock):
     assert "left" in stream.getvalue().splitlines()[-1]
 
 
+def test_rate_evens_out_what_comes_in_bursts(clock):
+    stream = io.StringIO()
+    with Progress(1000, "files", stream=stream, clock=clock) as progress:
+        for _ in range(10):
+            clock.now += 1.9
+            progress.advance(3)
+            clock.now += 0.3
+            progress.advance(1)
+    assert "1.8 files/s" in stream.getvalue().splitlines()[0]
+
+
 def test_what_an_earlier_run_did_is_not_part_of_the_rate(clock):
     stream = io.StringIO()
     with Progress(1000, "B", stream=stream, initial=500, clock=clock) as progress:

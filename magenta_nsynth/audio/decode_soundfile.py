@@ -11,6 +11,17 @@ from magenta_nsynth.errors import AudioError
 __all__ = ["open_sound"]
 
 
+class _Sequential(soundfile.SoundFile):
+    """A file that is only read onwards.
+
+    soundfile seeks to where it is after every read. In an MP3 that can land beside
+    it, and the next block is then other samples than those that follow.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def open_sound(path: str) -> Sound:
     """Reads a file's header; see `compressed.open_compressed`."""
     try:
@@ -23,7 +34,7 @@ def open_sound(path: str) -> Sound:
 
 def _blocks(path: str, num_samples: int, block_length: int) -> Iterator[np.ndarray]:
     try:
-        with soundfile.SoundFile(path) as file:
+        with _Sequential(path) as file:
             for start in range(0, num_samples, block_length):
                 wanted = min(block_length, num_samples - start)
                 samples = file.read(wanted, dtype="float32", always_2d=True)
