@@ -20,14 +20,14 @@ help:
 demo: .venv/installed
 	$(BIN)/python bin/nsynth_save_embeddings --source_path=checkpoints/notes \
 	    --checkpoint_path=checkpoints/small --save_path=$(DEMO)/embeddings --log=WARN
-	$(BIN)/python bin/nsynth_generate --seed=1 --batch_size=2 --bit_depth=16 \
-	    --source_path=checkpoints/notes/mallet_vibraphone_067.wav \
+	$(BIN)/python bin/nsynth_generate --seed=1 --bit_depth=16 \
+	    --source_path=checkpoints/notes/brass_trumpet_060.wav \
 	    --checkpoint_path=checkpoints/small --save_path=$(DEMO)/generated
 	@echo
 	@echo "Done."
 	@echo "  $(DEMO)/embeddings  an embedding per note of checkpoints/notes: NumPy arrays"
 	@echo "                          with a row of 16 numbers for each 32 ms of sound"
-	@echo "  $(DEMO)/generated   gen_mallet_vibraphone_067.wav: one of the notes, made"
+	@echo "  $(DEMO)/generated   gen_brass_trumpet_060.wav: one of the notes, made"
 	@echo "                          again from nothing but its embedding"
 	@echo "The bundled weights are small and briefly trained: they follow a note's loudness,"
 	@echo "not yet its pitch. For NSynth's own sound take the released weights (1 GB):"

@@ -26,8 +26,14 @@ class Source(NamedTuple):
 
 
 def expand(path: str | os.PathLike) -> str:
-    """The path with `~` and environment variables replaced."""
-    return os.path.expanduser(os.path.expandvars(os.fspath(path)))
+    """The path with `~` and environment variables replaced, unless it exists as it is.
+
+    There may be a "$" in a file's own name.
+    """
+    path = os.fspath(path)
+    if os.path.lexists(path):
+        return path
+    return os.path.expanduser(os.path.expandvars(path))
 
 
 def find_sources(
@@ -145,7 +151,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
     Yields:
       The path to write to. It has the same extension.
     """
-    path = pathlib.Path(expand(path))
+    path = pathlib.Path(path)
+    path = pathlib.Path(expand(path.parent)) / path.name
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(
         prefix=".writing-", suffix=path.suffix, dir=path.parent

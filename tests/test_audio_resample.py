@@ -22,7 +22,7 @@ def level(audio):
 
 @pytest.mark.parametrize("rate", [22_050, 44_100, 48_000, 96_000, 192_000])
 def test_what_16_khz_cannot_hold_is_removed(rate):
-    for frequency in (8_000, 8_500, 10_000):
+    for frequency in (8_050, 8_500, 10_000):
         assert level(resample(tone(frequency, rate), rate)) < -80
 
 

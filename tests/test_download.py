@@ -44,6 +44,7 @@ class Site:
     stall_after: int | None = None  # then silence until `go_on`
     statuses: list[int] = dataclasses.field(default_factory=list)
     length: bool = True  # sends Content-Length
+    lingers: bool = False  # keeps the connection open after the last byte
     after_answer: object = None  # called with the number of answers so far
     requests: list[dict] = dataclasses.field(default_factory=list)
     sent: list[int] = dataclasses.field(default_factory=list)
@@ -101,6 +102,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         site.sent.append(len(rest))
         with contextlib.suppress(OSError):
             self.wfile.write(rest)
+        if site.lingers:
+            site.go_on.wait(10)
 
     def log_message(self, *_):
         pass
@@ -165,6 +168,12 @@ def test_plain(site, target, capsys):
 def test_no_content_length(site, target):
     site.length = False
     fetch(site.url, target)
+    assert target.read_bytes() == DATA
+
+
+def test_connection_that_stays_open_after_the_end(site, target):
+    site.lingers = True
+    fetch(site.url, target, attempts=1, timeout_seconds=1)
     assert target.read_bytes() == DATA
 
 
@@ -525,10 +534,10 @@ def wait_for_bytes(target, num_bytes):
 
 
 def test_killed_program_is_resumed_and_two_do_not_mix(site, target):
-    site.stall_after = 5_000  # less than a file's buffer holds back
+    site.stall_after = 3_000  # less than a file's buffer holds back
     with spawn(site, target) as process:
         try:
-            wait_for_bytes(target, 5_000)
+            wait_for_bytes(target, 3_000)
             with pytest.raises(InputError) as error:
                 fetch(site.url, target)
             assert "another program" in one_line(error)
@@ -540,7 +549,7 @@ def test_killed_program_is_resumed_and_two_do_not_mix(site, target):
     site.sent.clear()
     fetch(site.url, target)
     assert target.read_bytes() == DATA
-    assert site.sent == [len(DATA) - 5_000]
+    assert site.sent == [len(DATA) - 3_000]
 
 
 # --------------------------------------------------------------------- unpacking

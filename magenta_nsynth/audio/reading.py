@@ -49,8 +49,7 @@ def load_audio(path: str | os.PathLike, sample_length: int = 0) -> np.ndarray:
     """
     if sample_length < 0:
         raise InputError(f"sample_length must be 0 or more, not {sample_length}.")
-    # A file is not expanded again: there may be a "$" in its name.
-    path = os.fspath(path) if os.path.exists(path) else expand(path)
+    path = expand(path)
     sound = _open(path)
     if not _MIN_RATE <= sound.rate <= _MAX_RATE:
         raise AudioError(
