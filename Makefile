@@ -55,20 +55,22 @@ benchmark: .venv/installed
 	$(BIN)/python benchmarks/generation.py
 
 .venv/installed: setup.py
+	@echo "Setting up .venv with TensorFlow: some minutes, without further words."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --editable '.[dev]'
 	touch $@
 
 .venv-newest/installed: setup.py requirements-newest.txt
+	@echo "Setting up .venv-newest: some minutes, without further words."
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --upgrade pip
-	.venv-newest/bin/python -m pip install --quiet -r requirements-newest.txt
-	.venv-newest/bin/python -m pip install --quiet --no-deps --editable .
+	.venv-newest/bin/python -m pip install -qq --upgrade pip
+	.venv-newest/bin/python -m pip install -qq -r requirements-newest.txt
+	.venv-newest/bin/python -m pip install -qq --no-deps --editable .
 	touch $@
 
 clean:

@@ -40,5 +40,5 @@ setup(
         "absl-py>=2.0",
         "matplotlib>=3.8",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff==0.17.6"]},
+    extras_require={"dev": ["pytest>=8", "ruff==0.17.6", "soundfile>=0.12"]},
 )

@@ -66,7 +66,8 @@ def test_stereo_is_mixed_and_resampled(implementation, name, error):
     ("name", "error"), list(zip(STEREO, (0, 1e-6, 1e-5), strict=True))
 )
 def test_both_implementations_agree(name, error):
-    pytest.importorskip("tensorflow_io")
+    for library in LIBRARIES.values():
+        pytest.importorskip(library)
     from magenta_nsynth.audio import decode_soundfile, decode_tensorflow_io
 
     sounds = [
@@ -131,7 +132,8 @@ def test_other_content(implementation, tmp_path):
 
 
 def test_tensorflow_io_is_preferred_where_it_works(choice, monkeypatch):
-    pytest.importorskip("tensorflow_io")
+    for library in LIBRARIES.values():
+        pytest.importorskip(library)
     from magenta_nsynth.audio import decode_soundfile, decode_tensorflow_io
 
     assert choice() is decode_tensorflow_io.open_sound

@@ -288,6 +288,17 @@ def test_part_of_another_address_or_without_a_note_is_not_used(site, target):
         target.unlink()
 
 
+def test_slip_in_the_address_costs_nothing(site, target):
+    leave_part(site, target)
+    site.statuses = [404]
+    with pytest.raises(InputError):
+        fetch(site.url + "?slip", target)
+    with pytest.raises(InputError):
+        fetch(site.url + "?slip", target, expected_size=1)
+    fetch(site.url, target)
+    assert site.sent[-1] == 250_000 and target.read_bytes() == DATA
+
+
 def test_wrong_start_in_content_range(site, target):
     leave_part(site, target)
     site.shift = 7

@@ -29,7 +29,7 @@ class StepwiseDecoder:
       position: samples drawn since `reset`.
 
     Source: NSynth, fastgen, and Fast WaveNet (arXiv 1611.09482); differs: the past is
-    a ring in place of queues, one product serves all taps of a layer and one its two
+    a ring in place of queues, one product serves a layer's past taps and one its two
     outputs, biases are added once per frame, and it computes in float32 always.
     """
 
@@ -168,7 +168,11 @@ class StepwiseDecoder:
         layer_inputs = []
         for i, condition in enumerate(tf.unstack(conditions)):
             layer_inputs.append(l)
-            d = tf.concat([*(tap[i] for tap in taps), l], axis=1) @ w.dilated[i]
+            d = l @ w.newest_tap[i]
+            if taps:
+                # Needs nothing of this step, so it runs beside the chain of layers.
+                past = tf.concat([tap[i] for tap in taps], axis=1)
+                condition += past @ w.past_taps[i]
             gate, value = tf.split(d + condition, 2, axis=1)
             d = tf.sigmoid(gate) * tf.tanh(value)
             outputs = tf.nn.bias_add(d @ w.outputs[i], w.outputs_bias[i])
@@ -226,7 +230,10 @@ class _LoopWeights:
         self.start, self.start_bias = matrix(decoder.startconv), bias(decoder.startconv)
         self.skip_start = matrix(decoder.skip_start)
         self.skip_start_bias = bias(decoder.skip_start)
-        self.dilated = [matrix(dilated) for dilated, _ in pairs]
+        dilated = [matrix(layer) for layer, _ in pairs]
+        past_rows = dilated[0].shape[0] - decoder.config.width
+        self.past_taps = [kernel[:past_rows] for kernel in dilated]
+        self.newest_tap = [kernel[past_rows:] for kernel in dilated]
         self.cond = tf.stack([matrix(cond) for _, cond in pairs])
         self.gate_bias = tf.stack([bias(d) + bias(c) for d, c in pairs])[:, None]
         self.outputs = [

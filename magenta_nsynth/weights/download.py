@@ -119,7 +119,7 @@ class _BrokenError(Exception):
 
 
 class _WrongFileError(InputError):
-    """What was downloaded, or left by an earlier run, is of no use."""
+    """What was downloaded is complete, and of no use."""
 
 
 @dataclasses.dataclass
@@ -179,8 +179,8 @@ class _Download:
         size = self.file.tell()
         headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"}
         if size and not note.get("validator") and not self.sha256:
-            # Nothing would show that these bytes are of the file as it is now.
-            self._begin_again("the server gave nothing to know the file by")
+            # Nothing would show that these bytes are of the file as it is now. They
+            # stay until it really comes: the address may be a slip.
             size = 0
         if size:
             headers["Range"] = f"bytes={size}-"
@@ -191,7 +191,7 @@ class _Download:
             if response.status == 416:
                 self._accept_end(response, note, size)
                 return
-            total = self._accept(response, note, size)
+            total = self._accept(response, note)
             progress.total = total
             progress.update(self.file.tell())
             self._copy(response, progress)
@@ -236,10 +236,10 @@ class _Download:
         return response
 
     def _accept(
-        self, response: http.client.HTTPResponse, note: dict[str, str], size: int
+        self, response: http.client.HTTPResponse, note: dict[str, str]
     ) -> int | None:
         """Makes the .part file ready for the answer; returns the file's whole size."""
-        headers = response.headers
+        headers, size = response.headers, self.file.tell()
         if response.status == 206:
             content_range = headers.get("Content-Range", "")
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range.strip())
@@ -257,7 +257,7 @@ class _Download:
         total = int(length) if length.isdecimal() else None
         self._check_size(total)
         if size:
-            self._begin_again("the file has changed, or the server can't resume")
+            self._begin_again("it has changed, or the server can't resume")
         _require_space(self.path, total or 0)
         note = {"url": self.url, "validator": _validator(headers), "size": total}
         with open(self.note_path, "w", encoding="utf-8") as file:
@@ -277,12 +277,11 @@ class _Download:
         raise _BrokenError("there was nothing to resume")
 
     def _copy(self, response: http.client.HTTPResponse, progress: Progress) -> None:
-        left = response.length  # None without a Content-Length
-        while left is None or left > 0:
+        while True:
             try:
                 # Not read(): it waits for the whole chunk, and loses what had come
                 # when the connection fails meanwhile.
-                chunk = response.read1(_CHUNK if left is None else min(_CHUNK, left))
+                chunk = response.read1(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
                 raise _BrokenError(_network_reason(error)) from None
             if not chunk:
@@ -290,8 +289,6 @@ class _Download:
             self.file.write(chunk)
             self.file.flush()  # what is here survives a kill
             progress.advance(len(chunk))
-            if left is not None:
-                left -= len(chunk)
 
     def _is_same(
         self, response: http.client.HTTPResponse, note: dict[str, str], total: str
@@ -306,7 +303,7 @@ class _Download:
 
     def _check_size(self, total: int | None) -> None:
         if None not in (total, self.expected_size) and total != self.expected_size:
-            raise _WrongFileError(
+            raise InputError(
                 f"{self.url}: has {total} bytes, not {self.expected_size}; it is not "
                 "the expected file. Is the address right?"
             )
