@@ -1,16 +1,25 @@
 """What the binaries share: their common flags, --help, and errors in one line."""
 
+import contextlib
 import logging as python_logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from absl import flags, logging
 
 from magenta_nsynth.errors import InputError, NSynthError
 
-__all__ = ["FLAGS", "checkpoint_options", "define", "run", "source_paths"]
+__all__ = [
+    "FLAGS",
+    "checkpoint_options",
+    "define",
+    "load_tensorflow",
+    "run",
+    "source_paths",
+]
 
 FLAGS = flags.FLAGS
 _LOG_LEVELS = {
@@ -123,7 +132,9 @@ def run(
         sys.exit(0)
     _set_up_logging(FLAGS.log)
     # A terminal's hang-up or a job's end is as orderly a stop as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in _orderly_stops():
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup means that
+            signal.signal(number, signal.default_int_handler)
     try:
         status = main(arguments)
     except NSynthError as error:
@@ -131,12 +142,59 @@ def run(
     except OSError as error:
         _fail(program, _describe(error))
     except KeyboardInterrupt as error:
-        print(f"\n{program}: stopped. {error}".rstrip(), file=sys.stderr)
-        # Not sys.exit: TensorFlow's threads may keep a process alive for seconds.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)
+        _stop(program, str(error))
     sys.exit(status or 0)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow, without its greetings and without a traceback at Ctrl-C.
+
+    The C++ side's first messages go to standard error before TF_CPP_MIN_LOG_LEVEL is
+    heard (TensorFlow 2.18 and later); only --log=DEBUG shows them.
+    """
+    with _silence(FLAGS.log.upper() != "DEBUG") as restore:
+
+        def stop(*_: object) -> None:
+            restore()
+            _stop(os.path.basename(sys.argv[0]), "")
+
+        # A module that a KeyboardInterrupt meets while it is imported may call it a
+        # broken installation; and there is nothing yet to tidy up.
+        replaced = [
+            number
+            for number in (signal.SIGINT, *_orderly_stops())
+            if signal.getsignal(number) == signal.default_int_handler
+        ]
+        for number in replaced:
+            signal.signal(number, stop)
+        try:
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
+        finally:
+            for number in replaced:
+                signal.signal(number, signal.default_int_handler)
+
+
+def _orderly_stops() -> list[int]:
+    """The signals beside Ctrl-C's that ask for an end: a job's, a hang-up's."""
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+@contextlib.contextmanager
+def _silence(silent: bool) -> Iterator[Callable[[], None]]:
+    """Drops what anything writes to standard error; yields what ends that early."""
+    if not silent or sys.stderr is None:
+        yield lambda: None
+        return
+    kept = os.dup(2)
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield lambda: os.dup2(kept, 2)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def source_paths(arguments: Sequence[str]) -> list[str]:
@@ -181,6 +239,10 @@ def _flag_help(name: str) -> str:
 def _set_up_logging(level: str) -> None:
     logging.use_absl_handler()
     logging.set_verbosity(_LOG_LEVELS[level.upper()])
+    # --log is for this program's messages, not for every library's.
+    root = python_logging.getLogger()
+    logging.get_absl_logger().setLevel(root.level)
+    root.setLevel(max(root.level, python_logging.WARNING))
     logging.get_absl_handler().setFormatter(
         python_logging.Formatter("%(levelname)s: %(message)s")
     )
@@ -198,6 +260,15 @@ def _describe(error: OSError) -> str:
     return f"{error.filename}: {what}." if error.filename else f"{what}."
 
 
-def _fail(program: str, message: str) -> None:
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+def _fail(program: str, message: str) -> NoReturn:
+    # One line, but a file's name keeps its spaces.
+    print(f"{program}: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(1)
+
+
+def _stop(program: str, message: str) -> NoReturn:
+    print(f"\n{program}: stopped. {message}".rstrip(), file=sys.stderr)
+    # Not sys.exit: TensorFlow's threads may keep a process alive for seconds.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)

@@ -75,8 +75,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{size}")
                 self.send_header("Content-Length", "0")
-                self.end_headers()
                 site.sent.append(0)
+                self.end_headers()
                 return
             self.send_response(206)
             first = start + site.shift

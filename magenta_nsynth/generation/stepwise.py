@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.audio.mu_law import class_values
-from magenta_nsynth.config import NUM_CLASSES
+from magenta_nsynth.config import NUM_CLASSES, WaveNetConfig
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.models.wavenet import WaveNetDecoder
 
@@ -21,16 +21,19 @@ _MIN_ROWS = 2
 class StepwiseDecoder:
     """Draws samples from a `WaveNetDecoder`, a block at a time.
 
-    The loop over samples is a `tf.function` with nothing of Python in it. Each layer's
-    past lives in a ring of (filter_length - 1) * dilation rows, all in one variable.
+    The loop over samples is a `tf.function` with nothing of Python in it. A layer of
+    dilation d looks back by multiples of d, so what its past taps contribute to the
+    next d steps is known at once: every d steps it is formed in one product, which
+    reads those weights, two thirds of all, once for d samples.
 
     Attributes:
       batch_size: clips drawn side by side.
       position: samples drawn since `reset`.
 
     Source: NSynth, fastgen, and Fast WaveNet (arXiv 1611.09482); differs: the past is
-    a ring in place of queues, one product serves a layer's past taps and one its two
-    outputs, biases are added once per frame, and it computes in float32 always.
+    a ring in place of queues, past taps are computed ahead, one product serves a
+    layer's two outputs, biases are added once per frame, and it computes in float32
+    always.
     """
 
     def __init__(
@@ -56,13 +59,11 @@ class StepwiseDecoder:
         self._temperature = temperature
         self._rows = max(batch_size, _MIN_ROWS)
         self._weights = _LoopWeights(decoder)
-        past_taps = config.filter_length - 1
-        self._dilations = np.asarray(config.dilations, np.int64)
-        self._ring_sizes = past_taps * self._dilations
-        self._ring_starts = np.cumsum(self._ring_sizes) - self._ring_sizes
-        self._rings = tf.Variable(
-            tf.zeros([max(1, sum(self._ring_sizes)), self._rows, config.width])
-        )
+        self._pasts = [
+            _Past(dilation, self._rows, config, self._weights)
+            for dilation in sorted(set(config.dilations))
+            if config.filter_length > 1
+        ]
         # What the network saw last, oldest first: zeros before the first sample.
         self._inputs = tf.Variable(tf.zeros([self._rows, config.filter_length]))
         levels = np.arange(NUM_CLASSES) - NUM_CLASSES // 2
@@ -82,7 +83,8 @@ class StepwiseDecoder:
     def reset(self) -> None:
         """Forgets the past: the next sample is again the first."""
         self.position = 0
-        self._rings.assign(tf.zeros_like(self._rings))
+        for past in self._pasts:
+            past.reset()
         self._inputs.assign(tf.zeros_like(self._inputs))
 
     def run(self, encoding: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
@@ -162,43 +164,27 @@ class StepwiseDecoder:
     ) -> tf.Tensor:
         """One step of the network: [rows, filter_length] -> [rows, 256]."""
         w, config = self._weights, self.config
-        taps = self._past(now)
+        from_past = {}
+        for past in self._pasts:
+            from_past.update(past.contributions(now))
         l = inputs @ w.start + w.start_bias  # noqa: E741
         s = l @ w.skip_start + w.skip_start_bias
         layer_inputs = []
         for i, condition in enumerate(tf.unstack(conditions)):
             layer_inputs.append(l)
-            d = l @ w.newest_tap[i]
-            if taps:
-                # Needs nothing of this step, so it runs beside the chain of layers.
-                past = tf.concat([tap[i] for tap in taps], axis=1)
-                condition += past @ w.past_taps[i]
-            gate, value = tf.split(d + condition, 2, axis=1)
+            d = l @ w.newest_tap[i] + condition
+            if i in from_past:
+                d += from_past[i]
+            gate, value = tf.split(d, 2, axis=1)
             d = tf.sigmoid(gate) * tf.tanh(value)
             outputs = tf.nn.bias_add(d @ w.outputs[i], w.outputs_bias[i])
             residual, skip = tf.split(outputs, [config.width, config.skip_width], 1)
             l = l + residual  # noqa: E741
             s = s + skip
-        if taps:
-            # The row of the oldest tap, read above, is the newest one's from now on.
-            rows = self._ring_starts + now % self._ring_sizes
-            self._rings.scatter_update(tf.IndexedSlices(tf.stack(layer_inputs), rows))
+        for past in self._pasts:
+            past.push(now, layer_inputs)
         s = tf.nn.relu(tf.nn.relu(s) @ w.out + out_condition)
         return s @ w.logits + w.logits_bias
-
-    def _past(self, now: tf.Tensor) -> list[list[tf.Tensor]]:
-        """Each layer's input at the earlier taps, oldest tap first: [rows, width]."""
-        return [
-            tf.unstack(
-                tf.gather(
-                    self._rings,
-                    self._ring_starts
-                    + (now + tap * self._dilations) % self._ring_sizes,
-                ),
-                num=self.config.num_layers,
-            )
-            for tap in range(self.config.filter_length - 1)
-        ]
 
     def _sample(self, logits: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
         """The first class whose cumulative probability reaches the uniform."""
@@ -230,10 +216,10 @@ class _LoopWeights:
         self.start, self.start_bias = matrix(decoder.startconv), bias(decoder.startconv)
         self.skip_start = matrix(decoder.skip_start)
         self.skip_start_bias = bias(decoder.skip_start)
-        dilated = [matrix(layer) for layer, _ in pairs]
-        past_rows = dilated[0].shape[0] - decoder.config.width
-        self.past_taps = [kernel[:past_rows] for kernel in dilated]
-        self.newest_tap = [kernel[past_rows:] for kernel in dilated]
+        # By layer and tap, oldest first; the newest is the current step's.
+        taps = [tf.unstack(tf.cast(d.kernel.value, tf.float32)) for d, _ in pairs]
+        self.past_taps = [kernels[:-1] for kernels in taps]
+        self.newest_tap = [kernels[-1] for kernels in taps]
         self.cond = tf.stack([matrix(cond) for _, cond in pairs])
         self.gate_bias = tf.stack([bias(d) + bias(c) for d, c in pairs])[:, None]
         self.outputs = [
@@ -246,3 +232,64 @@ class _LoopWeights:
         self.cond_out = matrix(decoder.cond_map_out1)
         self.out_bias = bias(decoder.out1) + bias(decoder.cond_map_out1)
         self.logits, self.logits_bias = matrix(decoder.logits), bias(decoder.logits)
+
+
+class _Past:
+    """The past of all layers of one dilation, and what it adds to the steps ahead."""
+
+    def __init__(
+        self, dilation: int, rows: int, config: WaveNetConfig, weights: _LoopWeights
+    ) -> None:
+        self._dilation = dilation
+        self._layers = [i for i, d in enumerate(config.dilations) if d == dilation]
+        self._weights = [weights.past_taps[i] for i in self._layers]
+        self._num_taps = config.filter_length - 1
+        shape = [len(self._layers), rows]
+        # Inputs of the layers: the last dilation * taps steps, in a ring.
+        self._ring = tf.Variable(
+            tf.zeros([dilation * self._num_taps, *shape, config.width])
+        )
+        # Their share in the sums of the current `dilation` steps.
+        self._ahead = tf.Variable(tf.zeros([dilation, *shape, 2 * config.width]))
+
+    def reset(self) -> None:
+        """Forgets the inputs; the share is formed anew at step 0."""
+        self._ring.assign(tf.zeros_like(self._ring))
+
+    def contributions(self, now: tf.Tensor) -> dict[int, tf.Tensor]:
+        """What the past taps add at step `now`, [rows, 2 * width] by layer."""
+        place = now % self._dilation
+        if self._dilation == 1:
+            self._look_ahead(now)
+        else:
+            tf.cond(place == 0, lambda: self._look_ahead(now), lambda: False)
+        shares = tf.unstack(tf.gather(self._ahead, place), num=len(self._layers))
+        return dict(zip(self._layers, shares, strict=True))
+
+    def _look_ahead(self, now: tf.Tensor) -> bool:
+        """Forms the share of the next `dilation` steps."""
+        d = self._dilation
+        # At a multiple of d the ring holds the taps one after the other, oldest first
+        # from here on: each tap's d inputs are for the d steps ahead.
+        rows = (now + tf.range(d * self._num_taps, dtype=tf.int64)) % (
+            d * self._num_taps
+        )
+        past = tf.gather(self._ring, rows)
+        shares = []
+        for layer, kernels in enumerate(self._weights):
+            # A product per tap, not one for all: with longer rows the matrix library
+            # sums in another order from some number of rows on, and a clip's samples
+            # would depend on how many others are beside it.
+            taps = tf.reshape(past[:, layer], [self._num_taps, -1, past.shape[3]])
+            products = [
+                tap @ w for tap, w in zip(tf.unstack(taps), kernels, strict=True)
+            ]
+            shares.append(tf.reshape(tf.add_n(products), [d, *self._ahead.shape[2:]]))
+        self._ahead.assign(tf.stack(shares, axis=1))
+        return True
+
+    def push(self, now: tf.Tensor, layer_inputs: list[tf.Tensor]) -> None:
+        """Keeps the layers' inputs of step `now` in the place of the oldest."""
+        newest = tf.stack([layer_inputs[i] for i in self._layers])
+        row = now % (self._dilation * self._num_taps)
+        self._ring.scatter_update(tf.IndexedSlices(newest[None], row[None]))

@@ -21,7 +21,7 @@ __all__ = ["generate"]
 
 # Beside a sound that is not finished, so that skip_existing knows.
 _UNFINISHED = ".unfinished"
-_TIMED_STEPS = 32
+_TIMED_STEPS = 80
 
 
 class _Output(NamedTuple):
@@ -155,13 +155,18 @@ def _load_encoding(path: str, model: WaveNet) -> np.ndarray:
 def _announce(model: WaveNet, batches: list[list[_Output]], temperature: float) -> None:
     """Says how long it will take, from a few steps of the first batch."""
     first = batches[0]
-    encodings = [output.encoding[:1] for output in first]
-    count = min(_TIMED_STEPS, model.config.ae_hop_length)
-    for _ in range(2):  # the first run also compiles
-        begin = time.perf_counter()
-        for _ in model.stream(encodings, count, 0, temperature):
-            pass
-        seconds_per_step = (time.perf_counter() - begin) / count
+    frames = -(-_TIMED_STEPS // model.config.ae_hop_length)
+    encodings = [output.encoding[:frames] for output in first]
+    marks = []  # of each block: when it was done, and its length
+    for block in model.stream(encodings, None, 0, temperature):
+        marks.append((time.perf_counter(), block.shape[1]))
+        if sum(length for _, length in marks) >= _TIMED_STEPS:
+            break
+    if len(marks) < 2:
+        return  # too little to generate for its time to be of interest
+    # The first block also compiles.
+    counted = sum(length for _, length in marks[1:])
+    seconds_per_step = (marks[-1][0] - marks[0][0]) / counted
     steps = sum(batch[0].num_samples for batch in batches)
     seconds = sum(output.num_samples for batch in batches for output in batch)
     logging.info(
