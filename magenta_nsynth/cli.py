@@ -257,7 +257,8 @@ def _describe(error: OSError) -> str:
     what = error.strerror or str(error)
     if error.errno == 28:
         what += "; free some space and run again with --skip_existing"
-    return f"{error.filename}: {what}." if error.filename else f"{what}."
+    name = error.filename2 or error.filename
+    return f"{name}: {what}." if name else f"{what}."
 
 
 def _fail(program: str, message: str) -> NoReturn:

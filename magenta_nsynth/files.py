@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -40,6 +41,7 @@ def find_sources(
     paths: Iterable[str | os.PathLike],
     extensions: Iterable[str],
     recursive: bool = False,
+    left_out: str | os.PathLike | None = None,
 ) -> list[Source]:
     """The files with one of `extensions` that `paths` name, sorted within each.
 
@@ -47,6 +49,7 @@ def find_sources(
       paths: files, folders or globs. A path that exists is never read as a glob.
       extensions: lower-case with the dot; compared with the case ignored.
       recursive: whether to descend into folders below the named ones.
+      left_out: a folder that is not descended into.
 
     Returns:
       One `Source` per file, without repeats. `subfolder` is "" unless `recursive`.
@@ -59,10 +62,13 @@ def find_sources(
     names = ", ".join(sorted(wanted))
     paths = [expand(path) for path in paths if os.fspath(path)]
     if not paths:
-        raise InputError(f"Nothing to read: give a file, folder or glob of {names}.")
+        raise InputError(
+            f"Nothing to read: give --source_path, a file, folder or glob of {names}."
+        )
+    pruned = os.path.realpath(expand(left_out)) if left_out else None
     found: dict[str, Source] = {}
     for path in paths:
-        for source in _sources_of(path, wanted, names, recursive):
+        for source in _sources_of(path, wanted, names, recursive, pruned):
             found.setdefault(os.path.abspath(source.path), source)
     if not found:
         hint = "" if recursive else " Folders below it are read with --recursive."
@@ -71,10 +77,10 @@ def find_sources(
 
 
 def _sources_of(
-    path: str, wanted: set[str], names: str, recursive: bool
+    path: str, wanted: set[str], names: str, recursive: bool, pruned: str | None
 ) -> Iterator[Source]:
     if os.path.isdir(path):
-        yield from _sources_in_folder(path, wanted, recursive)
+        yield from _sources_in_folder(path, wanted, recursive, pruned)
         return
     if os.path.exists(path):
         matches = [path]
@@ -85,7 +91,7 @@ def _sources_of(
             raise InputError(f"{path}: {kind}; give a file, folder or glob of {names}.")
     for match in matches:
         if os.path.isdir(match):
-            yield from _sources_in_folder(match, wanted, recursive)
+            yield from _sources_in_folder(match, wanted, recursive, pruned)
         elif pathlib.Path(match).suffix.lower() in wanted:
             yield Source(match, "")
         elif match == path:
@@ -93,15 +99,17 @@ def _sources_of(
 
 
 def _sources_in_folder(
-    folder: str, wanted: set[str], recursive: bool
+    folder: str, wanted: set[str], recursive: bool, pruned: str | None
 ) -> Iterator[Source]:
     def unreadable(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}.")
 
     for directory, subfolders, files in os.walk(folder, onerror=unreadable):
-        subfolders.sort()
-        if not recursive:
-            subfolders.clear()
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if recursive and os.path.realpath(os.path.join(directory, name)) != pruned
+        )
         relative = os.path.relpath(directory, folder)
         for name in sorted(files):
             # Hidden: what macOS leaves beside a copied file ("._note.wav"), and what
@@ -123,8 +131,9 @@ def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None
     for source, _ in pairs:
         inputs[os.path.realpath(source.path)] = source.path
     for source, output in pairs:
-        # Compared without case: on macOS and Windows "A.wav" is "a.wav".
-        key = os.path.realpath(output).lower()
+        key = os.path.realpath(output)
+        if sys.platform in ("darwin", "win32"):  # "A.wav" is "a.wav" there
+            key = key.lower()
         if key in taken:
             raise InputError(
                 f"{taken[key]} and {source.path} would both be written to {output}; "
@@ -165,7 +174,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        # A full disk, say: name the file that the user asked for.
+        if isinstance(error, OSError) and error.errno:
+            raise type(error)(error.errno, error.strerror, str(path)) from error
         raise

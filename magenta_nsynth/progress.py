@@ -7,7 +7,6 @@ written is given up in silence, because the work matters more.
 
 import collections
 import logging
-import math
 import os
 import shutil
 import sys
@@ -16,7 +15,14 @@ import unicodedata
 from collections.abc import Callable
 from typing import TextIO
 
-__all__ = ["Progress", "format_bytes", "format_duration"]
+from magenta_nsynth.formatting import (
+    format_bytes,
+    format_clock,
+    format_duration,
+    format_rate,
+)
+
+__all__ = ["Progress"]
 
 _REDRAW_SECONDS = 0.2  # on a terminal
 _LOG_SECONDS = 20.0  # elsewhere
@@ -128,10 +134,11 @@ class Progress:
         rate = _ratio(self._done - marks[0][1], now - marks[0][0])
         parts = self._numbers(rate)
         if self.total is None:
-            parts.append(f"{_clock_time(now - self._start)} so far")
+            parts.append(f"{format_clock(now - self._start)} so far")
         elif rate:
+            # Below 0 where more was done than announced.
             left = (self.total - self._done) / rate
-            parts.append(f"{_clock_time(left)} left")
+            parts.append(f"{format_clock(left)} left")
         line = self._fitted("  ".join(parts), bar=True)
         self._write(line if self._terminal else line + "\n")
         self._line_open = self._terminal
@@ -148,7 +155,7 @@ class Progress:
             total = f"{self.total:,}"
             count = f"{count:>{len(total)}}/{total}"
         parts = [f"{count} {self._unit}"]
-        return [*parts, _format_rate(rate, self._unit)] if rate else parts
+        return [*parts, format_rate(rate, self._unit)] if rate else parts
 
     def _fitted(self, text: str, bar: bool) -> str:
         """The label, a bar where there is room, and `text`; one column stays free."""
@@ -185,57 +192,6 @@ class Progress:
             self._stream.flush()
         except (OSError, ValueError):  # a closed pipe, a full disk, a closed file
             self._stream = None
-
-
-def format_duration(seconds: float) -> str:
-    """A length of time to read: "0.4 s", "8 s", "3 min 20 s", "2 h 05 min", "3 d 04 h".
-
-    Args:
-      seconds: negative counts as 0; not finite gives "?".
-    """
-    if not math.isfinite(seconds):
-        return "?"
-    if seconds < 0.95:
-        return f"{max(0.0, seconds):.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    days, hours = divmod(round(seconds / 3600), 24)
-    return f"{days} d {hours:02d} h"
-
-
-def format_bytes(num_bytes: float) -> str:
-    """A size in bytes to read, in powers of 1000: "512 B", "9.8 kB", "987 MB"."""
-    if num_bytes < 999.5:
-        return f"{num_bytes:.0f} B"
-    value = float(num_bytes)
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 999.5 or unit == "TB":
-            break
-    # Of gigabytes a tenth matters: 73.4 of 74.2 GB.
-    digits = 1 if value < 9.95 or unit in ("GB", "TB") else 0
-    return f"{value:.{digits}f} {unit}"
-
-
-def _format_rate(rate: float, unit: str) -> str:
-    """`rate` per second, minute or hour: whichever makes a number to read."""
-    seconds, name = 1, "s"
-    if rate < 1:
-        seconds, name = (60, "min") if rate * 60 >= 1 else (3600, "h")
-    value = rate * seconds
-    return f"{value:,.{1 if value < 99.95 else 0}f} {unit}/{name}"
-
-
-def _clock_time(seconds: float) -> str:
-    # Below 0 where more was done than announced.
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _ratio(amount: float, seconds: float) -> float:

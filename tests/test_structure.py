@@ -6,7 +6,16 @@ import pathlib
 import magenta_nsynth
 
 LEVELS = [
-    {"errors", "config", "files", "progress"},
+    {
+        "errors",
+        "config",
+        "files",
+        "disk",
+        "formatting",
+        "progress",
+        "fetching",
+        "archives",
+    },
     {"audio"},
     {"models"},
     {"weights", "generation"},

@@ -1,6 +1,8 @@
 """What the jobs share: their arguments, their clips, and the files that failed."""
 
+import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,10 +11,20 @@ from absl import logging
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import load_audio, trim_to_frames
-from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import Source, expand
 
-__all__ = ["Failures", "check_arguments", "load_clip", "pending"]
+__all__ = [
+    "Failures",
+    "check_arguments",
+    "load_clip",
+    "make_folder",
+    "pending",
+    "writing",
+]
+
+# After these no other file could be written either.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def check_arguments(
@@ -68,6 +80,46 @@ def pending(
     if len(left) < len(pairs):
         logging.info("%d of %d are done already.", len(pairs) - len(left), len(pairs))
     return left
+
+
+def make_folder(save_path: str | os.PathLike) -> None:
+    """Creates the output folder; raises InputError unless files can be made there.
+
+    Now, because the first file may be hours of work away.
+    """
+    folder = expand(save_path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{save_path}: can't be written to ({error.strerror}); "
+            "give another --save_path."
+        ) from error
+
+
+@contextmanager
+def writing(output: str) -> Iterator[None]:
+    """Writing `output` in the block; its folder is there then, and errors name it.
+
+    Raises:
+      InputError: this file can't be written; others may be.
+      OSError: no space is left, for others neither.
+    """
+    try:
+        # Here: no later step may take a "$" in a mirrored folder's name for a variable.
+        os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
+        yield
+    except (OSError, AudioError) as error:
+        reason = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(reason, OSError):
+            raise
+        if reason.errno in _NO_SPACE:
+            raise OSError(reason.errno, reason.strerror, output) from error
+        raise InputError(
+            f"{output}: can't be written ({reason.strerror or reason})."
+        ) from error
 
 
 class Failures:

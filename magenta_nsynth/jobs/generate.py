@@ -11,10 +11,17 @@ from absl import logging
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, save_audio
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, find_sources, refuse_collisions
 from magenta_nsynth.generation.synthesis import check_encoding
-from magenta_nsynth.jobs.common import Failures, check_arguments, load_clip, pending
+from magenta_nsynth.jobs.common import (
+    Failures,
+    check_arguments,
+    load_clip,
+    make_folder,
+    pending,
+    writing,
+)
 from magenta_nsynth.progress import Progress, format_duration
 
 __all__ = ["generate"]
@@ -80,12 +87,13 @@ def generate(
         raise InputError(
             f"--samples_per_save must be 1 or more, not {samples_per_save}."
         )
-    sources = _find(source_paths, npy_only, recursive)
+    sources = _find(source_paths, npy_only, recursive, save_path)
     paths = [
         os.path.join(expand(save_path), s.subfolder, f"gen_{s.stem}.wav")
         for s in sources
     ]
     refuse_collisions(sources, paths)
+    make_folder(save_path)
     pairs = list(zip(sources, paths, strict=True))
     work = pending(pairs, skip_existing, _UNFINISHED)
     failures = Failures()
@@ -99,19 +107,24 @@ def generate(
     total = sum(output.num_samples for output in outputs)
     with Progress(total, "samples") as progress:
         for batch in batches:
-            _generate_batch(model, batch, seed, temperature, writer, progress)
+            _generate_batch(model, batch, seed, temperature, writer, progress, failures)
     return failures.report(len(sources))
 
 
 def _find(
-    source_paths: Sequence[str | os.PathLike], npy_only: bool, recursive: bool
+    source_paths: Sequence[str | os.PathLike],
+    npy_only: bool,
+    recursive: bool,
+    save_path: str | os.PathLike,
 ) -> list[Source]:
     """Of each path the sounds, or where it has none the .npy files."""
     if npy_only:
         return find_sources(source_paths, [".npy"], recursive)
     found: dict[str, Source] = {}
+    extensions = [*AUDIO_EXTENSIONS, ".npy"]
     for path in source_paths or [""]:
-        here = find_sources([path], [*AUDIO_EXTENSIONS, ".npy"], recursive)
+        # What an earlier run wrote below the sounds is none of them.
+        here = find_sources([path], extensions, recursive, left_out=save_path)
         sounds = [s for s in here if not s.path.lower().endswith(".npy")]
         for source in sounds or here:
             found.setdefault(os.path.abspath(source.path), source)
@@ -147,8 +160,15 @@ def _encode(
 def _load_encoding(path: str, model: WaveNet) -> np.ndarray:
     try:
         encoding = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: can't be read as a .npy array ({error}).") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: can't be read ({reason}).") from None
+    except Exception as error:  # a damaged header brings up half of Python's errors
+        reason = (str(error).splitlines() or [""])[0][:100]
+        raise InputError(
+            f"{path}: not a .npy array, or damaged ({reason}); save it again with "
+            "np.save."
+        ) from None
     return check_encoding(encoding, model.config.ae_bottleneck_width, path)
 
 
@@ -186,18 +206,19 @@ class _Writer:
         self.samples_per_save = samples_per_save
 
     def save(self, output: _Output, audio: np.ndarray) -> None:
+        """Writes [t] of a sound, finished where that is all of it."""
         audio = audio[: output.num_samples]
         finished = len(audio) == output.num_samples
         marker = output.path + _UNFINISHED
-        if not finished:
-            os.makedirs(os.path.dirname(marker) or ".", exist_ok=True)
-            with open(marker, "w", encoding="utf-8") as file:
-                file.write("Generation of the sound beside this was broken off.\n")
-        elif self._normalize:
-            audio = audio / max(np.abs(audio).max(), 1e-9)
-        save_audio(output.path, audio, self._bit_depth)
-        if finished and os.path.exists(marker):
-            os.unlink(marker)
+        with writing(output.path):
+            if not finished:
+                with open(marker, "w", encoding="utf-8") as file:
+                    file.write("Generation of the sound beside this was broken off.\n")
+            elif self._normalize:
+                audio = audio / max(np.abs(audio).max(), 1e-9)
+            save_audio(output.path, audio, self._bit_depth)
+            if finished and os.path.exists(marker):
+                os.unlink(marker)
 
 
 def _generate_batch(
@@ -207,14 +228,17 @@ def _generate_batch(
     temperature: float,
     writer: _Writer,
     progress: Progress,
+    failures: Failures,
 ) -> None:
     audio = np.zeros([len(batch), batch[0].num_samples], np.float32)
     done = saved = 0
+    left = list(batch)
     encodings = [output.encoding for output in batch]
     try:
         for block in model.stream(encodings, None, seed, temperature):
-            before, done = done, done + block.shape[1]
-            audio[:, before:done] = block
+            before, after = done, done + block.shape[1]
+            audio[:, before:after] = block
+            done = after
             progress.advance(
                 sum(
                     min(done, o.num_samples) - min(before, o.num_samples) for o in batch
@@ -222,19 +246,29 @@ def _generate_batch(
             )
             full = done - saved >= writer.samples_per_save
             for output, clip in zip(batch, audio, strict=True):
-                ends_here = before < output.num_samples <= done
-                if ends_here or (full and done < output.num_samples):
-                    writer.save(output, clip[:done])
+                if before < output.num_samples <= done:
+                    with failures.noting():
+                        writer.save(output, clip)
+                    left.remove(output)
+                elif full and done < output.num_samples:
+                    _save_beginning(writer, output, clip[:done])
             saved = done if full else saved
     except KeyboardInterrupt:
+        if not done or not left:
+            raise KeyboardInterrupt("No unfinished sound is left behind.") from None
         for output, clip in zip(batch, audio, strict=True):
-            if 0 < done < output.num_samples:
+            if output in left:
                 writer.save(output, clip[:done])
-        kept = ", ".join(output.path for output in batch)
-        seconds = done / SAMPLE_RATE
         raise KeyboardInterrupt(
-            f"The first {seconds:.2f} s are kept in {kept}; --skip_existing starts "
+            f"The first {done / SAMPLE_RATE:.2f} s are kept in "
+            f"{', '.join(output.path for output in left)}; --skip_existing starts "
             "unfinished sounds again."
-            if done
-            else "No sound of this batch had begun."
         ) from None
+
+
+def _save_beginning(writer: _Writer, output: _Output, audio: np.ndarray) -> None:
+    """Saves a sound on the way; the whole one may still get through later."""
+    try:
+        writer.save(output, audio)
+    except NSynthError as error:
+        logging.warning("%s", error)

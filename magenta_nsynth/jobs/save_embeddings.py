@@ -1,6 +1,8 @@
 """A folder of sounds in, an embedding per sound out."""
 
+import io
 import os
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +11,14 @@ from absl import logging
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
 from magenta_nsynth.files import atomic_path, expand, find_sources, refuse_collisions
-from magenta_nsynth.jobs.common import Failures, check_arguments, load_clip, pending
+from magenta_nsynth.jobs.common import (
+    Failures,
+    check_arguments,
+    load_clip,
+    make_folder,
+    pending,
+    writing,
+)
 from magenta_nsynth.progress import Progress
 
 __all__ = ["save_embeddings"]
@@ -53,6 +62,7 @@ def save_embeddings(
         for s in sources
     ]
     refuse_collisions(sources, outputs)
+    make_folder(save_path)
     work = pending(list(zip(sources, outputs, strict=True)), skip_existing)
     failures = Failures()
     batch: list[tuple[str, np.ndarray]] = []
@@ -62,19 +72,25 @@ def save_embeddings(
                 batch.append((output, load_clip(source.path, sample_length, model)))
             held = sum(len(audio) for _, audio in batch)
             if len(batch) >= batch_size or held >= _SAMPLES_AT_ONCE or i == len(work):
-                _encode_and_save(model, batch, batch_size)
+                _encode_and_save(model, batch, batch_size, failures)
                 batch = []
                 progress.update(i)
     return failures.report(len(sources))
 
 
 def _encode_and_save(
-    model: WaveNet, batch: list[tuple[str, np.ndarray]], batch_size: int
+    model: WaveNet,
+    batch: list[tuple[str, np.ndarray]],
+    batch_size: int,
+    failures: Failures,
 ) -> None:
     if not batch:
         return
     encodings = model.encode([audio for _, audio in batch], 0, batch_size)
     for (output, _), encoding in zip(batch, encodings, strict=True):
-        with atomic_path(output) as path:
-            np.save(path, encoding)
+        with failures.noting(), writing(output), atomic_path(output) as path:
+            # np.save's own way to a file does not say why it failed.
+            content = io.BytesIO()
+            np.save(content, encoding)
+            pathlib.Path(path).write_bytes(content.getbuffer())
         logging.debug("%s: %s", output, encoding.shape)

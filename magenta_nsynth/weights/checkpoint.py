@@ -189,4 +189,6 @@ def _check_readable(path: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """What an error says, without TensorFlow's names of ops and devices."""
+    text = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*?\]", "", str(error).strip())
+    return (text.splitlines() or [type(error).__name__])[0][-200:]

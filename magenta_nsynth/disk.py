@@ -1,0 +1,47 @@
+"""What a disk refuses, told in one line with advice."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.formatting import format_bytes
+
+__all__ = ["CHUNK", "disk_errors", "remove", "require_space"]
+
+CHUNK = 1 << 16  # bytes read and written at a time
+
+
+@contextlib.contextmanager
+def disk_errors(path: str) -> Iterator[None]:
+    """Turns what the operating system refuses into one line with advice."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename2 or error.filename or path
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "make room and run again; what is there is kept"
+        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            advice = "choose a folder that you may write to"
+        else:
+            advice = "choose another folder"
+        raise InputError(f"{name}: {error.strerror or error}; {advice}.") from error
+
+
+def require_space(path: str, num_bytes: int) -> None:
+    """Raises InputError unless `num_bytes` more fit beside `path`."""
+    free = shutil.disk_usage(os.path.dirname(path) or ".").free
+    if num_bytes > free:
+        raise InputError(
+            f"{path}: {format_bytes(num_bytes)} are needed and {format_bytes(free)} "
+            "are free; make room or choose another folder."
+        )
+
+
+def remove(*paths: str) -> None:
+    """Removes those of the files that can be removed."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(path)

@@ -1,0 +1,158 @@
+"""Unpacking archives: whole, damaged and malicious ones."""
+
+import gzip
+import os
+import tarfile
+
+import pytest
+from samples import DATA, one_line, set_free_space, tar_bytes
+
+from magenta_nsynth.archives import unpack
+from magenta_nsynth.errors import InputError
+
+
+def special(name, kind, linkname=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, linkname
+    return info
+
+
+def files_below(folder):
+    return {
+        os.path.relpath(os.path.join(where, name), folder)
+        for where, _, names in os.walk(folder)
+        for name in names
+    }
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_unpack(tmp_path, mode):
+    archive, folder = tmp_path / "a", tmp_path / "out"
+    archive.write_bytes(
+        tar_bytes(
+            [
+                ("./", None),
+                ("./top", b"1"),
+                ("deep", None),
+                ("deep/er/big", DATA),
+                ("deep/._big", b"macOS"),
+                ("empty", b""),
+                ("top", b"2"),
+            ],
+            mode,
+        )
+    )
+    paths = unpack(archive, folder)
+    names = ["top", "deep/er/big", "empty"]
+    assert paths == [str(folder / name) for name in names]
+    assert files_below(folder) == set(names)
+    assert (folder / "deep/er/big").read_bytes() == DATA
+    assert (folder / "top").read_bytes() == b"2"
+    assert unpack(archive, folder) == paths  # again, over the old files
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "../evil",
+        "a/../../evil",
+        "/tmp/evil-of-a-test",
+        "C:\\evil",
+        "a\\..\\..\\evil",
+        special("link", tarfile.SYMTYPE, "good"),
+        special("hard", tarfile.LNKTYPE, "good"),
+        special("device", tarfile.CHRTYPE),
+        special("disk", tarfile.BLKTYPE),
+        special("pipe", tarfile.FIFOTYPE),
+        special("../folder", tarfile.DIRTYPE),
+    ],
+    ids=lambda bad: getattr(bad, "name", bad),
+)
+def test_unpack_refuses_before_writing(tmp_path, bad):
+    archive, folder = tmp_path / "a.tar", tmp_path / "out"
+    archive.write_bytes(tar_bytes([("good", b"1"), (bad, b"")]))
+    with pytest.raises(InputError) as error:
+        unpack(archive, folder)
+    name = bad if isinstance(bad, str) else bad.name
+    assert repr(name) in one_line(error) and str(archive) in str(error.value)
+    assert files_below(tmp_path) == {"a.tar"}
+
+
+def test_unpack_refuses_links_that_were_there_before(tmp_path):
+    archive, folder, outside = tmp_path / "a", tmp_path / "out", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    (folder / "sub").symlink_to(outside)
+    archive.write_bytes(tar_bytes([("good", b"1"), ("sub/evil", b"2")]))
+    with pytest.raises(InputError, match="sub/evil"):
+        unpack(archive, folder)
+    assert not os.listdir(outside) and os.listdir(folder) == ["sub"]
+
+
+def test_unpack_replaces_a_link_and_not_what_it_points_to(tmp_path):
+    archive, folder = tmp_path / "a", tmp_path / "out"
+    folder.mkdir()
+    (tmp_path / "precious").write_bytes(b"1")
+    (folder / "name").symlink_to(tmp_path / "precious")
+    archive.write_bytes(tar_bytes([("name", b"2")]))
+    unpack(archive, folder)
+    assert (tmp_path / "precious").read_bytes() == b"1"
+    assert (folder / "name").read_bytes() == b"2"
+
+
+def damaged_archives():
+    whole = tar_bytes([("first", DATA[:1000]), ("second", DATA[:70_000])])
+    zipped = gzip.compress(whole)
+    flipped = bytearray(zipped)
+    flipped[-5] ^= 1  # in the checksum
+    header = bytearray(whole)
+    header[1536 + 5] ^= 1  # the second member's name
+    return {
+        "data": whole[:50_000],
+        "between members": whole[:1536],
+        "in a header": whole[:1700],
+        "bad header": bytes(header),
+        "end mark": whole[: 1536 + 512 + 70_144],
+        "gz": zipped[: len(zipped) // 2],
+        "gz end": zipped[:-4],
+        "gz checksum": bytes(flipped),
+    }
+
+
+@pytest.mark.parametrize("name", damaged_archives())
+def test_unpack_damaged(tmp_path, name):
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(damaged_archives()[name])
+    with pytest.raises(InputError) as error:
+        unpack(archive, tmp_path / "out")
+    text = one_line(error)
+    assert str(archive) in text and "damaged" in text and "again" in text
+    assert files_below(tmp_path) == {"a.tar"}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"", "empty"), (b"\n<!DOCTYPE html>", "web page"), (DATA, "something else")],
+)
+def test_unpack_what_is_no_archive(tmp_path, content, kind):
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        unpack(archive, tmp_path / "out")
+    assert kind in one_line(error)
+    with pytest.raises(InputError, match="No such file"):
+        unpack(tmp_path / "missing.tar", tmp_path / "out")
+
+
+def test_unpack_without_space_or_place(tmp_path, monkeypatch):
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(tar_bytes([("name", DATA)]))
+    (tmp_path / "out" / "name").mkdir(parents=True)
+    with pytest.raises(InputError) as error:
+        unpack(archive, tmp_path / "out")
+    assert str(tmp_path / "out" / "name") in one_line(error)
+    assert files_below(tmp_path) == {"a.tar"}
+    set_free_space(monkeypatch, 5)
+    with pytest.raises(InputError) as error:
+        unpack(archive, tmp_path / "other")
+    assert "are free" in one_line(error)
