@@ -13,6 +13,7 @@ from magenta_nsynth.audio import AUDIO_EXTENSIONS, save_audio
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, find_sources, refuse_collisions
+from magenta_nsynth.formatting import format_duration
 from magenta_nsynth.generation.synthesis import check_encoding
 from magenta_nsynth.jobs.common import (
     Failures,
@@ -22,7 +23,7 @@ from magenta_nsynth.jobs.common import (
     pending,
     writing,
 )
-from magenta_nsynth.progress import Progress, format_duration
+from magenta_nsynth.progress import Progress
 
 __all__ = ["generate"]
 
