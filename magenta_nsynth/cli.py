@@ -44,7 +44,7 @@ def _define_shared(names: Sequence[str]) -> None:
     shared = {
         "source_path": lambda: define(
             "multi_string", "source_path", [],
-            "What to read: a file, a folder or a glob. Repeat the flag for several.",
+            "What to read: a file, a folder or a glob",  # absl adds: repeat for several
         ),
         "recursive": lambda: define(
             "boolean", "recursive", False,
@@ -231,9 +231,7 @@ def _flag_help(name: str) -> str:
     flag = FLAGS[name]
     default = "" if flag.default in (None, "", []) else f" [{flag.default}]"
     spelling = f"--[no]{name}" if flag.boolean else f"--{name}"
-    if isinstance(flag, flags.EnumFlag):
-        default = f" ({', '.join(flag.parser.enum_values)}){default}"
-    return f"  {spelling}\n      {flag.help}{default}"
+    return f"  {spelling}\n      {' '.join(flag.help.split())}{default}"
 
 
 def _set_up_logging(level: str) -> None:

@@ -104,6 +104,23 @@ def test_pieces_of_a_long_clip_join_without_a_seam(model):
         assert np.abs(pieces - whole).max() < 1e-5 * scale
 
 
+def test_pieces_have_all_of_their_context():
+    """In a network whose farthest sample matters as much as the nearest."""
+    config = nsynth.WaveNetConfig(
+        ae_width=4, ae_num_layers=4, ae_num_stages=3, ae_hop_length=8
+    )
+    assert config.encoder_reach == 9  # a frame and a sample
+    encoder = wavenet.WaveNetEncoder(config)
+    rng = np.random.default_rng(0)
+    for variable in encoder.variables:
+        variable.assign(rng.normal(size=variable.shape))
+    clip = rng.uniform(-1, 1, 30 * 8).astype(np.float32)
+    whole = np.asarray(encoder(clip[None]))[0]
+    for piece_frames in (1, 2, 5):
+        pieces = ClipEncoder(encoder, piece_frames)([clip])[0]
+        np.testing.assert_allclose(pieces, whole, atol=1e-5 * np.abs(whole).max())
+
+
 def test_five_minutes(model):
     clip = np.tile(recipe.clips(60_000, 5, 1)[0], 80)
     encoding = model.encode(clip)

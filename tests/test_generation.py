@@ -107,10 +107,45 @@ def test_half_temperature_squares_the_probabilities(model, encoding):
     assert (classes == np.searchsorted(cumulative, uniforms)).mean() > 0.98
 
 
-def test_a_uniform_beyond_the_last_sum_gives_the_last_class(model, encoding):
-    engine = StepwiseDecoder(model.decoder, 2)
-    classes = engine.run(encoding, np.array([[np.nextafter(1, 0), 0.0]]))
-    assert classes[0, 0] == 255 and classes[1, 0] == 0
+def test_a_uniform_beyond_the_last_sum_gives_the_last_class(model):
+    rows = 200
+    logits = np.random.default_rng(0).normal(size=[rows, 256]).astype(np.float32)
+    uniforms = np.full(rows, np.nextafter(1, 0))
+    sums = tf.cumsum(tf.nn.softmax(logits), axis=1).numpy()[:, -1]
+    assert (sums.astype(np.float64) < uniforms).any()  # which is class 256 elsewhere
+    engine = StepwiseDecoder(model.decoder, rows)
+    drawn = engine._sample(tf.constant(logits), tf.constant(uniforms)).numpy()
+    assert drawn.max() == 255
+    assert (
+        (engine._sample(tf.constant(logits), tf.zeros(rows, tf.float64)) == 0)
+        .numpy()
+        .all()
+    )
+
+
+def test_full_width_logits_do_not_depend_on_the_batch(full_checkpoint):
+    """To the bit: one that differs turns a draw, once in some 100,000 samples."""
+    decoder = WaveNet(full_checkpoint).decoder
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=[30, 1, 1024]).astype(np.float32)
+    results = []
+    for batch_size in (1, 2, 5):
+        engine = StepwiseDecoder(decoder, batch_size)
+        rows = engine._rows
+        inputs = np.full([rows, 3], 0.25, np.float32)
+        conditions = np.repeat(first, rows, axis=1)
+        conditions[:, 1:] = rng.normal(size=[30, rows - 1, 1024])
+        step = tf.function(engine._logits)
+        for now in range(6):
+            logits = step(
+                tf.constant(inputs),
+                tf.constant(now, tf.int64),
+                tf.constant(conditions),
+                tf.zeros([rows, 256]),
+            )
+        results.append(logits.numpy()[0])
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
 
 
 def randomize(decoder):

@@ -134,14 +134,13 @@ class StepwiseDecoder:
         hop, count = self.config.ae_hop_length, tf.shape(uniforms)[0]
         layer_conditions = tf.einsum("fbz,lzc->flbc", encoding, self._weights.cond)
         layer_conditions += self._weights.gate_bias
+        negated = -layer_conditions
         out_conditions = encoding @ self._weights.cond_out + self._weights.out_bias
 
         def step(i: tf.Tensor, inputs: tf.Tensor, classes: tf.TensorArray) -> Any:
             now = start + tf.cast(i, tf.int64)
             frame = now // hop - start // hop
-            logits = self._logits(
-                inputs, now, layer_conditions[frame], out_conditions[frame]
-            )
+            logits = self._logits(inputs, now, negated[frame], out_conditions[frame])
             drawn = self._sample(logits, uniforms[i])
             newest = tf.gather(self._levels, drawn)[:, None]
             inputs = tf.concat([inputs[:, 1:], newest], axis=1)
@@ -159,31 +158,37 @@ class StepwiseDecoder:
         self,
         inputs: tf.Tensor,
         now: tf.Tensor,
-        conditions: tf.Tensor,
+        negated_conditions: tf.Tensor,
         out_condition: tf.Tensor,
     ) -> tf.Tensor:
-        """One step of the network: [rows, filter_length] -> [rows, 256]."""
+        """One step of the network: [rows, filter_length] -> [rows, 256].
+
+        Of the sums of several tensors all but one addition are written as
+        subtractions. TensorFlow turns a chain of additions into one sum, in the order
+        in which the parts happen to be ready: its last bit, and sooner or later a
+        draw, would differ from run to run.
+        """
         w, config = self._weights, self.config
         from_past = {}
         for past in self._pasts:
             from_past.update(past.contributions(now))
         l = inputs @ w.start + w.start_bias  # noqa: E741
-        s = l @ w.skip_start + w.skip_start_bias
+        negated_s = -(l @ w.skip_start + w.skip_start_bias)
         layer_inputs = []
-        for i, condition in enumerate(tf.unstack(conditions)):
+        for i, negated in enumerate(tf.unstack(negated_conditions)):
             layer_inputs.append(l)
-            d = l @ w.newest_tap[i] + condition
+            d = l @ w.newest_tap[i]
             if i in from_past:
                 d += from_past[i]
-            gate, value = tf.split(d, 2, axis=1)
+            gate, value = tf.split(d - negated, 2, axis=1)
             d = tf.sigmoid(gate) * tf.tanh(value)
             outputs = tf.nn.bias_add(d @ w.outputs[i], w.outputs_bias[i])
             residual, skip = tf.split(outputs, [config.width, config.skip_width], 1)
             l = l + residual  # noqa: E741
-            s = s + skip
+            negated_s = negated_s - skip
         for past in self._pasts:
             past.push(now, layer_inputs)
-        s = tf.nn.relu(tf.nn.relu(s) @ w.out + out_condition)
+        s = tf.nn.relu(tf.nn.relu(-negated_s) @ w.out + out_condition)
         return s @ w.logits + w.logits_bias
 
     def _sample(self, logits: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,64 @@
+"""What the tests of the binaries share: running them, and damage to run them on."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def command(name, *arguments):
+    """The command line of a binary, as from a clone."""
+    return [sys.executable, str(ROOT / "bin" / name), *map(str, arguments)]
+
+
+def environment(*paths):
+    """That of a user: nothing of what the tests set to quieten TensorFlow."""
+    names = ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return {**kept, "PYTHONPATH": os.pathsep.join(map(str, [*paths, ROOT]))}
+
+
+def run(name, *arguments, **options):
+    """Runs a binary to its end."""
+    return finish(command(name, *arguments), **options)
+
+
+def finish(words, **options):
+    options = {"env": environment(), "timeout": 120, **options}
+    return subprocess.run(words, capture_output=True, text=True, **options)
+
+
+def run_and_signal(words, path, number):
+    """Starts a program, sends it a signal once `path` exists, and waits for its end."""
+    process = subprocess.Popen(
+        words,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
+
+
+def error_line(result):
+    """The one line that a program left on standard error when it failed."""
+    assert result.returncode == 1, result
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    return line
+
+
+def names(folder):
+    """Everything in a folder, hidden or not, relative to it."""
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+    )

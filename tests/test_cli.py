@@ -1,0 +1,330 @@
+"""Flags, --help, errors in one line and orderly stops; TensorFlow is not needed."""
+
+import json
+import re
+import signal
+import sys
+import textwrap
+import time
+
+import pytest
+from binaries import command, environment, error_line, finish, run
+
+BINARIES = ["nsynth_checkpoint", "nsynth_generate", "nsynth_save_embeddings"]
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_help_comes_at_once_and_without_tensorflow(name):
+    words = command(name, "--help")
+    result = finish([words[0], "-X", "importtime", *words[1:]])
+    assert result.returncode == 0
+    assert "Flags:" in result.stdout and name in result.stdout
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "absl.flags" in imported
+    assert not imported & {"tensorflow", "keras", "numpy", "scipy"}
+    seconds = []
+    for _ in range(4):  # the machine may be busy
+        start = time.perf_counter()
+        assert run(name, "-h").stderr == ""
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+# The original's flags and their defaults, and ours that every binary shares.
+FLAGS = {
+    "nsynth_save_embeddings": {
+        "source_path": "",
+        "save_path": "",
+        "checkpoint_path": "",
+        "expdir": "",
+        "sample_length": "64000",
+        "batch_size": "16",
+        "log": "INFO",
+        "[no]use_ema": "False",
+        "[no]skip_existing": "False",
+        "[no]recursive": "False",
+    },
+    "nsynth_generate": {
+        "source_path": "",
+        "[no]npy_only": "False",
+        "[no]encodings": "False",
+        "save_path": "",
+        "checkpoint_path": "model.ckpt-200000",
+        "sample_length": "64000",
+        "batch_size": "1",
+        "log": "INFO",
+        "gpu_number": "",
+        "seed": "",
+        "temperature": "1.0",
+        "bit_depth": "float",
+        "[no]normalize": "False",
+        "samples_per_save": "10000",
+        "[no]use_ema": "False",
+        "[no]skip_existing": "False",
+        "[no]recursive": "False",
+    },
+    "nsynth_checkpoint": {
+        "checkpoint_path": "",
+        "save_path": "",
+        "[no]use_ema": "False",
+        "log": "INFO",
+    },
+}
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_flags_and_defaults(name):
+    text = run(name, "--help").stdout.partition("Flags:")[2]
+    shown = dict(re.findall(r"^  --(\S+)\n((?: {6}.*\n)+)", text, re.MULTILINE))
+    for flag, default in FLAGS[name].items():
+        ending = shown[flag].split()[-1]
+        assert ending == f"[{default}]" if default else "[" not in ending, flag
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--no_such_flag=1"], "no_such_flag"),
+        (["--sample_lenght=1"], "sample_length"),
+        (["--sample_length=-1"], "sample_length"),
+        (["--sample_length=many"], "many"),
+        (["--batch_size=1.5"], "1.5"),
+        (["--log=LOUD"], "DEBUG|INFO|WARN"),
+        (["--temperature=-1"], "temperature"),
+        (["--bit_depth=24"], "<float|16>"),
+        (["--seed=-1"], "seed"),
+        (["--samples_per_save=0"], "samples_per_save"),
+        (["--source_path=a.wav", "b.wav"], "'b.wav'"),
+    ],
+)
+def test_wrong_flags_are_one_line(arguments, words):
+    line = error_line(run("nsynth_generate", *arguments))
+    assert line.startswith("nsynth_generate: ") and words in line
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Runs a program made of `cli.run` and a main of its own."""
+
+    def run_program(body, *arguments, modules=(), **options):
+        path = tmp_path / "program"
+        text = "import logging, os, signal\nfrom absl import logging as absl_logging\n"
+        text += "from magenta_nsynth import cli\n"
+        text += "from magenta_nsynth.errors import InputError\n"
+        text += "def main(arguments):\n" + textwrap.indent(textwrap.dedent(body), "  ")
+        text += "\ncli.run(main, 'What {program} does.', 'source_path')\n"
+        path.write_text(text, encoding="utf-8")
+        for name, content in modules:
+            (tmp_path / f"{name}.py").write_text(content, encoding="utf-8")
+        words = [sys.executable, str(path), *arguments]
+        return finish(words, env=environment(tmp_path), **options)
+
+    return run_program
+
+
+def test_what_main_returns_is_the_status(program):
+    assert program("return None").returncode == 0
+    assert program("return 1").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (r"InputError('a  b.wav: bad;\nmend it.')", "program: a  b.wav: bad; mend it."),
+        ("PermissionError(13, 'Permission denied', 'x')", "program: x: Permission d"),
+        ("OSError('odd')", "program: odd."),
+    ],
+)
+def test_expected_errors_are_one_line(program, error, line):
+    assert error_line(program(f"raise {error}")).startswith(line)
+
+
+def test_a_full_disk_says_what_to_do(program):
+    line = error_line(program("raise OSError(28, 'No space left on device', 'a.npy')"))
+    assert "a.npy" in line and "--skip_existing" in line
+
+
+def test_a_bug_keeps_its_traceback(program):
+    result = program("raise RuntimeError('a bug')")
+    assert result.returncode == 1 and "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_orderly_stops(program, name):
+    body = f"""
+    try:
+      os.kill(os.getpid(), signal.{name})
+      signal.pause()
+    except KeyboardInterrupt:
+      raise KeyboardInterrupt("All is kept.")
+    """
+    result = program(body)
+    assert result.returncode == 130
+    assert result.stderr == "\nprogram: stopped. All is kept.\n"
+
+
+def test_nohup_is_heard(program):
+    body = "os.kill(os.getpid(), signal.SIGHUP)\nreturn 3"
+    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    assert program(body, **ignore).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("DEBUG", "DEBUG: d\nINFO: i\nWARNING: w\nERROR: e\n"),
+        ("info", "INFO: i\nWARNING: w\nERROR: e\n"),
+        ("WARN", "WARNING: w\nERROR: e\n"),
+        ("WARNING", "WARNING: w\nERROR: e\n"),
+        ("ERROR", "ERROR: e\n"),
+        ("FATAL", ""),
+    ],
+)
+def test_log_levels(program, level, shown):
+    body = """
+    logging.getLogger("other.library").debug("not ours")
+    logging.getLogger("other.library").info("not ours")
+    absl_logging.debug("d")
+    absl_logging.info("i")
+    absl_logging.warning("w")
+    absl_logging.error("e")
+    """
+    result = program(body, f"--log={level}")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", shown)
+
+
+# In TensorFlow's place: it greets on the file, not on Python's sys.stderr.
+NOISY = [("keras", ""), ("tensorflow", "import os; os.write(2, b'hello from C++\\n')")]
+
+
+@pytest.mark.parametrize(("level", "greeting"), [("INFO", ""), ("DEBUG", "hello from")])
+def test_tensorflows_greetings_are_not_shown(program, level, greeting):
+    body = "cli.load_tensorflow()\nos.write(2, b'after')"
+    result = program(body, f"--log={level}", modules=NOISY)
+    assert result.returncode == 0
+    assert result.stderr.startswith(greeting) and result.stderr.endswith("after")
+    assert greeting or result.stderr == "after"
+
+
+def test_a_failing_import_is_shown(program):
+    modules = [("keras", ""), ("tensorflow", "raise ImportError('no such library')")]
+    result = program("cli.load_tensorflow()", modules=modules)
+    assert result.returncode == 1 and "no such library" in result.stderr
+
+
+def test_ctrl_c_while_tensorflow_is_imported(program):
+    content = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+except BaseException as error:
+    raise ImportError("you should not import this from its source directory")
+"""
+    modules = [("keras", ""), ("tensorflow", content)]
+    result = program("cli.load_tensorflow()", modules=modules)
+    assert (result.returncode, result.stderr) == (130, "\nprogram: stopped.\n")
+
+
+def test_ctrl_c_after_the_import_is_an_interrupt_again(program):
+    body = """
+    cli.load_tensorflow()
+    try:
+      os.kill(os.getpid(), signal.SIGINT)
+      signal.pause()
+    except KeyboardInterrupt:
+      return 5
+    """
+    assert program(body, modules=NOISY).returncode == 5
+
+
+STUB = """
+import json, os, sys, types
+calls = []
+class Recorder(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        def record(*arguments, **options):
+            calls.append([name, arguments, options])
+            return name
+        return record
+for name in sys.argv[2].split(","):
+    sys.modules["magenta_nsynth." + name] = Recorder(name)
+from magenta_nsynth import cli
+cli.load_tensorflow = lambda: None
+sys.argv = sys.argv[1:2] + sys.argv[3:]
+import atexit, runpy
+atexit.register(lambda: print(json.dumps(
+    {"calls": calls, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")})))
+sys.exit = lambda status: None
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def recorded(name, modules, *arguments, gpu=None):
+    """What a binary calls, with what; its rooms below are stand-ins."""
+    words = command(name, *arguments)
+    words[1:2] = ["-c", STUB, words[1], modules]
+    env = environment() | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+    return json.loads(finish(words, env=env).stdout.splitlines()[-1])
+
+
+def test_flags_reach_save_embeddings():
+    modules = "api,jobs.save_embeddings"
+    paths = ["--source_path=a b", "--source_path=c*"]
+    both = ["--checkpoint_path=x", "--expdir=y", "--use_ema", "--hop_length=64"]
+    arguments = ["--save_path=o", "--sample_length=0", "--batch_size=3", "--recursive"]
+    name = "nsynth_save_embeddings"
+    result = recorded(name, modules, *paths, *both, *arguments, "--skip_existing")
+    [[_, _, model], [_, positional, options]] = result["calls"]
+    assert model == {
+        "checkpoint_path": "x",
+        "use_ema": True,
+        "hop_length": 64,
+        "num_stages": None,
+    }
+    assert positional == ["WaveNet", ["a b", "c*"], "o"]
+    assert options == {
+        "sample_length": 0,
+        "batch_size": 3,
+        "recursive": True,
+        "skip_existing": True,
+    }
+    [[_, _, model], _] = recorded(name, modules, "--expdir=y")["calls"]
+    assert model["checkpoint_path"] == "y"
+
+
+def test_flags_reach_generate():
+    modules = "api,jobs.generate"
+    arguments = ["--save_path=o", "--sample_length=7", "--batch_size=2", "--seed=5"]
+    arguments += ["--encodings", "--temperature=0.5", "--bit_depth=16", "--normalize"]
+    arguments += ["--samples_per_save=9", "--source_path=a", "--dilation_cycle=4"]
+    name = "nsynth_generate"
+    result = recorded(name, modules, *arguments)
+    [[_, _, model], [_, positional, options]] = result["calls"]
+    assert model["checkpoint_path"] == "model.ckpt-200000"
+    assert (model["num_stages"], model["use_ema"]) == (4, False)
+    assert positional == ["WaveNet", ["a"], "o"]
+    assert options == {
+        "sample_length": 7,
+        "batch_size": 2,
+        "npy_only": True,
+        "recursive": False,
+        "skip_existing": False,
+        "seed": 5,
+        "temperature": 0.5,
+        "bit_depth": "16",
+        "normalize": True,
+        "samples_per_save": 9,
+    }
+    assert recorded(name, modules, "--npy_only")["calls"][1][2]["npy_only"]
+    assert not recorded(name, modules)["calls"][1][2]["npy_only"]
+
+
+def test_the_gpu_is_chosen_only_where_a_number_is_given():
+    modules = "api,jobs.generate"
+    assert recorded("nsynth_generate", modules)["gpu"] is None
+    assert recorded("nsynth_generate", modules, gpu="7")["gpu"] == "7"
+    chosen = recorded("nsynth_generate", modules, "--gpu_number=1", gpu="7")
+    assert chosen["gpu"] == "1"

@@ -1,0 +1,217 @@
+"""Finding inputs, refusing collisions, and outputs that are never half-written."""
+
+import os
+import pathlib
+import stat
+
+import pytest
+
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import (
+    Source,
+    atomic_path,
+    expand,
+    find_sources,
+    refuse_collisions,
+)
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A folder of files, which is the working folder too."""
+    for name in (
+        "b.wav",
+        "a.WAV",
+        "vocal_a.wav",
+        "two  words.wav",
+        "é.x.wav",
+        "-dash.wav",
+        "[1].wav",
+        "note.txt",
+        ".hidden.wav",
+        "sub/c.wav",
+        "sub/deeper/d.Wav",
+        "other/c.wav",
+        "empty/note.txt",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "folder.wav").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TOP = ["-dash.wav", "[1].wav", "a.WAV", "b.wav", "two  words.wav", "vocal_a.wav"]
+TOP += ["é.x.wav"]
+
+
+def test_a_folder_gives_its_sounds_in_any_case_sorted(tree):
+    sources = find_sources([tree], [".wav"])
+    assert [os.path.relpath(s.path, tree) for s in sources] == TOP
+    assert {s.subfolder for s in sources} == {""}
+    stems = [s.stem for s in sources]
+    assert stems == ["-dash", "[1]", "a", "b", "two  words", "vocal_a", "é.x"]
+
+
+def test_recursive_mirrors_the_tree(tree):
+    sources = find_sources(["."], [".wav"], recursive=True)
+    below = [(s.path, s.subfolder) for s in sources if s.subfolder]
+    assert sorted(below) == [
+        ("./other/c.wav", "other"),
+        ("./sub/c.wav", "sub"),
+        ("./sub/deeper/d.Wav", os.path.join("sub", "deeper")),
+    ]
+    assert len(sources) == len(TOP) + 3
+
+
+def test_a_folder_can_be_left_out(tree):
+    sources = find_sources(["."], [".wav"], recursive=True, left_out=tree / "sub")
+    assert [s.path for s in sources if s.subfolder] == ["./other/c.wav"]
+    # It is read where it is asked for by name.
+    named = find_sources(["sub"], [".wav"], recursive=True, left_out="sub")
+    assert [s.subfolder for s in named] == ["", "deeper"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (["b.wav"], ["b.wav"]),
+        (["-dash.wav", "b.wav"], ["-dash.wav", "b.wav"]),
+        (["?.wav"], ["b.wav"]),
+        (["*/c.wav"], ["other/c.wav", "sub/c.wav"]),
+        (["**/c.wav"], ["other/c.wav", "sub/c.wav"]),
+        (["[1].wav"], ["[1].wav"]),  # it exists, so it is no glob
+        (["sub", "b.wav", "./b.wav", "sub/c.wav"], ["sub/c.wav", "b.wav"]),
+        (["empty", "sub"], ["sub/c.wav"]),
+        ([".hidden.wav"], [".hidden.wav"]),
+        (["", "b.wav"], ["b.wav"]),
+        (["s*"], ["sub/c.wav"]),
+        (["*.*"], ["-dash.wav", *TOP[1:]]),  # other kinds and folders don't disturb
+    ],
+)
+def test_files_globs_and_several_paths(tree, paths, found):
+    assert [s.path for s in find_sources(paths, [".wav"])] == found
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        ([], "--source_path"),
+        ([""], "--source_path"),
+        (["nowhere"], "nowhere: does not exist"),
+        (["nowhere/*.wav"], "nowhere/*.wav: matches nothing"),
+        (["note.txt"], "note.txt: not one of .wav"),
+        (["empty"], "empty: no .wav file in there"),
+        (["b.wav", "nowhere"], "nowhere: does not exist"),
+    ],
+)
+def test_nothing_to_read_is_an_error(tree, paths, words):
+    with pytest.raises(InputError) as error:
+        find_sources(paths, [".wav"])
+    assert words in str(error.value)
+
+
+def test_the_hint_at_recursive_is_given_only_where_it_helps(tree):
+    with pytest.raises(InputError, match="--recursive"):
+        find_sources(["empty"], [".wav"])
+    with pytest.raises(InputError) as error:
+        find_sources(["empty"], [".wav"], recursive=True)
+    assert "--recursive" not in str(error.value)
+
+
+def test_expand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", "there")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand("a/$PLACE") == "a/there"
+    assert expand(pathlib.Path("~/x")) == f"{tmp_path}/x"
+    (tmp_path / "$PLACE.wav").touch()
+    assert expand("$PLACE.wav") == "$PLACE.wav"
+    [source] = find_sources(["$PLACE.wav"], [".wav"])
+    assert source.path == "$PLACE.wav"
+
+
+def test_two_sources_of_one_output_are_refused(tmp_path):
+    first, second = tmp_path / "a.wav", tmp_path / "a.flac"
+    with pytest.raises(InputError) as error:
+        refuse_collisions(
+            [Source(str(first), ""), Source(str(second), "")],
+            [f"{tmp_path}/out/a.npy", f"{tmp_path}/out/../out/a.npy"],
+        )
+    for part in (str(first), str(second), "a.npy"):
+        assert part in str(error.value)
+
+
+def test_an_output_over_an_input_is_refused(tmp_path):
+    path = tmp_path / "gen_a.wav"
+    path.touch()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    with pytest.raises(InputError, match="would be overwritten"):
+        refuse_collisions(
+            [Source(str(tmp_path / "a.wav"), ""), Source(str(path), "")],
+            [str(link / "gen_a.wav"), str(link / "gen_gen_a.wav")],
+        )
+
+
+@pytest.mark.parametrize(
+    ("platform", "refused"), [("linux", False), ("darwin", True), ("win32", True)]
+)
+def test_case_matters_where_the_system_says_so(
+    tmp_path, monkeypatch, platform, refused
+):
+    monkeypatch.setattr("sys.platform", platform)
+    sources = [Source("A.wav", ""), Source("a.wav", "")]
+    outputs = [str(tmp_path / "A.npy"), str(tmp_path / "a.npy")]
+    if not refused:
+        return refuse_collisions(sources, outputs)
+    with pytest.raises(InputError, match="both be written"):
+        refuse_collisions(sources, outputs)
+
+
+def test_atomic_path_writes_beside_and_renames(tmp_path):
+    path = tmp_path / "new" / "sub" / "a.npy"
+    with atomic_path(path) as temporary:
+        assert os.path.dirname(temporary) == str(path.parent)
+        assert temporary.endswith(".npy")
+        assert os.path.basename(temporary).startswith(".")  # find_sources passes it
+        pathlib.Path(temporary).write_text("new", encoding="utf-8")
+        assert not path.exists()
+    assert path.read_text(encoding="utf-8") == "new"
+    assert os.listdir(path.parent) == ["a.npy"]
+
+
+def test_atomic_path_gives_a_new_files_usual_rights(tmp_path):
+    usual = tmp_path / "usual"
+    usual.touch()
+    with atomic_path(tmp_path / "a"):
+        pass
+    mode = stat.S_IMODE((tmp_path / "a").stat().st_mode)
+    assert mode == stat.S_IMODE(usual.stat().st_mode)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_after_an_error_the_old_file_is_whole_and_nothing_is_left(tmp_path, error):
+    path = tmp_path / "a.npy"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(type(error)), atomic_path(path) as temporary:
+        pathlib.Path(temporary).write_text("half", encoding="utf-8")
+        raise error
+    assert path.read_text(encoding="utf-8") == "old"
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+def test_an_error_of_the_system_names_the_file_asked_for(tmp_path):
+    (tmp_path / "a.npy").mkdir()
+    with pytest.raises(OSError) as error, atomic_path(tmp_path / "a.npy"):
+        pass
+    assert error.value.filename == str(tmp_path / "a.npy")
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+def test_a_dollar_sign_in_the_name_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLACE", "there")
+    with atomic_path(tmp_path / "$PLACE.npy"):
+        pass
+    assert os.listdir(tmp_path) == ["$PLACE.npy"]
