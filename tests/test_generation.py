@@ -88,6 +88,9 @@ def test_temperature(model, encoding):
     np.testing.assert_array_equal(
         greedy, model.generate(encoding[0], 600, seed=2, temperature=0)
     )
+    np.testing.assert_array_equal(
+        greedy, model.generate(encoding[0], 600, seed=2, temperature=1e-300)
+    )
     # The likeliest class of the teacher-forced network, fed with the result.
     logits = model.decoder(np.pad(greedy, (0, 424))[None], encoding[:1, :2]).numpy()
     expected = class_values()[logits[0, :600].argmax(axis=1)]
@@ -235,10 +238,12 @@ def test_other_shapes_are_refused(model, shape, message):
 
 
 def test_bad_values_are_refused(model, encoding):
+    huge = np.full([4, 16], 1e300)
     bad = encoding[0].copy()
     bad[3, 3] = np.nan
     for arguments, message in [
         ({"encoding": bad}, "finite"),
+        ({"encoding": huge}, "finite"),
         ({"encoding": encoding[0], "num_samples": 0}, "num_samples"),
         ({"encoding": encoding[0], "num_samples": 12 * 512 + 1}, "num_samples"),
         ({"encoding": encoding[0], "temperature": -1}, "temperature"),

@@ -364,6 +364,15 @@ def test_strip(copy, tensors, tmp_path, choice):
         engine.strip_checkpoint(copy, tmp_path / "out")
 
 
+def test_two_models_do_not_share_a_folder(copy, tmp_path):
+    """The config.json of one would make the other unreadable."""
+    engine.strip_checkpoint(copy, tmp_path / "out")
+    os.rename(tmp_path / "out" / "model.ckpt-5.index", tmp_path / "out" / "a.index")
+    with pytest.raises(CheckpointError, match="another model"):
+        engine.strip_checkpoint(copy, tmp_path / "out", hop_length=256)
+    engine.strip_checkpoint(copy, tmp_path / "out")  # the same model may
+
+
 def test_strip_refuses_two_choices(copy, tmp_path):
     with pytest.raises(InputError, match="not the two together"):
         engine.strip_checkpoint(copy, tmp_path / "out", True, keep_averages=True)

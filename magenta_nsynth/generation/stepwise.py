@@ -193,7 +193,8 @@ class StepwiseDecoder:
 
     def _sample(self, logits: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
         """The first class whose cumulative probability reaches the uniform."""
-        if self._temperature == 0:
+        # So small that the quotients would leave float32: the likeliest class too.
+        if self._temperature < 1e-30:
             return tf.argmax(logits, axis=1, output_type=tf.int32)
         if self._temperature != 1:
             logits = logits / self._temperature

@@ -42,11 +42,14 @@ def check_encoding(
             f"{name}: an embedding for these weights has shape [frames, "
             f"{num_channels}], not {list(encoding.shape)}."
         )
-    if encoding.dtype.kind not in "fiu" or not np.isfinite(encoding).all():
+    is_number = encoding.dtype.kind in "fiu"
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
+        values = encoding.astype(np.float32) if is_number else encoding
+    if not is_number or not np.isfinite(values).all():
         raise InputError(
             f"{name}: holds values that are no finite numbers (dtype {encoding.dtype})."
         )
-    return encoding.astype(np.float32)
+    return values
 
 
 def uniform_draws(

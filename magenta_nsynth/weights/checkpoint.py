@@ -137,7 +137,8 @@ def write_checkpoint(
       config: the config's fields.
 
     Raises:
-      CheckpointError: a checkpoint of that name is there already.
+      CheckpointError: a checkpoint of that name is there already, or one of another
+        model.
     """
     prefix = expand(prefix)
     folder, base = os.path.split(prefix)
@@ -147,6 +148,13 @@ def write_checkpoint(
         raise CheckpointError(
             f"{prefix}: there is a checkpoint of this name already; move it away or "
             "write to another folder."
+        )
+    description = {"model": model, "config": dict(config)}
+    config_path = os.path.join(folder, "config.json")
+    if os.path.exists(config_path) and _read_json(config_path) != description:
+        raise CheckpointError(
+            f"{config_path}: describes another model, whose checkpoints could not "
+            "be read beside this one; write to another folder."
         )
     names = sorted(tensors)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
@@ -166,16 +174,24 @@ def write_checkpoint(
         for ending in (".data-00000-of-00001", ".index"):
             os.replace(written + ending, prefix + ending)
     with (
-        atomic_path(os.path.join(folder, "config.json")) as path,
+        atomic_path(config_path) as path,
         open(path, "w", encoding="utf-8") as file,
     ):
-        json.dump({"model": model, "config": dict(config)}, file, indent=2)
+        json.dump(description, file, indent=2)
         file.write("\n")
     with (
         atomic_path(os.path.join(folder, "checkpoint")) as path,
         open(path, "w", encoding="utf-8") as file,
     ):
         file.write(f'model_checkpoint_path: "{base}"\n')
+
+
+def _read_json(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
 
 
 def _check_readable(path: str) -> None:
