@@ -64,6 +64,7 @@ class WaveNet:
         self.config: WaveNetConfig = engine.read_config(
             checkpoint, hop_length, num_stages
         )
+        self._engines: dict[tuple[int, float], StepwiseDecoder] = {}
         self._options = {
             "use_ema": use_ema,
             "hop_length": hop_length,
@@ -218,10 +219,11 @@ class WaveNet:
 
     def _engine(self, batch_size: int, temperature: float) -> StepwiseDecoder:
         key = (batch_size, temperature)
-        if getattr(self, "_engine_key", None) != key:
-            self._last_engine = StepwiseDecoder(self.decoder, batch_size, temperature)
-            self._engine_key = key
-        return self._last_engine
+        if key not in self._engines:  # only the last one is kept: each is some 100 MB
+            self._engines = {
+                key: StepwiseDecoder(self.decoder, batch_size, temperature)
+            }
+        return self._engines[key]
 
     def _clips(
         self, sounds: Any, sample_length: int

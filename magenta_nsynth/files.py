@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from magenta_nsynth.errors import InputError
 
-__all__ = ["Source", "atomic_path", "expand", "find_sources", "refuse_collisions"]
+__all__ = [
+    "Source",
+    "atomic_path",
+    "check_folder",
+    "expand",
+    "find_sources",
+    "refuse_collisions",
+]
 
 
 class Source(NamedTuple):
@@ -121,6 +128,15 @@ def _sources_in_folder(
                     os.path.join(directory, name),
                     "" if relative == "." else relative,
                 )
+
+
+def check_folder(save_path: str | os.PathLike) -> None:
+    """Raises InputError unless `save_path` names a folder, there or not yet there."""
+    if not os.fspath(save_path):
+        raise InputError("No --save_path given: name the folder to write to.")
+    folder = expand(save_path)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise InputError(f"{save_path}: --save_path has to be a folder.")
 
 
 def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None:

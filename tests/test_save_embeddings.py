@@ -290,7 +290,8 @@ def test_the_binary(tiny_checkpoint, sounds, equals):
     equals(sounds.out / "new" / "a_embeddings.npy", 0, weights="ema")
 
 
-def test_kill_and_resume(model, tiny_checkpoint, sounds, equals):
+def long_run(sounds, tiny_checkpoint):
+    """A command over 60 sounds, and the first file that it writes."""
     for i in range(60):
         sounds(f"{i:02d}.wav", i % 2)
     words = command(
@@ -301,6 +302,11 @@ def test_kill_and_resume(model, tiny_checkpoint, sounds, equals):
         "--batch_size=1",
     )
     first = sounds.out / "00_embeddings.npy"
+    return words, first
+
+
+def test_kill_and_resume(model, tiny_checkpoint, sounds, equals):
+    words, first = long_run(sounds, tiny_checkpoint)
     assert run_and_signal(words, first, signal.SIGKILL).returncode == -9
     done = [path for path in sounds.out.iterdir() if path.name[0] != "."]
     assert 0 < len(done) < 60
@@ -313,16 +319,7 @@ def test_kill_and_resume(model, tiny_checkpoint, sounds, equals):
 
 
 def test_ctrl_c(tiny_checkpoint, sounds, equals):
-    for i in range(60):
-        sounds(f"{i:02d}.wav", i % 2)
-    words = command(
-        "nsynth_save_embeddings",
-        f"--source_path={sounds.folder}",
-        f"--save_path={sounds.out}",
-        f"--checkpoint_path={tiny_checkpoint}",
-        "--batch_size=1",
-    )
-    first = sounds.out / "00_embeddings.npy"
+    words, first = long_run(sounds, tiny_checkpoint)
     result = run_and_signal(words, first, signal.SIGINT)
     assert result.returncode == 130
     assert result.stderr.endswith("\nnsynth_save_embeddings: stopped.\n")

@@ -12,7 +12,7 @@ from absl import logging
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import load_audio, trim_to_frames
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.files import Source, expand
+from magenta_nsynth.files import Source, check_folder, expand
 
 __all__ = [
     "Failures",
@@ -35,10 +35,7 @@ def check_arguments(
 ) -> None:
     """Raises InputError for what no job over sounds can work with."""
     hop = model.config.ae_hop_length
-    if not os.fspath(save_path):
-        raise InputError("No --save_path given: name the folder to write to.")
-    if os.path.exists(expand(save_path)) and not os.path.isdir(expand(save_path)):
-        raise InputError(f"{save_path}: --save_path has to be a folder.")
+    check_folder(save_path)
     if sample_length < 0 or 0 < sample_length < hop:
         raise InputError(
             f"--sample_length={sample_length} is less than one frame of {hop} samples; "

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,14 +35,7 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.prefix = paths.resolve_checkpoint(path)
-        shards = sorted(
-            str(shard)
-            for shard in pathlib.Path(self.prefix).parent.iterdir()
-            if re.fullmatch(
-                re.escape(os.path.basename(self.prefix)) + r"\.data-\d{5}-of-\d{5}",
-                shard.name,
-            )
-        )
+        shards = paths.data_files(self.prefix)
         for file in (self.prefix + ".index", *shards):
             _check_readable(file)
         try:

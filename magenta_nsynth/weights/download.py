@@ -12,6 +12,7 @@ from magenta_nsynth.disk import remove
 from magenta_nsynth.errors import CheckpointError, InputError, NSynthError
 from magenta_nsynth.fetching import fetch
 from magenta_nsynth.files import expand
+from magenta_nsynth.weights.paths import missing_files
 
 __all__ = ["RELEASES", "download_release"]
 
@@ -78,13 +79,8 @@ def download_release(
 
 def _prefixes(indices: Iterable[str]) -> list[str]:
     """The prefixes whose .data files are all there."""
-    prefixes = []
-    for index in indices:
-        prefix = index.removesuffix(".index")
-        shards = glob.glob(f"{glob.escape(prefix)}.data-?????-of-?????")
-        if shards and len(shards) == int(shards[0][-5:]):
-            prefixes.append(prefix)
-    return sorted(prefixes)
+    prefixes = sorted(index.removesuffix(".index") for index in indices)
+    return [prefix for prefix in prefixes if not missing_files(prefix)]
 
 
 def _passes(prefix: str, check: Callable[[str], object] | None) -> bool:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.config import WaveNetConfig
+from magenta_nsynth.config import H512_BO16, WaveNetConfig
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.wavenet import (
     WaveNetAutoencoder,
@@ -30,8 +30,6 @@ __all__ = [
     "verify",
 ]
 
-DEFAULT_HOP_LENGTH = 512
-DEFAULT_NUM_STAGES = 10
 _MODEL_NAMES = {
     "wavenet": "a WaveNet autoencoder",
     "baseline": "the spectral baseline autoencoder",
@@ -58,8 +56,8 @@ def read_config(
     """
     require_model(checkpoint, "wavenet")
     stated = checkpoint.config_file()
-    hop = hop_length or stated.get("ae_hop_length", DEFAULT_HOP_LENGTH)
-    stages = num_stages or stated.get("num_stages", DEFAULT_NUM_STAGES)
+    hop = hop_length or stated.get("ae_hop_length", H512_BO16.ae_hop_length)
+    stages = num_stages or stated.get("num_stages", H512_BO16.num_stages)
     try:
         config = tables.wavenet_config(checkpoint.shapes, hop, stages)
     except CheckpointError as error:
@@ -102,10 +100,24 @@ def load_weights(
       CheckpointError: naming every tensor that is missing, extra or of another shape;
         or the damaged one.
     """
-    checkpoint = path if isinstance(path, Checkpoint) else Checkpoint(path)
+    checkpoint = _opened(path)
     require_model(checkpoint, "wavenet")
     rows = tables.wavenet_table(model.config)
     check(checkpoint, rows, use_ema)
+    _apply(model, checkpoint, rows, use_ema)
+
+
+def _opened(path: str | os.PathLike | Checkpoint) -> Checkpoint:
+    return path if isinstance(path, Checkpoint) else Checkpoint(path)
+
+
+def _apply(
+    model: keras.Model,
+    checkpoint: Checkpoint,
+    rows: Iterable[tables.Row],
+    use_ema: bool,
+) -> None:
+    """Assigns a checked checkpoint's tensors to the model's variables."""
     suffix = tables.AVERAGE_SUFFIX if use_ema else ""
     targets = {
         row.name + suffix: (row, variable) for row, variable in plan(model, rows)
@@ -198,9 +210,10 @@ def _load(
         checkpoint = Checkpoint(path)
         config = read_config(checkpoint, hop_length, num_stages)
         # Before the model is built, which takes longer than to see that it won't fit.
-        check(checkpoint, tables.wavenet_table(config), use_ema)
+        rows = tables.wavenet_table(config)
+        check(checkpoint, rows, use_ema)
         model = model_class(config, dtype=dtype)
-        load_weights(model, checkpoint, use_ema)
+        _apply(model, checkpoint, rows, use_ema)
     return model
 
 
@@ -233,7 +246,7 @@ def save_weights(
     write_checkpoint(prefix, tensors, "wavenet", model.config.to_dict())
 
 
-def verify(path: str | os.PathLike, model: str) -> None:
+def verify(path: str | os.PathLike | Checkpoint, model: str) -> None:
     """Checks from the index that a checkpoint holds all of a released model.
 
     Args:
@@ -243,7 +256,7 @@ def verify(path: str | os.PathLike, model: str) -> None:
     Raises:
       CheckpointError: what is missing or differs.
     """
-    checkpoint = Checkpoint(path)
+    checkpoint = _opened(path)
     require_model(checkpoint, model)
     if model == "wavenet":
         check(checkpoint, tables.wavenet_table(read_config(checkpoint)), False)

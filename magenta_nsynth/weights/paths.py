@@ -10,7 +10,7 @@ from absl import logging
 from magenta_nsynth.errors import CheckpointError
 from magenta_nsynth.files import expand
 
-__all__ = ["latest_checkpoint", "missing_files", "resolve_checkpoint"]
+__all__ = ["data_files", "latest_checkpoint", "missing_files", "resolve_checkpoint"]
 
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
@@ -56,11 +56,19 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
     )
 
 
+def data_files(prefix: str) -> list[str]:
+    """The paths of a checkpoint's data files that are there, sorted."""
+    return sorted(
+        path
+        for path in glob.glob(glob.escape(prefix) + ".data-*-of-*")
+        if _SUFFIX.fullmatch(path[len(prefix) :])
+    )
+
+
 def missing_files(prefix: str) -> list[str]:
     """What a checkpoint lacks: a list of endings, empty when it is complete."""
     missing = [] if os.path.isfile(prefix + ".index") else [".index"]
-    shards = glob.glob(glob.escape(prefix) + ".data-?????-of-?????")
-    counts = {int(shard[-5:]) for shard in shards}
+    counts = {int(shard[-5:]) for shard in data_files(prefix)}
     expected = counts.pop() if len(counts) == 1 else 1
     for i in range(expected):
         shard = f".data-{i:05d}-of-{expected:05d}"

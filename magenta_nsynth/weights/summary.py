@@ -66,7 +66,7 @@ def summarize(
     lines["step"] = "not said" if step is None else f"{step:,}"
     lines["holds"] = ", ".join(_contents(shapes, names))
     lines["size"] = f"{len(shapes):,} tensors, {_elements(shapes, shapes):,} numbers"
-    problem = _problem(path, checkpoint.model)
+    problem = _problem(checkpoint)
     lines["complete"] = problem or "yes, names and shapes are as they should be"
     return "\n".join(f"{key + ':':12} {value}" for key, value in lines.items())
 
@@ -81,9 +81,9 @@ def _contents(shapes: tables.Shapes, names: set[str]) -> list[str]:
     return [f"{what} ({len(found)})" for what, found in groups.items() if found]
 
 
-def _problem(path: str | os.PathLike, model: str) -> str | None:
+def _problem(checkpoint: Checkpoint) -> str | None:
     try:
-        engine.verify(path, model)
+        engine.verify(checkpoint, checkpoint.model)
     except CheckpointError as error:
         return f"no: {error}"
     return None
