@@ -5,11 +5,14 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from typing import IO
+
+from absl import logging
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.formatting import format_bytes
 
-__all__ = ["CHUNK", "disk_errors", "remove", "require_space"]
+__all__ = ["CHUNK", "disk_errors", "lock", "remove", "require_space"]
 
 CHUNK = 1 << 16  # bytes read and written at a time
 
@@ -38,6 +41,24 @@ def require_space(path: str, num_bytes: int) -> None:
             f"{path}: {format_bytes(num_bytes)} are needed and {format_bytes(free)} "
             "are free; make room or choose another folder."
         )
+
+
+def lock(file: IO, in_use: str) -> None:
+    """Locks an open file until it is closed, where the system knows locks.
+
+    Raises:
+      InputError: another program holds the lock; `in_use` is the message.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(in_use) from None
+    except OSError as error:  # some network drives have no locks
+        logging.info("%s: can't be locked (%s).", file.name, error.strerror)
 
 
 def remove(*paths: str) -> None:

@@ -6,7 +6,13 @@ one line and exit with status 1; any other exception is a bug and keeps its
 traceback.
 """
 
-__all__ = ["AudioError", "CheckpointError", "InputError", "NSynthError"]
+__all__ = [
+    "AudioError",
+    "CheckpointError",
+    "InputError",
+    "NSynthError",
+    "TrainingError",
+]
 
 
 class NSynthError(ValueError):
@@ -23,3 +29,7 @@ class AudioError(NSynthError):
 
 class CheckpointError(NSynthError):
     """A checkpoint that is missing, damaged, or of another model."""
+
+
+class TrainingError(NSynthError):
+    """A training that can't go on from where it is."""

@@ -20,6 +20,7 @@ __all__ = [
     "WaveNetAutoencoder",
     "WaveNetDecoder",
     "WaveNetEncoder",
+    "clip_losses",
     "negative_log_likelihood",
 ]
 
@@ -194,18 +195,29 @@ class WaveNetDecoder(_WaveNetModel):
         """
         x = self._network_input(audio)
         l = self.startconv(tf.pad(x, [[0, 0], [1, 0], [0, 0]])[:, :-1])  # noqa: E741
-        s = self.skip_start(l)
-        layers = zip(self.dilatedconv, self.cond_map, self.res, self.skip, strict=True)
-        for i, (dilatedconv, cond_map, res, skip) in enumerate(layers, start=1):
-            d = self._condition(dilatedconv(l), cond_map(encoding))
+        # TensorFlow makes one sum of a chain of additions, and of the gradients of one
+        # tensor used in more than two places, and adds in the order in which the parts
+        # are ready. For the same bits in every run the skips are subtracted, and what
+        # is used more often is copied, so that its gradient is a sum along an axis.
+        l, first = self._copies(l, 2)  # noqa: E741
+        minus_s = -self.skip_start(first)
+        *encodings, last_encoding = self._copies(encoding, self.config.num_layers + 1)
+        layers = zip(
+            self.dilatedconv, self.cond_map, encodings, self.res, self.skip, strict=True
+        )
+        for i, (dilatedconv, cond_map, z, res, skip) in enumerate(layers, start=1):
+            d = self._condition(dilatedconv(l), cond_map(z))
             gate, value = tf.split(d, 2, axis=-1)
             d = tf.sigmoid(gate) * tf.tanh(value)
-            s = s + skip(d)
+            minus_s = minus_s - skip(d)
             if i < self.config.num_layers:
                 l = l + res(d)  # noqa: E741
-        s = self.out1(tf.nn.relu(s))
-        s = tf.nn.relu(self._condition(s, self.cond_map_out1(encoding)))
+        s = self.out1(tf.nn.relu(-minus_s))
+        s = tf.nn.relu(self._condition(s, self.cond_map_out1(last_encoding)))
         return tf.cast(self.logits(s), tf.float32)
+
+    def _copies(self, x: tf.Tensor, count: int) -> list[tf.Tensor]:
+        return tf.unstack(tf.tile(x[None], [count, 1, 1, 1]))
 
     def _condition(self, x: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
         """Adds c [b, frames, n] to x [b, t, n], each frame held for a hop."""
@@ -247,8 +259,15 @@ def negative_log_likelihood(audio: Any, logits: Any) -> tf.Tensor:
     Source: NSynth, h512_bo16's loss; differs: a sample of 1.0 has label 255 where
     the original's 256 is one too many for its 256 classes.
     """
+    return tf.reduce_mean(_sample_losses(audio, logits))
+
+
+def clip_losses(audio: Any, logits: Any) -> tf.Tensor:
+    """As `negative_log_likelihood`, but of each clip: [b] float32."""
+    return tf.reduce_mean(_sample_losses(audio, logits), axis=1)
+
+
+def _sample_losses(audio: Any, logits: Any) -> tf.Tensor:
     shape = tf.shape(logits)[:2]
     labels = class_labels(mu_law(tf.reshape(tf.cast(audio, tf.float32), shape)))
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    )
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,7 @@ def write_checkpoint(
     tensors: Mapping[str, np.ndarray],
     model: str,
     config: Mapping[str, Any],
+    kept: Sequence[str] | None = None,
 ) -> None:
     """Writes a TF1 checkpoint that a TF1 Saver restores, and marks it as the latest.
 
@@ -127,6 +128,8 @@ def write_checkpoint(
       tensors: values by TF1 name.
       model: "wavenet" or "baseline".
       config: the config's fields.
+      kept: base names of the older checkpoints in the folder, oldest first, that
+        the file `checkpoint` lists with this one as its writer's; None lists none.
 
     Raises:
       CheckpointError: a checkpoint of that name is there already, or one of another
@@ -176,6 +179,8 @@ def write_checkpoint(
         open(path, "w", encoding="utf-8") as file,
     ):
         file.write(f'model_checkpoint_path: "{base}"\n')
+        for name in () if kept is None else (*kept, base):
+            file.write(f'all_model_checkpoint_paths: "{name}"\n')
 
 
 def _read_json(path: str) -> Any:

@@ -2,7 +2,6 @@
 
 import glob
 import os
-import urllib.parse
 from collections.abc import Callable, Iterable
 
 from absl import logging
@@ -10,7 +9,7 @@ from absl import logging
 from magenta_nsynth.archives import unpack
 from magenta_nsynth.disk import remove
 from magenta_nsynth.errors import CheckpointError, InputError, NSynthError
-from magenta_nsynth.fetching import fetch
+from magenta_nsynth.fetching import fetch_into
 from magenta_nsynth.files import expand
 from magenta_nsynth.weights.paths import missing_files
 
@@ -56,12 +55,7 @@ def download_release(
         prefix = _only(ready, folder)
         logging.info("%s is already there and is used.", prefix)
         return prefix
-    archive, ours = expand(url), False
-    if not os.path.exists(archive):
-        name = os.path.basename(urllib.parse.urlsplit(url).path) or f"{model}.tar"
-        archive = os.path.join(folder, name)
-        ours = not os.path.exists(archive)
-        fetch(url, archive)
+    archive, ours = fetch_into(folder, url, f"{model}.tar")
     paths = unpack(archive, folder)
     prefixes = _prefixes(path for path in paths if path.endswith(".index"))
     if not prefixes:

@@ -10,7 +10,14 @@ from absl import logging
 from magenta_nsynth.errors import CheckpointError
 from magenta_nsynth.files import expand
 
-__all__ = ["data_files", "latest_checkpoint", "missing_files", "resolve_checkpoint"]
+__all__ = [
+    "complete_checkpoints",
+    "data_files",
+    "latest_checkpoint",
+    "listed_checkpoints",
+    "missing_files",
+    "resolve_checkpoint",
+]
 
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
@@ -91,22 +98,18 @@ def latest_checkpoint(folder: str) -> str:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise CheckpointError(f"{folder}: {error.strerror}.") from None
-    prefixes = [
-        os.path.join(folder, name[: -len(".index")])
-        for name in names
-        if name.endswith(".index") and not name.startswith(".")
-    ]
-    complete = [prefix for prefix in prefixes if not missing_files(prefix)]
+    prefixes = _prefixes(folder, names)
+    complete = complete_checkpoints(folder)
     if not complete:
         archives = [name for name in names if re.search(r"\.(tar|tar\.gz|tgz)$", name)]
         if archives:
             raise CheckpointError(_advice_for_file(os.path.join(folder, archives[0])))
         half = f" ({prefixes[-1]} lacks its .data file)" if prefixes else ""
         raise CheckpointError(f"{folder}: no checkpoint in this folder{half}.")
-    named = _named_in_state_file(folder)
+    [named] = _named_in_state_file(folder, "model_checkpoint_path")[:1] or [None]
     if named in complete:
         return named
-    latest = max(complete, key=_step_and_time)
+    latest = complete[-1]
     if named is not None:
         logging.warning(
             "%s/checkpoint names %s, which is not there in full; using %s.",
@@ -115,19 +118,40 @@ def latest_checkpoint(folder: str) -> str:
     return latest
 
 
+def complete_checkpoints(folder: str) -> list[str]:
+    """The prefixes in `folder` whose files are all there, by ascending step."""
+    prefixes = _prefixes(folder, sorted(os.listdir(folder)))
+    complete = [prefix for prefix in prefixes if not missing_files(prefix)]
+    return sorted(complete, key=_step_and_time)
+
+
+def listed_checkpoints(folder: str) -> list[str]:
+    """The prefixes that the file `checkpoint` lists as its writer's, oldest first."""
+    return _named_in_state_file(folder, "all_model_checkpoint_paths")
+
+
+def _prefixes(folder: str, names: list[str]) -> list[str]:
+    return [
+        os.path.join(folder, name.removesuffix(".index"))
+        for name in names
+        if name.endswith(".index") and not name.startswith(".")
+    ]
+
+
 def _step_and_time(prefix: str) -> tuple[int, float]:
     step = re.search(r"-(\d+)$", prefix)
     return int(step[1]) if step else -1, os.path.getmtime(prefix + ".index")
 
 
-def _named_in_state_file(folder: str) -> str | None:
+def _named_in_state_file(folder: str, field: str) -> list[str]:
+    """The prefixes that the file named `checkpoint` gives for `field`."""
     try:
         with open(os.path.join(folder, "checkpoint"), encoding="utf-8") as state:
-            found = re.search(r'^model_checkpoint_path: "(.*)"', state.read(), re.M)
+            found = re.findall(rf'^{field}: "(.*)"', state.read(), re.M)
     except (OSError, UnicodeDecodeError):
-        return None
+        return []
     # Another machine's path may have its separators too.
-    return os.path.join(folder, re.split(r"[/\\]", found[1])[-1]) if found else None
+    return [os.path.join(folder, re.split(r"[/\\]", path)[-1]) for path in found]
 
 
 def _advice_for_file(path: str) -> str:

@@ -16,12 +16,15 @@ from magenta_nsynth.errors import CheckpointError
 
 __all__ = [
     "AVERAGE_SUFFIX",
+    "BETA_POWERS",
     "GLOBAL_STEP",
+    "SLOT_SUFFIXES",
     "Row",
     "Shapes",
     "baseline_shapes",
     "ignored_names",
     "model_of",
+    "names_without_gradient",
     "wavenet_config",
     "wavenet_table",
 ]
@@ -31,7 +34,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 AVERAGE_SUFFIX = "/ExponentialMovingAverage"
 GLOBAL_STEP = "global_step"
 SLOT_SUFFIXES = ("/Adam", "/Adam_1")
-BOOKKEEPING = (GLOBAL_STEP, "beta1_power", "beta2_power")
+BETA_POWERS = ("beta1_power", "beta2_power")
+BOOKKEEPING = (GLOBAL_STEP, *BETA_POWERS)
 
 
 class Row(NamedTuple):
@@ -86,6 +90,11 @@ def wavenet_table(config: WaveNetConfig) -> list[Row]:
         rows.append(Row(f"{layer}/W", (1, *kernel), f"{layer}/kernel"))
         rows.append(Row(f"{layer}/biases", kernel[-1:], f"{layer}/bias"))
     return sorted(rows)
+
+
+def names_without_gradient(config: WaveNetConfig) -> set[str]:
+    """The tensors that training never changes: those of the last, unused `res`."""
+    return {f"res_{config.num_layers}/{name}" for name in ("W", "biases")}
 
 
 def wavenet_config(shapes: Shapes, hop_length: int, num_stages: int) -> WaveNetConfig:

@@ -1,0 +1,1 @@
+"""Training: schedule, steps, evaluation, and several devices or machines."""

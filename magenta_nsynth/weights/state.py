@@ -1,0 +1,176 @@
+"""What a training checkpoint holds beside the weights: Adam's slots, averages, step."""
+
+import os
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from magenta_nsynth.errors import CheckpointError
+from magenta_nsynth.weights import tables
+from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
+from magenta_nsynth.weights.engine import check, plan, require_model
+
+__all__ = ["BETA1", "BETA2", "TrainingState"]
+
+BETA1, BETA2 = 0.9, 0.999  # Adam's; the beta powers in a checkpoint are theirs
+
+
+class TrainingState:
+    """A model's variables and all that its training keeps of each.
+
+    Lists are in the order of `variables`. Create it in the strategy's scope where
+    there is one.
+
+    Attributes:
+      variables: the model's variables, as tf.Variables.
+      has_gradient: whether training changes each variable.
+      averages: of each variable; they start equal to it.
+      first_moments: Adam's, of each variable; None for one without gradient.
+      second_moments: likewise.
+      beta1_power: float32 scalar, beta1 ** (updates + 1) as a running product.
+      beta2_power: likewise.
+      global_step: int64 scalar, the number of updates.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self._rows = tables.wavenet_table(model.config)
+        pairs = plan(model, self._rows)
+        self._rows = [row for row, _ in pairs]
+        self.variables: list[tf.Variable] = [variable.value for _, variable in pairs]
+        unused = tables.names_without_gradient(model.config)
+        self.has_gradient = [row.name not in unused for row in self._rows]
+        self.averages = [_variable(variable) for variable in self.variables]
+        self.first_moments = self._slots()
+        self.second_moments = self._slots()
+        self.beta1_power = tf.Variable(BETA1, trainable=False, dtype=tf.float32)
+        self.beta2_power = tf.Variable(BETA2, trainable=False, dtype=tf.float32)
+        self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+
+    def _slots(self) -> list[tf.Variable | None]:
+        return [
+            _variable(tf.zeros_like(variable)) if has_gradient else None
+            for variable, has_gradient in zip(
+                self.variables, self.has_gradient, strict=True
+            )
+        ]
+
+    def restore(self, path: str | os.PathLike | Checkpoint) -> None:
+        """Takes over a checkpoint: to the bit, where it is a training checkpoint.
+
+        Where it holds the weights alone, the averages start equal to them and Adam
+        from nothing, which is logged.
+
+        Args:
+          path: any form that `resolve_checkpoint` takes.
+
+        Raises:
+          CheckpointError: it doesn't fit the model, is damaged, or holds only some
+            of the slots or averages.
+        """
+        checkpoint = path if isinstance(path, Checkpoint) else Checkpoint(path)
+        require_model(checkpoint, "wavenet")
+        check(checkpoint, self._rows, use_ema=False)
+        has_averages, has_slots = self._check_extras(checkpoint)
+        targets: dict[str, tuple[tables.Row, list[tf.Variable]]] = {}
+        for i, row in enumerate(self._rows):
+            copies = [] if has_averages else [self.averages[i]]
+            targets[row.name] = (row, [self.variables[i], *copies])
+            if has_averages:
+                targets[row.name + tables.AVERAGE_SUFFIX] = (row, [self.averages[i]])
+            if has_slots and self.has_gradient[i]:
+                slots = (self.first_moments[i], self.second_moments[i])
+                for suffix, slot in zip(tables.SLOT_SUFFIXES, slots, strict=True):
+                    targets[row.name + suffix] = (row, [slot])
+        for name, value in checkpoint.read(targets):
+            row, variables = targets[name]
+            for variable in variables:
+                variable.assign(row.to_keras(value))
+        step = checkpoint.step or 0
+        self.global_step.assign(step)
+        powers = dict(checkpoint.read(set(tables.BETA_POWERS) & set(checkpoint.shapes)))
+        for name, beta in zip(tables.BETA_POWERS, (BETA1, BETA2), strict=True):
+            power = powers.get(name) if has_slots else np.float32(beta)
+            if power is None:
+                power = _running_product(beta, step + 1)
+            (self.beta1_power if beta == BETA1 else self.beta2_power).assign(power)
+        if not has_slots:
+            for slot in (*self.first_moments, *self.second_moments):
+                if slot is not None:
+                    slot.assign(tf.zeros_like(slot))
+            logging.info(
+                "%s holds no state of Adam: it starts anew.", checkpoint.prefix
+            )
+        if not has_averages:
+            logging.info(
+                "%s holds no averages: they start at the weights.", checkpoint.prefix
+            )
+
+    def _check_extras(self, checkpoint: Checkpoint) -> tuple[bool, bool]:
+        """Whether averages and slots are there; all of each or none, or an error."""
+        found = []
+        trained = [
+            row
+            for row, has_gradient in zip(self._rows, self.has_gradient, strict=True)
+            if has_gradient
+        ]
+        for rows, suffixes in (
+            (self._rows, [tables.AVERAGE_SUFFIX]),
+            (trained, tables.SLOT_SUFFIXES),
+        ):
+            wanted = {row.name + end: row.shape for row in rows for end in suffixes}
+            present = [name for name in wanted if name in checkpoint.shapes]
+            wrong = [
+                name for name in wanted if checkpoint.shapes.get(name) != wanted[name]
+            ]
+            if present and wrong:
+                raise CheckpointError(
+                    f"{checkpoint.prefix}: not a whole training checkpoint, {wrong[0]} "
+                    f"is missing or of another shape (and {len(wrong) - 1} more); "
+                    "start from its weights alone, which `nsynth_checkpoint strip` "
+                    "writes."
+                )
+            found.append(bool(present))
+        return found[0], found[1]
+
+    def save(
+        self, prefix: str | os.PathLike, kept: Sequence[str] | None = None
+    ) -> None:
+        """Writes all of it as a TF1 training checkpoint.
+
+        Args:
+          prefix: such as folder/model.ckpt-200000.
+          kept: as in `write_checkpoint`.
+
+        Raises:
+          CheckpointError: it can't be written, or one of that name exists.
+        """
+        tensors = {}
+        for i, row in enumerate(self._rows):
+            values = {"": self.variables[i], tables.AVERAGE_SUFFIX: self.averages[i]}
+            if self.has_gradient[i]:
+                slots = (self.first_moments[i], self.second_moments[i])
+                values.update(zip(tables.SLOT_SUFFIXES, slots, strict=True))
+            for suffix, variable in values.items():
+                tensors[row.name + suffix] = row.to_tf1(variable.numpy())
+        powers = (self.beta1_power.numpy(), self.beta2_power.numpy())
+        tensors.update(zip(tables.BETA_POWERS, powers, strict=True))
+        tensors[tables.GLOBAL_STEP] = np.int32(self.global_step.numpy())
+        write_checkpoint(prefix, tensors, "wavenet", self.model.config.to_dict(), kept)
+
+
+def _variable(value: tf.Tensor) -> tf.Variable:
+    return tf.Variable(value, trainable=False)
+
+
+def _running_product(factor: float, count: int) -> np.float32:
+    """`factor` ** `count` as a running product in float32, as TF1's Adam keeps it."""
+    factor = product = np.float32(factor)
+    for _ in range(count - 1):
+        if product == 0:
+            break
+        product *= factor
+    return product

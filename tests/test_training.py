@@ -1,0 +1,353 @@
+"""Training steps against the original's trace, and what a training leaves behind."""
+
+import os
+
+import numpy as np
+import pytest
+import recipe
+import tensorflow as tf
+from conftest import save_tf1
+from notes import SMALL
+
+from magenta_nsynth.audio.mu_law import class_labels, mu_law
+from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.training.evaluation import Evaluator
+from magenta_nsynth.training.folder import TrainingFolder, newest_checkpoint
+from magenta_nsynth.training.schedule import WAVENET_SCHEDULE, Schedule, average_decay
+from magenta_nsynth.training.trainer import Trainer
+from magenta_nsynth.weights import engine, tables
+from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.state import TrainingState
+
+
+@pytest.fixture(scope="module")
+def trace(data):
+    return dict(np.load(data / "wavenet_tiny" / "train_trace.npz"))
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, tiny_checkpoint):
+    """The raw weights that the trace starts from, written by TensorFlow itself."""
+    prefix = str(tmp_path_factory.mktemp("start") / "model.ckpt-0")
+    names = [
+        name
+        for name in Checkpoint(tiny_checkpoint).shapes
+        if not name.endswith(("/Adam", "/Adam_1", "Average", "_power", "_step"))
+    ]
+    assert len(names) == 374
+    shapes = Checkpoint(tiny_checkpoint).shapes
+    tensors = {name: recipe.weights(name, shapes[name], 0.8) for name in names}
+    save_tf1(prefix, {**tensors, "global_step": np.int32(0)})
+    return prefix
+
+
+def new_trainer(start, num_towers=1, **options):
+    config = engine.read_config(Checkpoint(start))
+    trainer = Trainer(WaveNetAutoencoder(config), num_towers, **options)
+    trainer.state.restore(start)
+    return trainer
+
+
+@pytest.mark.parametrize("num_towers", [1, 2])
+def test_five_steps_are_the_originals(
+    tmp_path, start, trace, tiny_checkpoint, num_towers
+):
+    trainer = new_trainer(start, num_towers)
+    losses, norms = [], []
+    for batch, rate in zip(trace["batches"], trace["lrs"], strict=True):
+        step = int(trainer.state.global_step.numpy())
+        assert WAVENET_SCHEDULE(step) == np.float32(rate)
+        loss, norm = trainer.train_step(tf.constant(batch), WAVENET_SCHEDULE(step))
+        losses.append(loss)
+        norms.append(norm)
+    np.testing.assert_allclose(losses, trace["losses"], rtol=0, atol=2e-5)
+    first_norm = np.sqrt((trace["gnorm"][~trace["gnone"]].astype(float) ** 2).sum())
+    np.testing.assert_allclose(norms[0], first_norm, rtol=1e-4)
+
+    trainer.state.save(tmp_path / "model.ckpt-5")
+    wanted, got = Checkpoint(tiny_checkpoint), Checkpoint(tmp_path / "model.ckpt-5")
+    assert got.shapes == wanted.shapes
+    assert len(got.shapes) == 1495
+    assert got.dtypes == wanted.dtypes
+    values = dict(got.read(got.shapes))
+    for name, golden in wanted.read(wanted.shapes):
+        if name in ("beta1_power", "beta2_power", "global_step"):
+            assert values[name] == golden, name
+            continue
+        slot = name.endswith(("/Adam", "/Adam_1"))
+        limit = 1e-4 * np.abs(golden).max() if slot else 5e-6
+        assert np.abs(values[name] - golden).max() <= limit, name
+
+
+def test_gradients_are_the_originals(start, trace):
+    trainer = new_trainer(start)
+    _, *gradients = trainer.gradients(tf.constant(trace["batches"][0]))
+    rows = engine.plan(trainer.model, tables.wavenet_table(trainer.model.config))
+    names = [
+        row.name
+        for (row, _), changes in zip(rows, trainer.state.has_gradient, strict=True)
+        if changes
+    ]
+    got = dict(zip(names, gradients, strict=True))
+    without = set(trace["gnames"][trace["gnone"]])
+    assert set(names) == set(trace["gnames"]) - without
+    assert without == {"res_30/W", "res_30/biases"}
+    for name, norm in zip(trace["gnames"], trace["gnorm"], strict=True):
+        if name not in without:
+            np.testing.assert_allclose(np.linalg.norm(got[name]), norm, rtol=1e-4)
+    whole = [key for key in trace if key.startswith("grad0:")]
+    assert len(whole) == 5
+    for key in whole:
+        golden = trace[key]
+        difference = np.abs(got[key.removeprefix("grad0:")].numpy() - golden).max()
+        assert difference <= 1e-4 * np.abs(golden).max(), key
+
+
+def state_of(trainer):
+    state = trainer.state
+    parts = [*state.variables, *state.averages]
+    parts += [v for v in (*state.first_moments, *state.second_moments) if v is not None]
+    parts += [state.beta1_power, state.beta2_power, state.global_step]
+    return [part.numpy() for part in parts]
+
+
+def assert_same_bits(one, other):
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("num_towers", [1, 3])
+def test_a_step_is_the_same_to_the_bit_every_time(start, num_towers):
+    audio = tf.constant(recipe.clips(2048, 5, batch=3))
+    states = []
+    trainer = new_trainer(start, num_towers)
+    for _ in range(6):
+        trainer.state.restore(start)
+        for _ in range(2):
+            trainer.train_step(audio, 1e-3)
+        states.append(state_of(trainer))
+    for state in states[1:]:
+        assert_same_bits(states[0], state)
+
+
+def test_resuming_is_the_same_to_the_bit(tmp_path, start):
+    audio = [tf.constant(recipe.clips(1024, seed)) for seed in range(6)]
+    through = new_trainer(start, decay=0.5)
+    for i, batch in enumerate(audio):
+        through.train_step(batch, 1e-3)
+        if i == 2:
+            through.state.save(tmp_path / "model.ckpt-3")
+    resumed = new_trainer(str(tmp_path / "model.ckpt-3"), decay=0.5)
+    for batch in audio[3:]:
+        resumed.train_step(batch, 1e-3)
+    assert_same_bits(state_of(through), state_of(resumed))
+
+
+def test_raw_weights_alone_start_adam_and_averages_anew(start, caplog):
+    trainer = Trainer(WaveNetAutoencoder(engine.read_config(Checkpoint(start))))
+    caplog.set_level("INFO", "absl")
+    trainer.state.restore(start)
+    state = trainer.state
+    assert "no state of Adam" in caplog.text and "no averages" in caplog.text
+    for average, variable in zip(state.averages, state.variables, strict=True):
+        np.testing.assert_array_equal(average.numpy(), variable.numpy())
+    assert state.beta1_power.numpy() == np.float32(0.9)
+    assert state.beta2_power.numpy() == np.float32(0.999)
+    assert all(not m.numpy().any() for m in state.first_moments if m is not None)
+
+
+def test_restoring_replaces_what_an_earlier_training_left(start, tiny_checkpoint):
+    trainer = new_trainer(tiny_checkpoint)
+    assert any(m.numpy().any() for m in trainer.state.first_moments if m is not None)
+    trainer.state.restore(start)
+    fresh = new_trainer(start)
+    assert_same_bits(state_of(fresh), state_of(trainer))
+
+
+def test_beta_powers_that_are_missing_follow_from_the_step(tmp_path, tiny_checkpoint):
+    checkpoint = Checkpoint(tiny_checkpoint)
+    tensors = dict(checkpoint.read(checkpoint.shapes))
+    powers = [tensors.pop("beta1_power"), tensors.pop("beta2_power")]
+    save_tf1(str(tmp_path / "model.ckpt-5"), tensors)
+    state = new_trainer(str(tmp_path / "model.ckpt-5")).state
+    assert [state.beta1_power.numpy(), state.beta2_power.numpy()] == powers
+    tensors["global_step"] = np.int32(200_000)
+    save_tf1(str(tmp_path / "model.ckpt-200000"), tensors)
+    state = new_trainer(str(tmp_path / "model.ckpt-200000")).state
+    assert state.beta1_power.numpy() < 1e-37 and state.beta2_power.numpy() < 1e-37
+
+
+def test_half_a_training_checkpoint_is_refused(tmp_path, tiny_checkpoint):
+    checkpoint = Checkpoint(tiny_checkpoint)
+    tensors = dict(checkpoint.read(checkpoint.shapes))
+    del tensors["skip_3/W/Adam_1"]
+    save_tf1(str(tmp_path / "model.ckpt-5"), tensors)
+    with pytest.raises(CheckpointError, match="skip_3/W/Adam_1 is missing"):
+        new_trainer(str(tmp_path / "model.ckpt-5"))
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 2e-4), (89_999, 2e-4), (90_000, 4e-4 / 3), (119_999, 4e-4 / 3),
+        (120_000, 6e-5), (149_999, 6e-5), (150_000, 4e-5), (179_999, 4e-5),
+        (180_000, 2e-5), (209_999, 2e-5), (210_000, 6e-6), (239_999, 6e-6),
+        (240_000, 2e-6), (10**6, 2e-6),
+    ],
+)  # fmt: skip
+def test_the_schedule_at_its_boundaries(step, rate):
+    assert WAVENET_SCHEDULE(step) == np.float32(rate)
+
+
+def test_a_schedule_in_words():
+    assert Schedule.parse("2e-3").rates == ((0, 2e-3),)
+    schedule = Schedule.parse("0:2e-3,5000:6e-4")
+    assert [schedule(4999), schedule(5000)] == [np.float32(2e-3), np.float32(6e-4)]
+    for text in ("", "fast", "0:1e-3,x:2", "5:1e-3", "0:1,0:2", "0:-1", "0:inf", "0:0"):
+        with pytest.raises(InputError):
+            Schedule.parse(text)
+
+
+def test_the_averages_decay_grows_with_the_steps():
+    assert average_decay(1) == np.float32(2) / np.float32(11)
+    assert average_decay(80_000) == np.float32(80_001) / np.float32(80_010)
+    assert average_decay(10**6) == np.float32(0.9999)
+    assert average_decay(10**6, 0.99) == np.float32(0.99)
+
+
+def test_losses_of_clips_are_those_of_the_model(start):
+    model = new_trainer(start).model
+    audio = recipe.clips(1024, 9, batch=4)
+    each = [float(model.negative_log_likelihood(clip[None])) for clip in audio]
+    for num_towers in (1, 2, 3):
+        losses = Evaluator(model, num_towers)(audio)
+        np.testing.assert_allclose(losses, each, atol=1e-6)
+
+
+def test_a_reconstruction_is_the_likeliest_sample(start):
+    model = new_trainer(start).model
+    audio = recipe.clips(512, 9)
+    again = Evaluator(model).reconstruct(audio)
+    classes = np.argmax(model(audio), axis=-1)
+    np.testing.assert_array_equal(class_labels(mu_law(again)).numpy(), classes)
+
+
+@pytest.fixture
+def small_state():
+    return TrainingState(WaveNetAutoencoder(SMALL))
+
+
+def steps_in(folder):
+    return sorted(
+        int(path.suffix.removeprefix(".ckpt-") or 0)
+        for path in folder.glob("model.ckpt-*.index")
+        for path in [path.with_suffix("")]
+    )
+
+
+def save_at(folder, state, *steps):
+    for step in steps:
+        state.global_step.assign(step)
+        folder.save(state)
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path, small_state):
+    folder = TrainingFolder(tmp_path, 2)
+    save_at(folder, small_state, 1, 5, 20, 100)
+    assert steps_in(tmp_path) == [20, 100]
+    assert newest_checkpoint(tmp_path).step == 100
+    folder.close()
+    again = TrainingFolder(tmp_path, 2)  # knows what the one before wrote
+    save_at(again, small_state, 101, 102)
+    assert steps_in(tmp_path) == [101, 102]
+    state = (tmp_path / "checkpoint").read_text()
+    assert state.splitlines() == [
+        'model_checkpoint_path: "model.ckpt-102"',
+        'all_model_checkpoint_paths: "model.ckpt-101"',
+        'all_model_checkpoint_paths: "model.ckpt-102"',
+    ]
+    assert tf.train.latest_checkpoint(str(tmp_path)).endswith("model.ckpt-102")
+    again.close()
+    everything = TrainingFolder(tmp_path, 0)
+    save_at(everything, small_state, 103, 104, 105)
+    assert steps_in(tmp_path) == [101, 102, 103, 104, 105]
+
+
+def test_checkpoints_of_others_are_never_removed(tmp_path, small_state):
+    """A released checkpoint has a state file that lists it, and no config.json."""
+    small_state.global_step.assign(7)
+    small_state.save(tmp_path / "model.ckpt-7")
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "checkpoint").write_text(
+        'model_checkpoint_path: "model.ckpt-7"\n'
+        'all_model_checkpoint_paths: "model.ckpt-7"\n'
+    )
+    folder = TrainingFolder(tmp_path, 1)
+    save_at(folder, small_state, 8, 9)
+    assert steps_in(tmp_path) == [7, 9]
+    folder.close()
+    save_at(TrainingFolder(tmp_path, 1), small_state, 10)
+    assert steps_in(tmp_path) == [7, 10]
+
+
+def test_what_a_killed_writer_left_does_no_harm(tmp_path, small_state):
+    folder = TrainingFolder(tmp_path, 5)
+    save_at(folder, small_state, 1, 2)
+    folder.close()
+    # Killed while writing, and between the renaming of data and index.
+    (tmp_path / ".writing-abc").mkdir()
+    (tmp_path / ".writing-abc" / "model.ckpt-3.index").write_bytes(b"half")
+    (tmp_path / "model.ckpt-3.data-00000-of-00001").write_bytes(b"whole")
+    # Killed before the file `checkpoint` was written.
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
+    assert newest_checkpoint(tmp_path).step == 2
+    folder = TrainingFolder(tmp_path, 5)
+    assert not list(tmp_path.glob(".writing-*"))
+    assert not (tmp_path / "model.ckpt-3.data-00000-of-00001").exists()
+    save_at(folder, small_state, 3)
+    assert newest_checkpoint(tmp_path).step == 3
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, small_state, caplog):
+    folder = TrainingFolder(tmp_path, 5)
+    save_at(folder, small_state, 1, 2)
+    data = tmp_path / "model.ckpt-2.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:100])
+    assert newest_checkpoint(tmp_path).step == 1
+    assert "model.ckpt-2" in caplog.text and "older one" in caplog.text
+    save_at(folder, small_state, 2)  # reached again
+    assert newest_checkpoint(tmp_path).step == 2
+
+
+def test_a_save_that_fails_leaves_all_as_it_was(tmp_path, small_state, monkeypatch):
+    folder = TrainingFolder(tmp_path, 1)
+    save_at(folder, small_state, 1)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    def full(**_):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.raw_ops, "SaveV2", full)
+    with pytest.raises(CheckpointError, match="disk full"):
+        save_at(folder, small_state, 2)
+    after = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path):
+    first = TrainingFolder(tmp_path, 5)
+    with pytest.raises(InputError, match="another program is training"):
+        TrainingFolder(tmp_path, 5)
+    first.close()
+    TrainingFolder(tmp_path, 5).close()
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="--logdir"):
+            TrainingFolder(path, 5)
+    assert newest_checkpoint(tmp_path / "nothing") is None
+    assert os.listdir(tmp_path) == ["file"]
