@@ -17,13 +17,13 @@ from typing import Any
 
 from absl import logging
 
-from magenta_nsynth.disk import CHUNK, disk_errors, remove, require_space
+from magenta_nsynth.disk import CHUNK, disk_errors, lock, remove, require_space
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.formatting import format_bytes, format_duration
 from magenta_nsynth.progress import Progress
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "fetch_into"]
 
 _LONGEST_PAUSE = 60.0  # seconds
 _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}  # statuses worth another try
@@ -76,7 +76,8 @@ def fetch(
         # Opened once, for appending, and locked: two programs that fetch the same
         # file would otherwise mix their bytes.
         with open(part, "ab") as file:
-            _lock(file, part)
+            in_use = f"{part}: another program is downloading this file; wait for it."
+            lock(file, in_use)
             download = _Download(url, path, file, expected_size, sha256)
             try:
                 download.run(attempts, pause_seconds, timeout_seconds)
@@ -91,6 +92,39 @@ def fetch(
         os.replace(part, path)
         remove(download.note_path)
     return path
+
+
+def fetch_into(
+    folder: str,
+    url: str,
+    name: str,
+    expected_size: int | None = None,
+    sha256: str | None = None,
+) -> tuple[str, bool]:
+    """Fetches `url` into `folder`, unless it is a file on this disk already.
+
+    Args:
+      folder: where the file belongs.
+      url: an address, or a path, which is checked and left where it is.
+      name: the file's name where the address doesn't say one.
+      expected_size: as for `fetch`.
+      sha256: as for `fetch`.
+
+    Returns:
+      The file's path, and whether it was downloaded now.
+
+    Raises:
+      InputError: as `fetch`.
+    """
+    local = expand(url)
+    if os.path.exists(local):
+        with disk_errors(local):
+            _verify(local, local, expected_size, sha256)
+        return local, False
+    last = os.path.basename(urllib.parse.urlsplit(url).path)
+    path = os.path.join(folder, last or name)
+    new = not os.path.exists(path)
+    return fetch(url, path, expected_size, sha256), new
 
 
 class _BrokenError(Exception):
@@ -360,18 +394,3 @@ def _sha256(path: str, size: int) -> str:
             digest.update(chunk)
             progress.advance(len(chunk))
     return digest.hexdigest()
-
-
-def _lock(file: io.BufferedWriter, part: str) -> None:
-    try:
-        import fcntl  # not on Windows
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(
-            f"{part}: another program is downloading this file; wait for it."
-        ) from None
-    except OSError as error:  # some network drives have no locks
-        logging.info("%s: can't be locked (%s).", part, error.strerror)

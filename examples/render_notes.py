@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Renders a training set of single notes from a General MIDI soundfont.
+
+An example of making one's own data: it plays every instrument's notes with fluidsynth
+and leaves 4 s WAV files at 16 kHz, named as NSynth names its notes, which
+bin/nsynth_make_tfrecord turns into TFRecords. It needs the program fluidsynth and a
+soundfont (on Debian: apt-get install fluidsynth fluid-soundfont-gm).
+
+    python examples/render_notes.py --save_path=notes
+    nsynth_make_tfrecord --source_path=notes/train --save_path=data/train
+    nsynth_make_tfrecord --source_path=notes/heldout --save_path=data/heldout
+
+Held out are the notes of pitch 60 at velocity 100, one of each instrument.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+from scipy.io import wavfile
+
+from magenta_nsynth.audio import save_audio
+from magenta_nsynth.audio.resample import resample
+
+# family: the source of sound and its General MIDI programs, counted from 0.
+INSTRUMENTS = {
+    "bass": {
+        "acoustic": [32],
+        "electronic": [33, 34, 35, 36, 37],
+        "synthetic": [38, 39],
+    },
+    "brass": {"acoustic": [56, 57, 58, 59, 60, 61], "synthetic": [62, 63]},
+    "flute": {"acoustic": [72, 73, 74, 75, 76, 77, 78, 79]},
+    "guitar": {"acoustic": [24, 25], "electronic": [26, 27, 28, 29, 30, 31]},
+    "keyboard": {"acoustic": [0, 1, 3, 6], "electronic": [2, 4, 5, 7]},
+    "mallet": {"acoustic": [8, 9, 10, 11, 12, 13, 14, 15]},
+    "organ": {"acoustic": [19, 20, 21, 22, 23], "electronic": [16, 17, 18]},
+    "reed": {"acoustic": [64, 65, 66, 67, 68, 69, 70, 71]},
+    "string": {"acoustic": [40, 41, 42, 43, 44, 45, 46, 48, 49], "synthetic": [50, 51]},
+    "synth_lead": {"synthetic": [80, 81, 82, 83, 84, 85, 86, 87]},
+    "vocal": {"acoustic": [52, 53], "synthetic": [54, 91]},
+}
+PITCHES = range(36, 85, 3)
+VELOCITIES = (75, 100)
+HELD_OUT = (60, 100)  # pitch and velocity
+HELD_SECONDS, SECONDS, GAP_SECONDS = 3, 4, 1
+RENDER_RATE = 48_000  # Hz; a multiple of 16 kHz that no overtone folds back from
+PEAK = 0.9  # of each instrument's loudest note
+TICKS_PER_SECOND = 960
+
+
+def main() -> None:
+    """Parses the arguments and renders all instruments, two at a time."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--save_path", required=True, type=pathlib.Path)
+    parser.add_argument("--soundfont", default="/usr/share/sounds/sf2/FluidR3_GM.sf2")
+    options = parser.parse_args()
+    if shutil.which("fluidsynth") is None:
+        sys.exit("fluidsynth is not installed (Debian: apt-get install fluidsynth).")
+    if not os.path.isfile(options.soundfont):
+        sys.exit(f"{options.soundfont}: no such soundfont; give another --soundfont.")
+    jobs = [
+        (family, source, program)
+        for family, sources in INSTRUMENTS.items()
+        for source, programs in sources.items()
+        for program in programs
+    ]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = [
+            pool.submit(render_instrument, *job, options.soundfont, options.save_path)
+            for job in jobs
+        ]
+        for i, future in enumerate(futures, start=1):
+            print(f"{i} of {len(jobs)} instruments: {future.result()}", flush=True)
+
+
+def render_instrument(
+    family: str, source: str, program: int, soundfont: str, folder: pathlib.Path
+) -> str:
+    """Writes all notes of one General MIDI program; returns its NSynth name."""
+    notes = [(pitch, velocity) for pitch in PITCHES for velocity in VELOCITIES]
+    with tempfile.TemporaryDirectory() as temporary:
+        midi, wav = f"{temporary}/notes.mid", f"{temporary}/notes.wav"
+        pathlib.Path(midi).write_bytes(midi_file(program, notes))
+        words = ["fluidsynth", "-ni", "-q", "-R", "0", "-C", "0", "-g", "0.5"]
+        words += ["-r", str(RENDER_RATE), "-O", "float", "-F", wav, soundfont, midi]
+        subprocess.run(words, check=True, capture_output=True)
+        _, stereo = wavfile.read(wav)
+    mono = stereo.mean(axis=1)
+    clips = []
+    for i in range(len(notes)):
+        start = i * (SECONDS + GAP_SECONDS) * RENDER_RATE
+        clip = mono[start : start + SECONDS * RENDER_RATE]
+        clip = np.pad(clip, (0, SECONDS * RENDER_RATE - len(clip)))
+        clips.append(resample(clip, RENDER_RATE))
+    scale = PEAK / max(np.abs(clip).max() for clip in clips)
+    name = f"{family}_{source}_{program:03}"
+    for (pitch, velocity), clip in zip(notes, clips, strict=True):
+        split = "heldout" if (pitch, velocity) == HELD_OUT else "train"
+        path = folder / split / family / f"{name}-{pitch:03}-{velocity:03}.wav"
+        save_audio(path, clip * scale, bit_depth=16)
+    return name
+
+
+def midi_file(program: int, notes: list[tuple[int, int]]) -> bytes:
+    """A MIDI file that plays one note after the other on one channel.
+
+    Each is held for HELD_SECONDS and cut off at SECONDS; the next follows after the
+    gap, in silence.
+    """
+    events = [(0, bytes([0xC0, program]))]  # (seconds to wait, message)
+    wait = 0
+    for pitch, velocity in notes:
+        events.append((wait, bytes([0x90, pitch, velocity])))
+        events.append((HELD_SECONDS, bytes([0x80, pitch, 0])))
+        events.append((SECONDS - HELD_SECONDS, bytes([0xB0, 120, 0])))  # sound off
+        wait = GAP_SECONDS
+    events.append((wait, b"\xff\x2f\x00"))  # the end
+    track = b"".join(
+        variable_length(seconds * TICKS_PER_SECOND) + message
+        for seconds, message in events
+    )
+    # A quarter lasts half a second where a file doesn't say otherwise.
+    header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS_PER_SECOND // 2)
+    return header + struct.pack(">4sI", b"MTrk", len(track)) + track
+
+
+def variable_length(number: int) -> bytes:
+    """A number as MIDI files write them: 7 bits a byte, the last one below 128."""
+    digits = [number & 127]
+    while number := number >> 7:
+        digits.append(number & 127 | 128)
+    return bytes(reversed(digits))
+
+
+if __name__ == "__main__":
+    main()

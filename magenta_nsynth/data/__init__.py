@@ -1,0 +1,1 @@
+"""NSynth's notes: their schema, reading them through tf.data, and making them."""

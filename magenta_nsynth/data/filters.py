@@ -1,0 +1,138 @@
+"""Which notes to read: by family, source, pitch, velocity and quality."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from magenta_nsynth.data.schema import FAMILIES, QUALITIES, SOURCES
+from magenta_nsynth.errors import InputError
+
+__all__ = ["NoteFilter"]
+
+_MAX_MIDI = 127  # of pitches and velocities
+
+
+@dataclasses.dataclass(frozen=True)
+class NoteFilter:
+    """What a note must be to be read; what is left empty admits every note.
+
+    A note of which something is not known (-1) is left out by what asks for it.
+
+    Attributes:
+      families: names or numbers of `FAMILIES`; the note is of one of them.
+      sources: names or numbers of `SOURCES`; the note is of one of them.
+      min_pitch: MIDI, inclusive.
+      max_pitch: MIDI, inclusive.
+      velocities: 0 to 127; the note has one of them.
+      qualities: names or numbers of `QUALITIES`; the note has all of them.
+      without_qualities: likewise; the note has none of them.
+
+    Raises:
+      InputError: a name or number that does not exist, with those that do; a range
+        with nothing in it.
+    """
+
+    families: Iterable[str | int] = ()
+    sources: Iterable[str | int] = ()
+    min_pitch: int | None = None
+    max_pitch: int | None = None
+    velocities: Iterable[int] = ()
+    qualities: Iterable[str | int] = ()
+    without_qualities: Iterable[str | int] = ()
+
+    def __post_init__(self) -> None:
+        """Turns names into numbers and refuses what can't be met."""
+        for field, known in (
+            ("families", FAMILIES),
+            ("sources", SOURCES),
+            ("qualities", QUALITIES),
+            ("without_qualities", QUALITIES),
+        ):
+            numbers = tuple(
+                _number(value, field, known) for value in _values(getattr(self, field))
+            )
+            object.__setattr__(self, field, numbers)
+        velocities = tuple(
+            _midi(value, "velocities") for value in _values(self.velocities)
+        )
+        object.__setattr__(self, "velocities", velocities)
+        for field in ("min_pitch", "max_pitch"):
+            if getattr(self, field) is not None:
+                _midi(getattr(self, field), field)
+        low, high = self.pitch_range
+        if low > high:
+            raise InputError(
+                f"No pitch is from min_pitch={low} to max_pitch={high}; exchange them."
+            )
+        both = set(self.qualities) & set(self.without_qualities)
+        if both:
+            names = ", ".join(QUALITIES[number] for number in sorted(both))
+            raise InputError(f"No note can have and lack a quality at once: {names}.")
+
+    @property
+    def pitch_range(self) -> tuple[int, int]:
+        """The lowest and the highest pitch that are let through, MIDI."""
+        low = 0 if self.min_pitch is None else self.min_pitch
+        return low, _MAX_MIDI if self.max_pitch is None else self.max_pitch
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that have to be read to decide; () if everything passes."""
+        asked = {
+            "instrument_family": self.families,
+            "instrument_source": self.sources,
+            "pitch": self.min_pitch is not None or self.max_pitch is not None,
+            "velocity": self.velocities,
+            "qualities": self.qualities or self.without_qualities,
+        }
+        return tuple(name for name, value in asked.items() if value)
+
+    def admits(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Which notes pass.
+
+        Args:
+          values: int64 for each of `features`, [n], and [n, 10] for qualities.
+
+        Returns:
+          bool [n].
+        """
+        parts = []
+        for name in self.features:
+            value = values[name]
+            if name == "pitch":
+                low, high = self.pitch_range
+                parts.append((value >= low) & (value <= high))
+            elif name == "qualities":
+                parts.append((value[:, list(self.qualities)] == 1).all(axis=1))
+                parts.append((value[:, list(self.without_qualities)] == 0).all(axis=1))
+            else:
+                wanted = {
+                    "instrument_family": self.families,
+                    "instrument_source": self.sources,
+                    "velocity": self.velocities,
+                }[name]
+                parts.append(np.isin(value, list(wanted)))
+        return np.logical_and.reduce(parts)
+
+
+def _values(given: Iterable | str | int) -> list:
+    """A single name or number is as good as a list of one."""
+    return [given] if isinstance(given, (str, int, np.integer)) else list(given)
+
+
+def _number(value: str | int, field: str, known: tuple[str, ...]) -> int:
+    if isinstance(value, str) and value in known:
+        return known.index(value)
+    if isinstance(value, (int, np.integer)) and 0 <= value < len(known):
+        return int(value)
+    raise InputError(
+        f"{field}: there is no {value!r}; known are {', '.join(known)} "
+        f"(or 0 to {len(known) - 1})."
+    )
+
+
+def _midi(value: int, field: str) -> int:
+    if isinstance(value, (int, np.integer)) and 0 <= value <= _MAX_MIDI:
+        return int(value)
+    raise InputError(f"{field}: {value!r} is not a whole number from 0 to {_MAX_MIDI}.")

@@ -1,0 +1,229 @@
+"""The index of a data set: which notes there are, and where each of them lies."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from absl import logging
+
+from magenta_nsynth.data.explaining import DATA_ERRORS, advice, explain
+from magenta_nsynth.data.features import Demand, feature_names
+from magenta_nsynth.data.filters import NoteFilter
+from magenta_nsynth.data.finding import find_records
+from magenta_nsynth.data.inspection import inspect
+from magenta_nsynth.data.records import read_layout
+from magenta_nsynth.data.runs import NoteTable
+from magenta_nsynth.errors import InputError
+
+__all__ = ["NoteIndex", "open_notes"]
+
+_AUDIO = Demand(("audio",))
+_SAID = 5  # damaged records that are named one by one; of the others, the number
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NoteIndex:
+    """The notes of some TFRecord files; made by `open_notes`.
+
+    Attributes:
+      table: where each note lies, in the order of the files.
+      skip_corrupt: whether records that can't be used are left out.
+      num_skipped: how many were left out; a part of a file that was lost counts once.
+      num_samples: int64 [num_notes], the length of each note's audio, where all were
+        inspected (with skip_corrupt); else None.
+      checked: the features that all notes are known to have.
+    """
+
+    table: NoteTable
+    skip_corrupt: bool = False
+    num_skipped: int = 0
+    num_samples: np.ndarray | None = None
+    checked: frozenset[str] = frozenset()
+    _demands: list[Demand] = dataclasses.field(default_factory=list)
+
+    @property
+    def num_notes(self) -> int:
+        """How many notes there are to read."""
+        return len(self.table.file)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of the files."""
+        return self.table.files
+
+    def demanding(self, demand: Demand) -> "NoteIndex":
+        """The index for readers with this demand.
+
+        Without skip_corrupt that is this index, and a record that does not meet the
+        demand is an error once it is read. With it, those records are left out, for
+        which all are inspected unless that was done before.
+
+        Raises:
+          InputError: none is left.
+        """
+        if demand not in self._demands:
+            self._demands.append(demand)
+        if not self.skip_corrupt:
+            return self
+        if not set(demand.parsed) <= self.checked or (
+            "audio" in demand.parsed and self.num_samples is None
+        ):
+            return self._inspected(demand, None, None)
+        if "audio" not in demand.parsed:
+            return self
+        problems = {
+            int(note): words
+            for note in range(self.num_notes)
+            if (words := demand.sample_problem(int(self.num_samples[note])))
+        }
+        return self._without(problems)
+
+    def _inspected(
+        self,
+        demand: Demand,
+        filters: NoteFilter | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> "NoteIndex":
+        """The notes that meet a demand and pass the filters, by reading them all."""
+        notes = np.arange(self.num_notes)
+        found = inspect(self.table, notes, demand, not self.skip_corrupt, progress)
+        if found.problems and not self.skip_corrupt:
+            note, words = min(found.problems.items())
+            raise InputError(f"{self.table.where(note)}: {words}; {advice(words)}.")
+        result = dataclasses.replace(
+            self,
+            num_samples=found.num_samples if "audio" in demand.parsed else None,
+            checked=frozenset(demand.parsed) | self.checked,
+        )
+        keep = np.ones(self.num_notes, bool)
+        if filters is not None and filters.features:
+            keep = filters.admits(found.values)
+        return result._without(found.problems, keep)
+
+    def _without(
+        self, problems: dict[int, str], keep: np.ndarray | None = None
+    ) -> "NoteIndex":
+        """The index without damaged notes, which are counted, and those not kept."""
+        bad = np.zeros(self.num_notes, bool)
+        bad[list(problems)] = True
+        for note, words in sorted(problems.items())[:_SAID]:
+            logging.warning("%s: %s; left out.", self.table.where(note), words)
+        if problems:
+            logging.warning(
+                "%d of %d records are left out since they can't be used.",
+                len(problems),
+                self.num_notes,
+            )
+        kept = ~bad if keep is None else ~bad & keep
+        if not kept.any():
+            raise InputError(
+                f"{_listed(self.files)}: {self._nothing_left(len(problems))}"
+            )
+        if kept.all():
+            return self
+        # No run goes across a damaged record.
+        table = self.table._replace(segment=self.table.segment + np.cumsum(bad))
+        lengths = None if self.num_samples is None else self.num_samples[kept]
+        return dataclasses.replace(
+            self,
+            table=table.select(kept),
+            num_samples=lengths,
+            num_skipped=self.num_skipped + len(problems),
+        )
+
+    def _nothing_left(self, num_bad: int) -> str:
+        if num_bad == self.num_notes:
+            return f"none of its {num_bad} records can be used."
+        left = f", and {num_bad} can't be used" if num_bad else ""
+        return (
+            f"none of the {self.num_notes - num_bad} notes passes the filters{left}; "
+            "ask for less."
+        )
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Around loops over the data sets: their errors become InputErrors.
+
+        TensorFlow's errors don't say in which file, often not in which record. What
+        else is raised in the block passes through.
+
+        Raises:
+          InputError: a record can't be used; the file, the record, what is wrong with
+            it and what to do.
+        """
+        try:
+            yield
+        except DATA_ERRORS as error:
+            message = explain(error, self.table, self._demands or [_AUDIO])
+            if message is None:
+                raise
+            raise InputError(message) from error
+
+
+def _listed(files: tuple[str, ...]) -> str:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"{files[0]}{more}"
+
+
+def open_notes(
+    paths: Iterable[str | os.PathLike] | str | os.PathLike,
+    filters: NoteFilter | None = None,
+    skip_corrupt: bool = False,
+    *,
+    features: Iterable[str] = ("audio",),
+    min_samples: int = 1,
+    num_samples: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> NoteIndex:
+    """Opens TFRecord files of notes, plain or GZIP.
+
+    That takes some microseconds a note; GZIP is unpacked once for it. With filters or
+    skip_corrupt all notes are read once (5,000 a second from memory).
+
+    Args:
+      paths: files, folders or globs, as for `find_records`.
+      filters: which notes to read; None is all.
+      skip_corrupt: leaves out and counts what else would be an error when it is read:
+        damaged records, and those that don't have what the next three ask for.
+      features: what readers will ask for.
+      min_samples: the least number of samples of audio that is of use.
+      num_samples: the exact number, or None.
+      progress: is called with the notes read and their number, where all are read.
+
+    Raises:
+      InputError: there is no such file, or no note in it, or none passes; a file is
+        empty or cut; without skip_corrupt a record that is read for the filters is
+        damaged.
+    """
+    features = feature_names(features)
+    index = NoteIndex(*_table(find_records(paths), skip_corrupt))
+    if skip_corrupt:
+        asked = (*features, *(filters.features if filters else ()))
+        demand = Demand(tuple(dict.fromkeys(asked)), min_samples, num_samples)
+        return index._inspected(demand, filters, progress)
+    if filters is not None and filters.features:
+        return index._inspected(Demand(filters.features), filters, progress)
+    return index
+
+
+def _table(paths: list[str], skip_corrupt: bool) -> tuple[NoteTable, bool, int]:
+    layouts = [read_layout(path, skip_corrupt) for path in paths]
+    for message in [words for layout in layouts for words in layout.damage][:_SAID]:
+        logging.warning("%s; left out.", message)
+    counts = [len(layout.record) for layout in layouts]
+    num_lost = sum(layout.num_lost for layout in layouts)
+    if not sum(counts):
+        raise InputError(f"{_listed(tuple(paths))}: no record that can be read.")
+    record, offset, size = (
+        np.concatenate([getattr(layout, name) for layout in layouts])
+        for name in ("record", "offset", "size")
+    )
+    file = np.repeat(np.arange(len(paths)), counts)
+    # Broken at a new file, and where a record could not be reached.
+    broken = (np.diff(file) != 0) | (np.diff(record) != 1)
+    segment = np.concatenate([[0], np.cumsum(broken)])
+    compressions = tuple(layout.compression for layout in layouts)
+    table = NoteTable(tuple(paths), compressions, file, record, offset, size, segment)
+    return table, skip_corrupt, num_lost

@@ -1,0 +1,192 @@
+"""A TFRecord file as it lies on the disk: where each record starts.
+
+A record is its length (8 bytes), a checksum of that length (4), the data, and a
+checksum of the data (4). Walking from length to length costs one small read a record,
+so the places of all notes are known without reading the notes.
+"""
+
+import contextlib
+import functools
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from magenta_nsynth.errors import InputError
+
+__all__ = ["ADVICE", "Layout", "read_layout"]
+
+ADVICE = "copy or download the file again, or read on without it by --skip_corrupt"
+
+_HEADER, _FOOTER = 12, 4  # bytes around a record's data
+_SEARCHED = 64 << 20  # bytes behind a damaged length that are searched for a record
+_CHUNK = 1 << 20
+
+# (offset, number of bytes) -> the bytes, fewer at the end; what hinders, or "".
+_Read = Callable[[int, int], tuple[bytes, str]]
+
+
+class Layout(NamedTuple):
+    """Where the records of one file are.
+
+    Attributes:
+      compression: "" or "GZIP", as tf.data calls it.
+      record: int64 [n], the numbers of the records that can be reached, from 0.
+      offset: int64 [n], the byte each starts at, in a GZIP file once unpacked.
+      size: int64 [n], bytes of data.
+      num_lost: records that can't be reached since the file is damaged, at least.
+      damage: in words, a line for each place; empty for a whole file.
+    """
+
+    compression: str
+    record: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+    num_lost: int
+    damage: list[str]
+
+
+def read_layout(path: str, skip_corrupt: bool = False) -> Layout:
+    """Walks a plain or GZIP TFRecord file; which one it is is seen from its content.
+
+    A plain file is walked without reading its data; GZIP has to be unpacked for it.
+
+    Args:
+      path: the file.
+      skip_corrupt: goes on behind a damaged length, at the next place that holds a
+        whole one, and keeps what there is of a file that was cut.
+
+    Raises:
+      InputError: the file is empty, no TFRecord file, cut, or a length is damaged,
+        with the record's number and byte. With skip_corrupt, only for what is no
+        TFRecord file at all.
+    """
+    try:
+        with _opened(path) as (read, compression):
+            return _walk(path, read, compression, skip_corrupt)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}.") from None
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[_Read, str]]:
+    """Something to read the unpacked content with, and the file's compression."""
+
+    def reader(file: BinaryIO) -> _Read:
+        def read(offset: int, count: int) -> tuple[bytes, str]:
+            try:
+                file.seek(offset)
+                return file.read(count), ""
+            except EOFError:
+                return b"", "the GZIP file is cut in it"
+            except (zlib.error, gzip.BadGzipFile) as error:
+                return b"", f"the GZIP file is damaged in it ({error})"
+
+        return read
+
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: not a file; give a TFRecord file.")
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(_HEADER)
+        # A length may have the bytes of GZIP's mark; its checksum decides.
+        if not head.startswith(b"\x1f\x8b\x08") or _is_header(head):
+            yield reader(file), ""
+            return
+    with gzip.open(path, "rb") as file:
+        yield reader(file), "GZIP"
+
+
+def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layout:
+    found: list[tuple[int, int, int]] = []
+    damage: list[str] = []
+    offset = record = num_lost = 0
+    known: set[bytes] = set()  # notes are of few sizes, so headers repeat
+    header, problem = read(0, _HEADER)
+    if not header and not problem:
+        _note_damage(f"{path}: empty, there is no record in it", damage, skip_corrupt)
+    while header or problem:
+        searched = False
+        if not problem and len(header) < _HEADER:
+            problem = "the file is cut in it"
+        elif not problem and header not in known:
+            if _is_header(header):
+                known.add(header)
+            else:
+                searched = True
+                problem = "its length is damaged"
+                problem += "" if record else ", or this is no TFRecord file"
+        if not problem:
+            (size,) = struct.unpack_from("<Q", header)
+            end = offset + _HEADER + size + _FOOTER
+            # Its last bytes, to know that the record is whole, and the next header.
+            rest, problem = read(end - _FOOTER, _FOOTER + _HEADER)
+            if len(rest) >= _FOOTER:
+                found.append((record, offset, size))
+                offset, record, header = end, record + 1, rest[_FOOTER:]
+                continue
+            problem = problem or "the file is cut in it"
+        where = f"{path}, record {record} (from 0), byte {offset:,}"
+        _note_damage(f"{where}: {problem}", damage, skip_corrupt)
+        num_lost, record = num_lost + 1, record + 1
+        next_offset = _next_header(read, offset + 1) if searched else None
+        if next_offset is None:
+            break
+        offset = next_offset
+        header, problem = read(offset, _HEADER)
+    columns = np.array(found, np.int64).reshape(-1, 3).T
+    return Layout(compression, *map(np.ascontiguousarray, columns), num_lost, damage)
+
+
+def _note_damage(message: str, damage: list[str], skip_corrupt: bool) -> None:
+    if not skip_corrupt:
+        raise InputError(f"{message}; {ADVICE}.")
+    damage.append(message)
+
+
+def _next_header(read: _Read, start: int) -> int | None:
+    """The first place from `start` on that holds a length and its right checksum."""
+    data, at = b"", start
+    while at < start + _SEARCHED:
+        more, _ = read(at + len(data), _CHUNK)
+        if not more:
+            return None
+        data += more
+        places = np.flatnonzero(_headers(np.frombuffer(data, np.uint8)))
+        if len(places):
+            return at + int(places[0])
+        # Forwards only: to go back in a GZIP file is to begin again.
+        at, data = at + len(data) - (_HEADER - 1), data[-(_HEADER - 1) :]
+    return None
+
+
+def _is_header(header: bytes) -> bool:
+    return bool(_headers(np.frombuffer(header, np.uint8)).any())
+
+
+def _headers(data: np.ndarray) -> np.ndarray:
+    """For each byte of `data`: whether a length and its checksum begin there.
+
+    The checksum is CRC-32C, rotated and with a number added, as TensorFlow masks it.
+    """
+    count = max(0, len(data) - _HEADER + 1)
+    crc = np.full(count, 0xFFFFFFFF, np.uint32)
+    for k in range(8):
+        crc = _crc_table()[(crc & 0xFF) ^ data[k : k + count]] ^ (crc >> 8)
+    crc = ~crc
+    masked = ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
+    stored = np.zeros(count, np.uint32)
+    for k in range(4):
+        stored |= data[8 + k : 8 + k + count].astype(np.uint32) << (8 * k)
+    return masked == stored
+
+
+@functools.cache
+def _crc_table() -> np.ndarray:
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(0x82F63B78), table >> 1)
+    return table.astype(np.uint32)

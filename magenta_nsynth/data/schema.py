@@ -1,0 +1,225 @@
+"""One NSynth note: its names and numbers, and its form as a tf.Example.
+
+Source: the NSynth dataset's schema. Differs: -1 stands for a family, source, pitch or
+velocity that is not known, which only one's own notes have.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.errors import InputError
+
+__all__ = [
+    "FAMILIES",
+    "QUALITIES",
+    "SOURCES",
+    "UNKNOWN",
+    "Note",
+    "example_to_note",
+    "note_to_example",
+    "parse_note_str",
+]
+
+FAMILIES = (
+    "bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed",
+    "string", "synth_lead", "vocal",
+)  # fmt: skip
+SOURCES = ("acoustic", "electronic", "synthetic")
+QUALITIES = (
+    "bright", "dark", "distortion", "fast_decay", "long_release", "multiphonic",
+    "nonlinear_env", "percussive", "reverb", "tempo-synced",
+)  # fmt: skip
+UNKNOWN = -1
+
+_NOTE_STR = re.compile(r"(?P<instrument>.+)-(?P<pitch>\d{3})-(?P<velocity>\d{3})")
+_INSTRUMENT = re.compile(
+    rf"(?P<family>{'|'.join(FAMILIES)})_(?P<source>{'|'.join(SOURCES)})_(?P<number>\d+)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """One note, with everything that NSynth says of it.
+
+    Attributes:
+      note_str: its name, e.g. "bass_synthetic_033-022-050". Unique in a dataset.
+      audio: [n] float32 in [-1, 1] at 16 kHz.
+      pitch: MIDI number, 0 to 127, or -1.
+      velocity: 0 to 127, or -1.
+      instrument_str: the note's instrument, e.g. "bass_synthetic_033".
+      instrument_family: an index of `FAMILIES`, or -1.
+      instrument_source: an index of `SOURCES`, or -1.
+      qualities: ten of 0 and 1, in the order of `QUALITIES`.
+      note: a number that is unique in the dataset.
+      instrument: the instrument's number in the dataset.
+      sample_rate: Hz.
+    """
+
+    note_str: str
+    audio: np.ndarray
+    pitch: int = UNKNOWN
+    velocity: int = UNKNOWN
+    instrument_str: str = ""
+    instrument_family: int = UNKNOWN
+    instrument_source: int = UNKNOWN
+    qualities: tuple[int, ...] = (0,) * len(QUALITIES)
+    note: int = 0
+    instrument: int = 0
+    sample_rate: int = SAMPLE_RATE
+
+    @property
+    def family_str(self) -> str:
+        """The family's name; "unknown" where it is not known."""
+        return _name(FAMILIES, self.instrument_family)
+
+    @property
+    def source_str(self) -> str:
+        """The source's name; "unknown" where it is not known."""
+        return _name(SOURCES, self.instrument_source)
+
+    @property
+    def qualities_str(self) -> list[str]:
+        """The names of the qualities that the note has."""
+        return [
+            name for name, has in zip(QUALITIES, self.qualities, strict=True) if has
+        ]
+
+
+def _name(names: tuple[str, ...], index: int) -> str:
+    return names[index] if 0 <= index < len(names) else "unknown"
+
+
+def parse_note_str(note_str: str) -> dict[str, int | str]:
+    """What a name in NSynth's form says: the fields of `Note` that it holds.
+
+    Args:
+      note_str: such as "bass_synthetic_033-022-050", or any "<instrument>-<pitch,
+        three digits>-<velocity, three digits>".
+
+    Returns:
+      Of pitch, velocity, instrument_str, instrument_family and instrument_source
+      those that the name says; {} for a name of another form.
+    """
+    match = _NOTE_STR.fullmatch(note_str)
+    if match is None or int(match["pitch"]) > 127 or int(match["velocity"]) > 127:
+        return {}
+    fields: dict[str, int | str] = {
+        "pitch": int(match["pitch"]),
+        "velocity": int(match["velocity"]),
+        "instrument_str": match["instrument"],
+    }
+    instrument = _INSTRUMENT.fullmatch(match["instrument"])
+    if instrument is not None:
+        fields["instrument_family"] = FAMILIES.index(instrument["family"])
+        fields["instrument_source"] = SOURCES.index(instrument["source"])
+    return fields
+
+
+def note_to_example(note: Note) -> bytes:
+    """A serialized tf.Example with NSynth's full schema, both groups of features."""
+    ints = {
+        "pitch": [note.pitch],
+        "velocity": [note.velocity],
+        "instrument_source": [note.instrument_source],
+        "instrument_family": [note.instrument_family],
+        "qualities": note.qualities,
+        "note": [note.note],
+        "instrument": [note.instrument],
+        "sample_rate": [note.sample_rate],
+    }
+    strings = {
+        "note_str": [note.note_str],
+        "instrument_str": [note.instrument_str],
+        "instrument_source_str": [note.source_str],
+        "instrument_family_str": [note.family_str],
+        "qualities_str": note.qualities_str,
+    }
+    features = {
+        name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        for name, values in ints.items()
+    }
+    for name, values in strings.items():
+        encoded = [value.encode() for value in values]
+        features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+    features["audio"] = tf.train.Feature(float_list=_float_list(note.audio))
+    # Deterministic, so that the same notes make the same file to the byte.
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def _float_list(values: np.ndarray) -> tf.train.FloatList:
+    """The same as FloatList(value=values), fifty times as fast.
+
+    That takes 13 ms for a note of 4 s, one Python float after the other. This is the
+    message's form on the wire: the field's tag, the length in bytes, the floats.
+    """
+    raw = np.asarray(values, "<f4").tobytes()
+    head, length = b"\x0a", len(raw)
+    while length > 127:
+        head += bytes([length & 127 | 128])
+        length >>= 7
+    return tf.train.FloatList.FromString(head + bytes([length]) + raw)
+
+
+def _array(values: tf.train.FloatList) -> np.ndarray:
+    """The reverse: [n] float32."""
+    raw, num_bytes = values.SerializeToString(), 4 * len(values.value)
+    return np.frombuffer(raw, "<f4", offset=len(raw) - num_bytes).astype(np.float32)
+
+
+def example_to_note(serialized: bytes, where: str) -> Note:
+    """The reverse of `note_to_example`; the second group of features may be missing.
+
+    Args:
+      serialized: one record of a TFRecord file.
+      where: the file and record, for the error.
+
+    Raises:
+      InputError: no tf.Example, or a feature of the first group is missing.
+    """
+    try:
+        feature = tf.train.Example.FromString(serialized).features.feature
+    except Exception as error:  # protobuf's DecodeError, whose place has moved
+        raise InputError(f"{where}: not a tf.Example ({error}).") from None
+
+    def ints(name: str) -> list[int]:
+        return list(feature[name].int64_list.value) if name in feature else []
+
+    def text(name: str) -> str:
+        values = feature[name].bytes_list.value if name in feature else []
+        return values[0].decode("utf-8", "replace") if values else ""
+
+    audio = _array(feature["audio"].float_list)
+    note_str = text("note_str")
+    fields = {
+        name: ints(name)
+        for name in ("pitch", "velocity", "instrument_family", "instrument_source")
+    }
+    qualities = tuple(ints("qualities"))
+    missing = [name for name, values in fields.items() if len(values) != 1]
+    missing += [] if len(qualities) == len(QUALITIES) else ["qualities"]
+    missing += [] if note_str else ["note_str"]
+    missing += [] if audio.size else ["audio"]
+    if missing:
+        raise InputError(
+            f"{where}: the feature {', '.join(missing)} is missing or of another "
+            "length; is it an NSynth TFRecord?"
+        )
+    second = {
+        name: ints(name)[0]
+        for name in ("note", "instrument", "sample_rate")
+        if ints(name)
+    }
+    named = parse_note_str(note_str).get("instrument_str", "")
+    return Note(
+        note_str=note_str,
+        audio=audio,
+        instrument_str=text("instrument_str") or str(named),
+        qualities=qualities,
+        **{name: values[0] for name, values in fields.items()},
+        **second,
+    )

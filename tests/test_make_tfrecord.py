@@ -1,0 +1,681 @@
+"""NSynth's JSON/WAV form and one's own sounds into TFRecords, and back."""
+
+import errno
+import json
+import os
+import pathlib
+import shutil
+import signal
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from binaries import command, error_line, names, run, run_and_signal
+from scipy.io import wavfile
+
+from magenta_nsynth.data import archive, naming
+from magenta_nsynth.data.schema import Note, note_to_example
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.jobs.make_tfrecord import make_tfrecord
+
+RNG = np.random.default_rng(0)
+SHARD = "notes.tfrecord-00000-of-00001"
+INTS = ["pitch", "velocity", "instrument_family", "instrument_source"]
+NUMBERS = ["note", "instrument", "sample_rate"]
+STRINGS = [
+    f"{name}_str"
+    for name in ("note", "instrument", "instrument_family", "instrument_source")
+]
+
+
+def noise(num_samples=64_000):
+    return RNG.integers(-32768, 32768, num_samples).astype(np.int16)
+
+
+def read(*paths, length=64_000):
+    """The notes of TFRecord files, as NSynth's own reader takes them, in order."""
+    spec = {name: tf.io.FixedLenFeature([1], tf.int64) for name in INTS + NUMBERS}
+    spec |= {name: tf.io.FixedLenFeature([], tf.string) for name in STRINGS}
+    spec["audio"] = tf.io.FixedLenFeature([length], tf.float32)
+    spec["qualities"] = tf.io.FixedLenFeature([10], tf.int64)
+    spec["qualities_str"] = tf.io.VarLenFeature(tf.string)
+    notes = []
+    for record in tf.data.TFRecordDataset([str(path) for path in paths]):
+        note = tf.io.parse_single_example(record, spec)
+        note["qualities_str"] = tf.sparse.to_dense(note["qualities_str"])
+        notes.append({name: value.numpy() for name, value in note.items()})
+    return notes
+
+
+def dates(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("notes.tf*")}
+
+
+def by_name(folder, **options):
+    notes = read(*sorted(folder.glob("*.tfrecord-*")), **options)
+    return {note["note_str"].decode(): note for note in notes}
+
+
+ENTRY = {
+    "note": 7, "note_str": "", "instrument": 33, "pitch": 22, "velocity": 50,
+    "instrument_str": "bass_synthetic_033", "instrument_family": 0,
+    "instrument_family_str": "bass", "instrument_source": 2,
+    "instrument_source_str": "synthetic", "sample_rate": 16000,
+    "qualities": [0, 1, 0, 0, 0, 0, 0, 0, 0, 1],
+    "qualities_str": ["dark", "tempo-synced"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def nsynth(tmp_path):
+    """A JSON/WAV folder of 7 notes, in another order than the alphabet's."""
+    folder = tmp_path / "nsynth-x"
+    (folder / "audio").mkdir(parents=True)
+    entries = {}
+    for number in (3, 0, 6, 1, 5, 2, 4):
+        name = f"bass_synthetic_033-02{number}-050"
+        entries[name] = ENTRY | {"note": number, "note_str": name, "pitch": 20 + number}
+        wavfile.write(folder / "audio" / f"{name}.wav", 16_000, noise())
+    (folder / "examples.json").write_text(json.dumps(entries), encoding="utf-8")
+    return folder
+
+
+def labels(folder):
+    return json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+
+
+def pack(folder, path, json_last=False):
+    """A .tar.gz of a JSON/WAV folder with the WAV files in the order of the JSON."""
+    members = [f"audio/{name}.wav" for name in labels(folder)]
+    members.insert(len(members) if json_last else 0, "examples.json")
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for member in members:
+            tar.add(folder / member, f"{folder.name}/{member}")
+    return path
+
+
+def test_the_full_schema(nsynth, tmp_path):
+    assert make_tfrecord([nsynth], tmp_path / "out") == 0
+    notes = read(tmp_path / "out" / SHARD)
+    entries = labels(nsynth)
+    assert [note["note_str"].decode() for note in notes] == list(entries)
+    for note, entry in zip(notes, entries.values(), strict=True):
+        _, samples = wavfile.read(nsynth / "audio" / f"{entry['note_str']}.wav")
+        assert (note.pop("audio") == samples / np.float32(32768)).all()
+        assert list(note.pop("qualities")) == entry["qualities"]
+        assert [q.decode() for q in note.pop("qualities_str")] == [
+            "dark",
+            "tempo-synced",
+        ]
+        for name in STRINGS:
+            assert note.pop(name).decode() == entry[name]
+        assert {name: int(value[0]) for name, value in note.items()} == {
+            name: entry[name] for name in INTS + NUMBERS
+        }
+
+
+def test_audio_is_written_as_protobuf_writes_it():
+    for length in (0, 1, 31, 32, 64_000):
+        audio = RNG.standard_normal(length).astype(np.float32)
+        example = tf.train.Example.FromString(note_to_example(Note("x", audio)))
+        written = example.features.feature["audio"].SerializeToString()
+        wanted = tf.train.Feature(float_list=tf.train.FloatList(value=audio))
+        assert written == wanted.SerializeToString()
+
+
+@pytest.mark.parametrize("form", ["folder", "json first", "json last"])
+def test_wav_to_tfrecord_to_wav_is_the_same_to_the_byte(nsynth, tmp_path, form, caplog):
+    source = nsynth
+    if form != "folder":
+        source = pack(nsynth, tmp_path / "x.jsonwav.tar.gz", form == "json last")
+    with caplog.at_level("INFO", logger="absl"):
+        assert make_tfrecord([source], tmp_path / "records", num_shards=3) == 0
+        assert make_tfrecord([tmp_path / "records"], tmp_path / "back") == 0
+    assert "7 notes as 16-bit WAV, without loss" in caplog.text
+    assert labels(tmp_path / "back") == labels(nsynth)
+    assert list(labels(tmp_path / "back")) == list(labels(nsynth))
+    wavs = sorted((nsynth / "audio").iterdir())
+    assert names(tmp_path / "back" / "audio") == [wav.name for wav in wavs]
+    for wav in wavs:
+        back = tmp_path / "back" / "audio" / wav.name
+        assert back.read_bytes() == wav.read_bytes()
+
+
+def test_all_ways_give_the_same_bytes(nsynth, tmp_path):
+    sources = [nsynth, pack(nsynth, tmp_path / "a.tgz"), tmp_path / "b.tar.gz"]
+    pack(nsynth, sources[2], json_last=True)
+    made = []
+    for i, source in enumerate(sources):
+        out = tmp_path / str(i)
+        assert make_tfrecord([source], out, num_shards=2, num_threads=1 + i) == 0
+        made.append([path.read_bytes() for path in sorted(out.glob("*-of-00002"))])
+    assert len(made[0]) == 2 and made[0] == made[1] == made[2]
+
+
+def note(name="a", audio=None, **fields):
+    audio = np.zeros(10, np.float32) if audio is None else audio
+    return note_to_example(Note(name, np.asarray(audio, np.float32), **fields))
+
+
+def write_records(path, records):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return path
+
+
+def test_rounding_is_said_and_float_loses_nothing(tmp_path, caplog):
+    audio = np.float32([0.1, -0.25, 1.5, 1e-30, 32767 / 32768])
+    source = write_records(
+        tmp_path / "x.tfrecord", [note("odd", audio), note("even", [0.5, -1.0])]
+    )
+    assert make_tfrecord([source], tmp_path / "16") == 0
+    assert "1 of 2 notes" in caplog.text and "odd" in caplog.text
+    assert "rounded, and 1 clipped" in caplog.text and "--float" in caplog.text
+    rate, samples = wavfile.read(tmp_path / "16" / "audio" / "odd.wav")
+    assert rate == 16_000 and samples.dtype == np.int16
+    assert list(samples) == [3277, -8192, 32767, 0, 32767]
+    caplog.clear()
+    assert make_tfrecord([source], tmp_path / "float", as_float=True) == 0
+    _, samples = wavfile.read(tmp_path / "float" / "audio" / "odd.wav")
+    assert samples.dtype == np.float32 and (samples == audio).all()
+    assert "rounded" not in caplog.text
+
+
+def test_going_back_continues_and_mends(nsynth, tmp_path, monkeypatch):
+    make_tfrecord([nsynth], tmp_path / "records")
+    back = tmp_path / "back"
+    make_tfrecord([tmp_path / "records"], back)
+    wavs = sorted((back / "audio").iterdir())
+    wavs[0].write_bytes(wavs[0].read_bytes()[:1000])
+    wavs[1].unlink()
+    content = wavs[2].read_bytes()
+    wavs[2].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    dates = {wav: wav.stat().st_mtime_ns for wav in wavs[3:]}
+    (back / "examples.json").unlink()
+    (back / "audio" / ".writing-x.wav").touch()
+    assert make_tfrecord([tmp_path / "records"], back) == 0
+    assert dates == {wav: wav.stat().st_mtime_ns for wav in wavs[3:]}
+    for wav in wavs:
+        assert wav.read_bytes() == (nsynth / "audio" / wav.name).read_bytes()
+    assert not (back / "audio" / ".writing-x.wav").exists()
+    with pytest.raises(InputError, match="--overwrite"):
+        make_tfrecord([tmp_path / "records"], back, as_float=True)
+    assert (
+        make_tfrecord([tmp_path / "records"], back, as_float=True, overwrite=True) == 0
+    )
+    assert wavfile.read(wavs[0])[1].dtype == np.float32
+
+
+def test_bad_records_are_named_and_the_others_written(tmp_path, caplog):
+    records = [note(name) for name in ("a", "b", "../c", "a", "d")]
+    records += [b"no example", note("nan", [np.nan]), note("e")]
+    source = write_records(tmp_path / "x.tfrecord", records)
+    content = bytearray(source.read_bytes())
+    content[len(records[0]) + 16 + 50] ^= 1  # in b
+    source.write_bytes(content)
+    assert make_tfrecord([source], tmp_path / "out") == 1
+    assert names(tmp_path / "out" / "audio") == ["a.wav", "d.wav", "e.wav"]
+    assert list(labels(tmp_path / "out")) == ["a", "d", "e"]
+    for words in (
+        f"{source}, record 1 (from 0): damaged",
+        "record 2 (from 0): the note_str '../c' can't be",
+        "record 3 (from 0): the note a is there twice",
+        "record 5 (from 0): not a tf.Example",
+        "nan.wav: not written",
+        "5 of 8 files failed",
+    ):
+        assert words in caplog.text
+
+
+def test_a_missing_shard_is_named(nsynth, tmp_path):
+    make_tfrecord([nsynth], tmp_path / "out", num_shards=3)
+    (tmp_path / "out" / "notes.tfrecord-00001-of-00003").unlink()
+    with pytest.raises(InputError, match="00001-of-00003: missing"):
+        make_tfrecord([tmp_path / "out"], tmp_path / "back")
+    assert make_tfrecord([tmp_path / "out" / "*-of-00003"], tmp_path / "back") == 0
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    folder = tmp_path / "sounds"
+
+    def write(name, samples=64_000, rate=16_000):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        audio = noise(samples) if isinstance(samples, int) else samples
+        wavfile.write(path, rate, audio)
+        return path
+
+    write.folder = folder
+    return write
+
+
+def test_own_sounds_by_folder_and_name(sounds, tmp_path, data, caplog):
+    sounds("bass/piano C2.wav")
+    sounds("Synth-Lead/moog/F#3.WAV")
+    sounds("drums/kick.wav")
+    sounds("bass/guitar_acoustic_007-060-100.wav")
+    shutil.copy(
+        data / "audio_stereo_44k.flac", sounds.folder / "bass" / "f_midi40.flac"
+    )
+    with caplog.at_level("INFO", logger="absl"):
+        assert make_tfrecord([sounds.folder], tmp_path / "out") == 0
+    notes = by_name(tmp_path / "out")
+    rows = {
+        name: [int(note[key][0]) for key in (*INTS, "note", "instrument")]
+        for name, note in notes.items()
+    }
+    assert rows == {
+        "Synth-Lead_moog_F#3": [54, -1, 9, -1, 0, 0],
+        "bass_f_midi40": [40, -1, 0, -1, 1, 1],
+        "bass_piano C2": [36, -1, 0, -1, 2, 1],
+        "drums_kick": [-1, -1, -1, -1, 3, 2],
+        "guitar_acoustic_007-060-100": [60, 100, 3, 0, 4, 3],
+    }
+    assert list(rows) == sorted(rows)
+    assert notes["drums_kick"]["instrument_family_str"] == b"unknown"
+    assert notes["Synth-Lead_moog_F#3"]["instrument_str"] == b"Synth-Lead_moog"
+    assert (
+        notes["guitar_acoustic_007-060-100"]["instrument_str"] == b"guitar_acoustic_007"
+    )
+    [said] = [m for m in caplog.messages if "no family" in m]
+    assert "1 of 5" in said and "kick.wav" in said and "synth_lead, vocal" in said
+    # 0.3 s of a 440 Hz tone in stereo at 44.1 kHz, the rest is zeros.
+    audio = notes["bass_f_midi40"]["audio"]
+    assert np.abs(audio[:4800]).max() > 0.1 and not audio[4800:].any()
+    spectrum = np.abs(np.fft.rfft(audio[:4800] * np.hanning(4800)))
+    assert abs(spectrum.argmax() * 16_000 / 4800 - 440) < 4
+
+
+@pytest.mark.parametrize(
+    ("text", "pitch"),
+    [
+        ("C4", 60), ("piano_C4", 60), ("F#3", 54), ("Bb2", 46), ("bb2", 46),
+        ("c#-1", 1), ("C-1 soft", 0), ("G9", 127), ("x-A0-take2", 21), ("B♭3", 58),
+        ("midi60", 60), ("x_MIDI_060", 60), ("pitch-61 C#4", 61), ("Cb4", 59),
+        ("C4 to C4", 60),
+        ("take2", -1), ("C4 to G4", -1), ("A9", -1), ("midi128", -1), ("C", -1),
+        ("060", -1), ("note060", -1), ("Face4", -1), ("C42", -1), ("H3", -1), ("", -1),
+        ("As2", -1), ("éC4", -1),
+    ],
+)  # fmt: skip
+def test_pitch_from_a_name(text, pitch):
+    assert naming.pitch_number(text) == pitch
+
+
+def test_long_sounds_are_cut_and_short_ones_filled_up(sounds, tmp_path, caplog):
+    lengths = {"a": 40_000, "b": 64_000, "c": 150_000, "d": 64_000 + 15_999, "e": 1}
+    samples = {k: np.arange(1, v + 1, dtype=np.int32) for k, v in lengths.items()}
+    for name, values in samples.items():
+        sounds(f"bass/{name}.wav", values.astype(np.float32) / 2**18)
+    with caplog.at_level("INFO", logger="absl"):
+        assert make_tfrecord([sounds.folder], tmp_path / "out") == 0
+    notes = by_name(tmp_path / "out")
+    pieces = ["c_000", "c_001", "c_002"]
+    assert list(notes) == [f"bass_{name}" for name in ("a", "b", *pieces, "d", "e")]
+
+    def content(name):
+        return list((notes[f"bass_{name}"]["audio"] * 2**18).astype(int))
+
+    assert content("a") == [*samples["a"], *[0] * 24_000]
+    assert content("b") == list(samples["b"])
+    assert content("c_000") + content("c_001") == list(samples["c"][:128_000])
+    assert content("c_002") == [*samples["c"][128_000:], *[0] * 42_000]
+    assert content("d") == list(samples["d"][:64_000])
+    assert "Of 1 of 5 files the end, less than 1 s, is left out" in caplog.text
+    assert "d.wav" in caplog.text
+
+    options = {"note_seconds": 2.5, "pad": False}
+    assert make_tfrecord([sounds.folder], tmp_path / "short", **options) == 0
+    short = by_name(tmp_path / "short", length=40_000)
+    wanted = ["a", "b", "c_000", "c_001", "c_002", "d"]
+    assert list(short) == [f"bass_{name}" for name in wanted]
+    with pytest.raises(InputError, match=r"e\.wav: shorter than a note"):
+        make_tfrecord([sounds.folder / "bass/e.wav"], tmp_path / "e", **options)
+
+    assert make_tfrecord([sounds.folder], tmp_path / "whole", note_seconds=0) == 0
+    for record in tf.data.TFRecordDataset(str(tmp_path / "whole" / SHARD)):
+        feature = tf.train.Example.FromString(record.numpy()).features.feature
+        [name] = feature["note_str"].bytes_list.value
+        audio = feature["audio"].float_list.value
+        assert len(audio) == lengths.pop(name.decode()[-1])
+    assert not lengths
+
+
+def test_labels_from_a_csv(sounds, tmp_path):
+    for name in ("one", "zwö", "three", "four"):
+        sounds(f"deep/{name}.wav")
+    rows = [
+        "\ufefffile;Pitch;velocity;family;source;instrument;qualities;note_str",
+        "deep/one.wav;60;100;Synth Lead;Acoustic;moog;bright tempo-synced;first",
+        '"deep\\zwö.wav";F#3;;;;;;',
+        "",
+        "deep/three.wav;;;4;;;;",
+    ]
+    table = tmp_path / "labels.csv"
+    table.write_text("\r\n".join(rows[:-1]), encoding="utf-8")
+    assert make_tfrecord([sounds.folder], tmp_path / "out", csv=table) == 0
+    notes = by_name(tmp_path / "out")
+    assert {
+        name: [int(note[key][0]) for key in INTS] for name, note in notes.items()
+    } == {"deep_zwö": [54, -1, -1, -1], "first": [60, 100, 9, 0]}
+    assert notes["first"]["instrument_str"] == b"moog"
+    assert list(notes["first"]["qualities"]) == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1 has to name"),
+        ("name,pitch\na.wav,1", "line 1 has to name"),
+        ("file,picth\na.wav,1", "picth"),
+        ("file,pitch\na.wav,128", "line 2: pitch '128'"),
+        ("file,pitch\na.wav,1\n\na.wav,H4", "line 4: pitch 'H4'"),
+        ("file,velocity\na.wav,-1", "line 2: velocity '-1'"),
+        ("file,family\na.wav,drums", "synth_lead"),
+        ("file,source\na.wav,bass", "acoustic, electronic, synthetic"),
+        ("file,qualities\na.wav,bright loud", "tempo-synced"),
+        ("file,pitch\n,4", "line 2: the cell under 'file'"),
+        ("file\nb.wav", "line 2: b.wav is not in"),
+        ("file\na.wav,2", "line 2: 2 cells under 1 columns"),
+        ("file", "names no files"),
+        ("file,note_str\na.wav,x\na.wav,x", "line 2 and .*line 3 would both"),
+    ],
+)
+def test_bad_csv_files_name_the_line(sounds, tmp_path, text, words):
+    sounds("a.wav", 100)
+    table = tmp_path / "labels.csv"
+    table.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=words) as error:
+        make_tfrecord([sounds.folder], tmp_path / "out", csv=table)
+    assert str(table) in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_notes_of_one_name_are_refused_before_work(sounds, tmp_path, data):
+    sounds("bass/a.wav", 100)
+    sounds("flute/a.wav", 100)  # another folder is another instrument
+    assert make_tfrecord([sounds.folder], tmp_path / "fine") == 0
+    shutil.copy(data / "audio_mono_16k.flac", sounds.folder / "bass" / "a.flac")
+    with pytest.raises(InputError, match=r"a\.flac and .*a\.wav would both"):
+        make_tfrecord([sounds.folder], tmp_path / "out")
+    (sounds.folder / "bass" / "a.flac").unlink()
+    for folder in ("one", "two"):
+        sounds(f"{folder}/bass_synthetic_033-022-050.wav", 100)
+    with pytest.raises(InputError, match="would both be the note bass_synthetic_033"):
+        make_tfrecord([sounds.folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_files_are_reported_and_the_others_done(sounds, tmp_path, data, caplog):
+    for i in range(6):
+        sounds(f"bass/{i}.wav")
+    whole = (sounds.folder / "bass/1.wav").read_bytes()
+    (sounds.folder / "bass/1.wav").write_bytes(whole[:5000])
+    (sounds.folder / "bass/3x.mp3").write_text("hello", encoding="utf-8")
+    sounds("bass/long.wav", np.full(200_000, np.nan, np.float32))
+    out = tmp_path / "out"
+    for attempt in range(2):  # the second finds the shards there
+        caplog.clear()
+        assert make_tfrecord([sounds.folder], out, num_shards=3) == 1
+        errors = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+        assert len(errors) == 4, attempt
+        assert "1.wav: truncated" in errors[0] and "3x.mp3: not a MP3" in errors[1]
+        assert "long.wav: has NaN" in errors[2] and "3 of 8 files" in errors[3]
+        assert list(by_name(out)) == [f"bass_{i}" for i in (0, 2, 3, 4, 5)]
+    before = dates(out)
+    (sounds.folder / "bass/1.wav").write_bytes(whole)
+    assert make_tfrecord([sounds.folder], out, num_shards=3) == 1
+    after = dates(out)
+    assert [name for name in before if before[name] != after[name]] == [
+        "notes.tfrecord-00000-of-00003"
+    ]
+    assert list(by_name(out)) == [f"bass_{i}" for i in range(6)]
+
+
+def test_bad_entries_are_named_and_the_others_done(nsynth, tmp_path, caplog):
+    entries = labels(nsynth)
+    first, second, third, fourth, *_, last = entries
+    del entries[first]["velocity"]
+    entries[second]["qualities"] = [0] * 9
+    entries[third]["pitch"] = "22"
+    del entries[last]
+    (nsynth / "examples.json").write_text(json.dumps(entries), encoding="utf-8")
+    (nsynth / "audio" / f"{fourth}.wav").unlink()
+    packed = tmp_path / "x.tar.gz"
+    with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
+        tar.add(nsynth, "x")
+    for i, source in enumerate([nsynth, packed]):
+        caplog.clear()
+        assert make_tfrecord([source], tmp_path / str(i)) == 1
+        assert len(by_name(tmp_path / str(i))) == 2
+        for words in (
+            f"'{first}' lacks velocity",
+            f"'{second}' has qualities that are not 10",
+            f"'{third}' has pitch '22'",
+            fourth,
+            last,
+        ):
+            assert words in caplog.text
+        assert caplog.text.count(str(source)) >= 5
+
+
+@pytest.mark.parametrize("cut", [0.02, 0.5, 0.9999])
+def test_a_cut_archive_keeps_what_is_finished(nsynth, tmp_path, cut):
+    path = pack(nsynth, tmp_path / "x.tar.gz")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * cut)])
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"x\.tar\.gz: damaged or cut off"):
+        make_tfrecord([path], out, num_shards=7)
+    there = sorted(p.name for p in out.glob("notes.tfrecord-*"))
+    assert len(there) == {0.02: 0, 0.5: 2, 0.9999: 5}[cut]
+    assert not [name for name in names(out) if name.startswith(".")]
+    path.write_bytes(content)
+    assert make_tfrecord([path], out, num_shards=7) == 0
+    assert make_tfrecord([nsynth], tmp_path / "folder", num_shards=7) == 0
+    for made in (tmp_path / "folder").glob("*.tfrecord-*"):
+        assert made.read_bytes() == (out / made.name).read_bytes()
+
+
+def test_a_damaged_archive_shows_by_its_checksum(nsynth, tmp_path):
+    path = pack(nsynth, tmp_path / "x.tar.gz")
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.tar\.gz: damaged.*CRC"):
+        make_tfrecord([path], tmp_path / "out")
+
+
+def test_a_finished_archive_is_not_read_again(nsynth, tmp_path, monkeypatch):
+    path = pack(nsynth, tmp_path / "x.tar.gz")
+    assert make_tfrecord([path], tmp_path / "out") == 0
+    monkeypatch.setattr(archive, "_members", None)
+    assert make_tfrecord([path], tmp_path / "out") == 0
+
+
+def test_other_options_or_another_source_are_noticed(nsynth, sounds, tmp_path):
+    out = tmp_path / "out"
+    sounds("bass/a.wav", 70_000)
+    make_tfrecord([sounds.folder], out)
+    before = (out / SHARD).read_bytes()
+    for source, options, words in (
+        (sounds.folder, {"note_seconds": 1}, "note_length"),
+        (sounds.folder, {"num_shards": 1}, "num_shards"),
+        (nsynth, {}, "source"),
+    ):
+        with pytest.raises(InputError, match=rf"{words}.*--overwrite"):
+            make_tfrecord([source], out, **options)
+    assert (out / SHARD).read_bytes() == before
+    assert make_tfrecord([nsynth], out, name="others") == 0
+    assert make_tfrecord([nsynth], out, overwrite=True, num_shards=2) == 0
+    assert names(out) == [
+        "notes.manifest.json",
+        "notes.tfrecord-00000-of-00002",
+        "notes.tfrecord-00001-of-00002",
+        "others.manifest.json",
+        "others.tfrecord-00000-of-00001",
+    ]
+    (out / "notes.manifest.json").unlink()
+    with pytest.raises(InputError, match="which says how it was made"):
+        make_tfrecord([nsynth], out, num_shards=2)
+
+
+def test_shuffling_is_repeatable(nsynth, tmp_path):
+    orders = []
+    for i, seed in enumerate([None, 1, 1, 2]):
+        make_tfrecord([nsynth], tmp_path / str(i), shuffle_seed=seed)
+        orders.append(list(by_name(tmp_path / str(i))))
+    assert orders[1] == orders[2] and orders[0] == list(labels(nsynth))
+    assert len({tuple(order) for order in orders}) == 3
+    assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(orders[0]))}
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_is_finished(
+    nsynth, tmp_path, monkeypatch
+):
+    write = tf.io.TFRecordWriter.write
+    count = []
+
+    def fill(writer, record):
+        count.append(1)
+        if len(count) > 4:
+            raise tf.errors.ResourceExhaustedError(
+                None, None, "x; No space left on device"
+            )
+        write(writer, record)
+
+    monkeypatch.setattr(tf.io.TFRecordWriter, "write", fill)
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"00002-of-00004: No space left.*make room"):
+        make_tfrecord([nsynth], out, num_shards=4)
+    assert names(out) == [
+        "notes.manifest.json",
+        "notes.tfrecord-00000-of-00004",
+        "notes.tfrecord-00001-of-00004",
+    ]
+    monkeypatch.undo()
+    assert make_tfrecord([nsynth], out, num_shards=4) == 0
+    assert len(by_name(out)) == 7
+
+
+def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
+    make_tfrecord([nsynth], tmp_path / "records")
+
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(wavfile, "write", fill)
+    with pytest.raises(InputError, match=r"\.wav: No space left.*make room"):
+        make_tfrecord([tmp_path / "records"], tmp_path / "back")
+    assert names(tmp_path / "back") == [".made_from.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"source_paths": []}, "--source_path"),
+        ({"source_paths": ["nowhere"]}, "nowhere: does not exist"),
+        ({"source_paths": ["nest"]}, "folder down; give --source_path=nest/nsynth"),
+        ({"source_paths": ["nsynth-x", "sounds"]}, "different kinds"),
+        ({"source_paths": ["nsynth-x", "nsynth-x"]}, "one data set at a time"),
+        ({"source_paths": ["empty"]}, "empty: no .flac"),
+        ({"source_paths": ["empty"], "read_as": "jsonwav"}, "examples.json: can't"),
+        ({"source_paths": ["x.tar"]}, "x.tar: damaged or cut off, or no .tar"),
+        ({"source_paths": ["mixed"]}, "--read_as=tfrecord or --read_as=audio"),
+        ({"source_paths": ["bad"]}, "no valid JSON"),
+        ({"source_paths": ["x.tfrecord"]}, "x.tfrecord"),
+        ({"save_path": ""}, "--save_path"),
+        ({"save_path": "x.tar"}, "has to be a folder"),
+        ({"csv": "x.csv"}, "--csv can't be used with a JSON/WAV folder"),
+        ({"as_float": True}, "--float can't be used with a JSON/WAV folder"),
+        ({"note_seconds": -1, "source_paths": ["sounds"]}, "--note_seconds=-1"),
+        ({"note_seconds": 1e-9, "source_paths": ["sounds"]}, "--note_seconds=1e-09"),
+        ({"num_shards": 0}, "--num_shards=0"),
+        ({"num_shards": 8}, "more than the 7 notes"),
+        ({"name": "a/b"}, "--name=a/b"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    nsynth, sounds, tmp_path, monkeypatch, options, words
+):
+    sounds("bass/a.wav", 100)
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "mixed", "bad/audio"):
+        pathlib.Path(name).mkdir(parents=True)
+    for name in ("x.tar", "mixed/a.tfrecord", "mixed/a.wav"):
+        pathlib.Path(name).touch()
+    shutil.copytree(nsynth, "nest/nsynth")
+    pathlib.Path("bad/examples.json").write_text("{", encoding="utf-8")
+    pathlib.Path("x.tfrecord").write_text("hello" * 10, encoding="utf-8")
+    options = {"source_paths": ["nsynth-x"], "save_path": "out"} | options
+    if options["source_paths"] == ["x.tfrecord"]:
+        assert make_tfrecord(**options) == 1
+        return
+    with pytest.raises(InputError) as error:
+        make_tfrecord(**options)
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert not list(pathlib.Path().glob("out/*.tfrecord*"))
+
+
+def test_another_run_in_the_folder_is_refused(nsynth, tmp_path):
+    from magenta_nsynth.data.writing import locked
+
+    (tmp_path / "out").mkdir()
+    with (
+        locked(str(tmp_path / "out")),
+        pytest.raises(InputError, match="another program is writing there"),
+    ):
+        make_tfrecord([nsynth], tmp_path / "out")
+    assert make_tfrecord([nsynth], tmp_path / "out") == 0
+
+
+def test_kill_and_resume(sounds, tmp_path, data):
+    folder = sounds.folder / "bass"
+    folder.mkdir(parents=True)
+    for i in range(200):
+        shutil.copy(data / "audio_stereo_44k.flac", folder / f"{i:03}.flac")
+    out = tmp_path / "out"
+    words = command(
+        "nsynth_make_tfrecord",
+        f"--source_path={sounds.folder}",
+        f"--save_path={out}",
+        "--num_shards=40",
+        "--num_threads=1",
+    )
+    last = out / "notes.tfrecord-00039-of-00040"
+    third = out / "notes.tfrecord-00002-of-00040"
+    assert run_and_signal(words, third, signal.SIGKILL).returncode == -9
+    done = dates(out)
+    assert 3 <= len(done) < 40 and not last.exists()
+    assert make_tfrecord([sounds.folder], out, num_shards=40) == 0
+    assert done.items() <= dates(out).items()
+    assert make_tfrecord([sounds.folder], tmp_path / "other", num_shards=40) == 0
+    assert names(out) == names(tmp_path / "other")  # nothing of the kill is left
+    for name in names(out):
+        assert (out / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_the_binary(sounds, tmp_path):
+    sounds("bass/a.wav", 100)
+    (sounds.folder / "bass" / "b.wav").touch()
+    flags = [f"--source_path={sounds.folder}", f"--save_path={tmp_path / 'out'}"]
+    result = run("nsynth_make_tfrecord", *flags, "--note_seconds=0.5", "--log=ERROR")
+    assert result.returncode == 1 and result.stdout == ""
+    *_, bad, count = result.stderr.splitlines()
+    assert bad.startswith("ERROR: ") and "b.wav: the file is empty" in bad
+    assert count == "ERROR: 1 of 2 files failed; the others are done."
+    assert list(by_name(tmp_path / "out", length=8000)) == ["bass_a"]
+    assert "picth" in error_line(run("nsynth_make_tfrecord", *flags, "--picth=1"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its paths differ")
+def test_relative_paths_and_one_family_folder(sounds, tmp_path, monkeypatch):
+    sounds("guitar/E2.wav")
+    monkeypatch.chdir(sounds.folder / "guitar")
+    assert make_tfrecord(["."], tmp_path / "out") == 0
+    [(name, note)] = by_name(tmp_path / "out").items()
+    assert name == "guitar_E2"
+    assert (note["instrument_family"], note["pitch"]) == (3, 40)
