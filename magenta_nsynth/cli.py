@@ -17,6 +17,7 @@ __all__ = [
     "checkpoint_options",
     "define",
     "load_tensorflow",
+    "note_filter_options",
     "run",
     "source_paths",
 ]
@@ -29,6 +30,11 @@ _LOG_LEVELS = {
     "WARNING": logging.WARNING,
     "ERROR": logging.ERROR,
     "FATAL": logging.FATAL,
+}
+_NAMED_FILTERS = {
+    "families": "families (bass, flute ...)",
+    "sources": "sources (acoustic, electronic, synthetic)",
+    "qualities": "qualities (bright, percussive ...; all of them)",
 }
 _defined: list[str] = []
 
@@ -85,6 +91,12 @@ def _define_shared(names: Sequence[str]) -> None:
             "boolean", "skip_existing", False,
             "Leave out files whose output is there already, to resume a broken run.",
         ),
+        "skip_corrupt": lambda: define(
+            "boolean", "skip_corrupt", False,
+            "Leave out damaged notes, and say how many, in place of stopping; to find "
+            "them all notes are read once at the start.",
+        ),
+        "note_filters": _define_note_filters,
         "seed": lambda: define(
             "integer", "seed", None,
             "Makes the random draws repeatable; the same for every file.",
@@ -97,6 +109,31 @@ def _define_shared(names: Sequence[str]) -> None:
         "enum", "log", "INFO", list(_LOG_LEVELS),
         "The least severe messages to show.", case_sensitive=False,
     )  # fmt: skip
+
+
+def _define_note_filters() -> None:
+    """Which notes of a TFRecord to take; `note_filter_options` reads them."""
+    for name, of in _NAMED_FILTERS.items():
+        define(
+            "list", name, [], f"Take notes of these {of} alone, with commas between."
+        )
+    define("list", "velocities", [], "Take notes of these velocities alone.")
+    define("integer", "min_pitch", None, "Take no note below this MIDI pitch.")
+    define("integer", "max_pitch", None, "Take no note above this MIDI pitch.")
+
+
+def note_filter_options() -> dict[str, object]:
+    """The arguments of `NoteFilter` that the flags give; {} takes all notes."""
+    options: dict[str, object] = {name: FLAGS[name].value for name in _NAMED_FILTERS}
+    try:
+        options["velocities"] = [int(text) for text in FLAGS.velocities]
+    except ValueError:
+        raise InputError(
+            f"--velocities={','.join(FLAGS.velocities)}: give whole numbers from 0 to "
+            "127, with commas between."
+        ) from None
+    options.update(min_pitch=FLAGS.min_pitch, max_pitch=FLAGS.max_pitch)
+    return {name: value for name, value in options.items() if value not in ([], None)}
 
 
 def run(

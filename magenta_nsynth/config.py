@@ -1,6 +1,8 @@
 """The numbers that define a model, and the arithmetic between samples and frames."""
 
 import dataclasses
+import json
+import os
 from typing import Any
 
 from magenta_nsynth.errors import InputError
@@ -9,6 +11,7 @@ __all__ = [
     "H512_BO16",
     "SAMPLE_RATE",
     "WaveNetConfig",
+    "read_wavenet_fields",
 ]
 
 SAMPLE_RATE = 16_000  # Hz. Every model, embedding and output file uses this rate.
@@ -108,3 +111,25 @@ class WaveNetConfig:
 
 
 H512_BO16 = WaveNetConfig()
+
+
+def read_wavenet_fields(name: str | os.PathLike) -> dict[str, Any]:
+    """The fields of a named configuration, or of a config.json.
+
+    Args:
+      name: "h512_bo16", or the path of a config.json that stands beside a checkpoint.
+
+    Raises:
+      InputError: neither, or the file isn't of that form.
+    """
+    if os.fspath(name) == "h512_bo16":
+        return H512_BO16.to_dict()
+    try:
+        with open(name, encoding="utf-8") as file:
+            fields = json.load(file)["config"]
+        return WaveNetConfig.from_dict(fields).to_dict()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"--config={name}: neither h512_bo16 nor a config.json as it stands beside "
+            f"a checkpoint ({error})."
+        ) from None

@@ -1,0 +1,346 @@
+"""Training a WaveNet autoencoder: what bin/nsynth_train does."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from magenta_nsynth.config import H512_BO16, WaveNetConfig
+from magenta_nsynth.data.reading import (
+    NoteFilter,
+    NoteIndex,
+    open_notes,
+    training_batches,
+)
+from magenta_nsynth.errors import CheckpointError, InputError, TrainingError
+from magenta_nsynth.jobs.evaluate import evaluate_notes
+from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.progress import Progress
+from magenta_nsynth.training.distribution import (
+    Cluster,
+    ReplicatedTrainer,
+    choose_strategy,
+    distribute,
+    lost_workers,
+)
+from magenta_nsynth.training.evaluation import Evaluator
+from magenta_nsynth.training.folder import TrainingFolder, newest_checkpoint
+from magenta_nsynth.training.schedule import (
+    AVERAGE_DECAY,
+    WAVENET_SCHEDULE,
+    Schedule,
+)
+from magenta_nsynth.training.summaries import Summaries
+from magenta_nsynth.training.trainer import Trainer, set_up_towers
+from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.engine import read_config
+
+__all__ = ["TrainOptions", "train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """What a training is asked to do; the defaults are the original's.
+
+    Attributes:
+      train_path: TFRecord files, folders or globs.
+      logdir: where checkpoints and summaries go; a training in there is gone on with.
+      checkpoint_path: where to start from while `logdir` has no checkpoint.
+      config: fields of `WaveNetConfig` that were asked for; the others are the
+        checkpoint's, or the released model's for a new one.
+      batch_size: crops per step, on all devices and machines together.
+      crop_length: samples, whole frames.
+      num_steps: the global step to stop at.
+      additional_steps: stop so many steps from where it stands, in place of that.
+      schedule: the learning rate.
+      decay: the averages' highest decay.
+      mixed_precision: compute in bfloat16, keep weights in float32.
+      seed: of the order of the notes, the crops, and a new model's weights.
+      save_secs: seconds between checkpoints.
+      num_kept: checkpoints to keep; 0 keeps all.
+      summary_secs: seconds between summaries.
+      eval_path: notes to measure the loss on, as `train_path`.
+      eval_steps: steps between such measurements.
+      filters: which notes to train on.
+      skip_corrupt: leave out damaged notes.
+    """
+
+    train_path: Sequence[str]
+    logdir: str
+    checkpoint_path: str = ""
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    batch_size: int = 1
+    crop_length: int = 6144
+    num_steps: int = 200_000
+    additional_steps: int | None = None
+    schedule: Schedule = WAVENET_SCHEDULE
+    decay: float = AVERAGE_DECAY
+    mixed_precision: bool = False
+    seed: int = 0
+    save_secs: float = 600.0
+    num_kept: int = 5
+    summary_secs: float = 30.0
+    eval_path: Sequence[str] = ()
+    eval_steps: int = 1000
+    filters: NoteFilter | None = None
+    skip_corrupt: bool = False
+
+
+def train(options: TrainOptions) -> int:
+    """Trains until the last step, Ctrl-C, or a loss that isn't finite.
+
+    Args:
+      options: what to do.
+
+    Returns:
+      The exit status, 0.
+
+    Raises:
+      InputError: an option or a file of notes that can't be used.
+      CheckpointError: the starting point can't be read, or is of another shape.
+      TrainingError: the loss is NaN or infinite.
+      KeyboardInterrupt: with the step that was saved.
+
+    Source: NSynth, train.py; differs: the list in the README.
+    """
+    cluster = Cluster()
+    # Before anything else: TensorFlow takes both at its start alone.
+    num_towers = _set_up_towers(options, cluster)
+    strategy = choose_strategy(cluster)
+    notes = open_notes(options.train_path, options.filters, options.skip_corrupt)
+    eval_notes = open_notes(options.eval_path) if options.eval_path else None
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if cluster.is_chief:
+            folder = TrainingFolder(options.logdir, options.num_kept)
+            stack.callback(folder.close)
+        start = newest_checkpoint(options.logdir)
+        if start is None and options.checkpoint_path:
+            start = Checkpoint(options.checkpoint_path)
+        config = _config(options, start)
+        stop = _last_step(options, start)
+        keras.utils.set_random_seed(options.seed)  # for the weights of a new model
+        if strategy is not None:
+            stack.enter_context(strategy.scope())
+        dtype = "mixed_bfloat16" if options.mixed_precision else None
+        model = WaveNetAutoencoder(config, dtype=dtype)
+        trainer = Trainer(model, num_towers, options.decay)
+        if start is not None:
+            trainer.state.restore(start)
+        run = _Run(options, trainer, strategy, folder, notes, eval_notes, num_towers)
+        run.steps(stop)
+    return 0
+
+
+def _set_up_towers(options: TrainOptions, cluster: Cluster) -> int:
+    hop = options.config.get("ae_hop_length", H512_BO16.ae_hop_length)
+    if options.batch_size < 1:
+        raise InputError(f"--batch_size must be 1 or more, not {options.batch_size}.")
+    if options.crop_length < hop or options.crop_length % hop:
+        raise InputError(
+            f"--crop_length must be a multiple of {hop} samples (a frame), not "
+            f"{options.crop_length}."
+        )
+    # With several workers each is a device of its own.
+    return 1 if cluster.num_workers > 1 else set_up_towers(options.batch_size)
+
+
+def _config(options: TrainOptions, start: Checkpoint | None) -> WaveNetConfig:
+    """The starting point's config, which has to agree with what was asked for."""
+    asked = options.config
+    if start is None:
+        return WaveNetConfig.from_dict({**H512_BO16.to_dict(), **asked})
+    config = read_config(start, asked.get("ae_hop_length"), asked.get("num_stages"))
+    differing = [
+        f"{name} is {getattr(config, name)} there and {value} was asked for"
+        for name, value in asked.items()
+        if getattr(config, name) != value
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{start.prefix}: {'; '.join(differing)}. A checkpoint's network can't "
+            "change its shape: leave those flags out, or train a new one in another "
+            "--logdir."
+        )
+    return config
+
+
+def _last_step(options: TrainOptions, start: Checkpoint | None) -> int:
+    step = (start.step or 0) if start else 0
+    if options.additional_steps is not None:
+        if options.additional_steps < 1:
+            raise InputError("--additional_steps must be 1 or more.")
+        return step + options.additional_steps
+    if step >= options.num_steps:
+        raise InputError(
+            f"{start.prefix if start else options.logdir}: stands at step {step:,}, "
+            f"and --num_steps={options.num_steps} is reached; raise it, or give "
+            "--additional_steps."
+        )
+    return options.num_steps
+
+
+@dataclasses.dataclass
+class _Run:
+    """One run of the loop over steps."""
+
+    options: TrainOptions
+    trainer: Trainer
+    strategy: tf.distribute.Strategy | None
+    folder: TrainingFolder | None  # of the chief alone
+    notes: NoteIndex
+    eval_notes: NoteIndex | None
+    num_towers: int
+    last_saved: str = ""
+
+    def __post_init__(self) -> None:
+        if self.strategy is not None:
+            replicas = self.strategy.num_replicas_in_sync
+            if self.options.batch_size % replicas:
+                raise InputError(
+                    f"--batch_size={self.options.batch_size} can't be divided among "
+                    f"{replicas} devices; take a multiple of {replicas}."
+                )
+        self.evaluator = Evaluator(self.trainer.model, self.num_towers)
+
+    @property
+    def step(self) -> int:
+        return int(self.trainer.state.global_step.numpy())
+
+    def steps(self, stop: int) -> None:
+        """Trains up to the step `stop`, and saves."""
+        options = self.options
+        logging.info(
+            "From step %d to %d: %d notes, %d crops of %d samples a step.",
+            *(self.step, stop, self.notes.num_notes),
+            *(options.batch_size, options.crop_length),
+        )
+        if self.notes.num_skipped:
+            logging.warning("%d damaged notes are left out.", self.notes.num_skipped)
+        self._save()  # now: whether it can be done, and hours could be lost
+        train_step, batches = self._on_devices()
+        summaries = Summaries(self.folder.path) if self.folder else None
+        saved = summed = time.monotonic()
+        summed_step = self.step
+        with (
+            Progress(stop, "steps", initial=self.step) as progress,
+            self._tidy_stop(),
+            self.notes.errors(),
+        ):
+            while self.step < stop:
+                rate = options.schedule(self.step)
+                loss, norm = train_step(next(batches), rate)
+                step = self.step
+                self._check(loss, norm, step)
+                progress.label = f"loss {loss:.3f}"
+                progress.update(step)
+                now = time.monotonic()
+                if summaries and (now - summed >= options.summary_secs or step == stop):
+                    values = {
+                        "train/loss_nats": loss,
+                        "train/learning_rate": float(rate),
+                        "train/gradient_norm": norm,
+                        "train/steps_per_second": (step - summed_step) / (now - summed),
+                    }
+                    summaries.scalars(step, values)
+                    summed, summed_step = now, step
+                if self.eval_notes and (step % options.eval_steps == 0 or step == stop):
+                    self._evaluate(summaries, step)
+                if now - saved >= options.save_secs and step < stop:
+                    self._try_to_save()
+                    saved = time.monotonic()
+        self._save()
+        if summaries:
+            summaries.close()
+            logging.info("Step %d is saved: %s", self.step, self.last_saved)
+
+    def _on_devices(self) -> tuple[Callable[..., Any], Iterator[Any]]:
+        """The step's function and the batches that it takes."""
+        options, first = self.options, self.step
+
+        def dataset(shard: tuple[int, int]) -> tf.data.Dataset:
+            return training_batches(
+                self.notes,
+                options.crop_length,
+                options.batch_size,
+                options.seed,
+                first_batch=first,
+                shard=shard,
+            )
+
+        if self.strategy is None:
+            return self.trainer.train_step, iter(dataset((0, 1)))
+        replicated = ReplicatedTrainer(self.trainer, self.strategy)
+        batches = distribute(self.strategy, dataset, options.batch_size)
+        return replicated.train_step, batches
+
+    @contextlib.contextmanager
+    def _tidy_stop(self) -> Iterator[None]:
+        """Ctrl-C saves first; a lost worker is told in one line."""
+        try:
+            if self.strategy is None:
+                yield
+            else:
+                with lost_workers():
+                    yield
+        except KeyboardInterrupt:
+            if self.folder is None:
+                raise
+            # A step changes all or nothing of the state, as seen from here.
+            self._save()
+            raise KeyboardInterrupt(
+                f"Step {self.step} is saved: {self.last_saved}. The same command goes "
+                "on from it."
+            ) from None
+
+    def _check(self, loss: float, norm: float, step: int) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        raise TrainingError(
+            f"The {what} is not finite at step {step}, so training stops. The last "
+            f"good checkpoint is {self.last_saved}; go on from it with a lower "
+            "--learning_rate."
+        )
+
+    def _evaluate(self, summaries: Summaries | None, step: int) -> None:
+        if summaries is None:  # the chief's work alone
+            return
+        losses = evaluate_notes(
+            self.evaluator,
+            self.eval_notes,
+            self.options.crop_length,
+            self.options.batch_size,
+        )
+        nats = float(losses["nats"].mean())
+        bits = nats / math.log(2)
+        logging.info(
+            "Step %d: %.4f nats (%.4f bits) per sample on %d notes.",
+            *(step, nats, bits, len(losses["nats"])),
+        )
+        summaries.scalars(step, {"eval/loss_nats": nats, "eval/loss_bits": bits})
+        audio = losses["first_clips"]
+        summaries.sounds(
+            step,
+            {
+                "original": audio,
+                "teacher_forced": self.evaluator.reconstruct(audio),
+            },
+        )
+
+    def _save(self) -> None:
+        if self.folder is not None:
+            self.last_saved = self.folder.save(self.trainer.state)
+
+    def _try_to_save(self) -> None:
+        """Saves, or says why not and trains on: the disk may have room next time."""
+        try:
+            self._save()
+        except (CheckpointError, OSError) as error:
+            logging.error("%s Training goes on; the next save will be tried.", error)
