@@ -18,6 +18,7 @@ import time
 
 
 def main() -> None:
+    """Lets the two ways take turns, and prints their times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--crop_length", type=int, default=6144)

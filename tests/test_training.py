@@ -15,6 +15,7 @@ from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.training.evaluation import Evaluator
 from magenta_nsynth.training.folder import TrainingFolder, newest_checkpoint
 from magenta_nsynth.training.schedule import WAVENET_SCHEDULE, Schedule, average_decay
+from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights import engine, tables
 from magenta_nsynth.weights.checkpoint import Checkpoint
@@ -351,3 +352,12 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
             TrainingFolder(path, 5)
     assert newest_checkpoint(tmp_path / "nothing") is None
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_summaries_that_fail_end_themselves_alone(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    summaries = Summaries(tmp_path / "file" / "below")
+    for step in (1, 2):
+        summaries.scalars(step, {"loss": 1.0})
+        summaries.sounds(step, {"sound": np.zeros([2, 512], np.float32)})
+    assert caplog.text.count("No more summaries") == 1

@@ -96,7 +96,9 @@ def evaluate(
             f"--sample_length must be a multiple of {hop} samples (a frame) or 0, not "
             f"{sample_length}."
         )
-    notes = open_notes(source_paths, filters, skip_corrupt)
+    notes = open_notes(
+        source_paths, filters, skip_corrupt, min_samples=sample_length or hop
+    )
     if sample_length:
         autoencoder = load_autoencoder(
             checkpoint_path,

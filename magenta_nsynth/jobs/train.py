@@ -113,8 +113,19 @@ def train(options: TrainOptions) -> int:
     # Before anything else: TensorFlow takes both at its start alone.
     num_towers = _set_up_towers(options, cluster)
     strategy = choose_strategy(cluster)
-    notes = open_notes(options.train_path, options.filters, options.skip_corrupt)
-    eval_notes = open_notes(options.eval_path) if options.eval_path else None
+    notes, eval_notes = (
+        open_notes(paths, filters, skip, min_samples=options.crop_length)
+        if any(paths)
+        else None
+        for paths, filters, skip in (
+            (options.train_path, options.filters, options.skip_corrupt),
+            (options.eval_path, None, options.skip_corrupt),
+        )
+    )
+    if notes is None:
+        raise InputError(
+            "Nothing to train on: give --train_path, made by nsynth_make_tfrecord."
+        )
     with contextlib.ExitStack() as stack:
         folder = None
         if cluster.is_chief:
@@ -256,8 +267,7 @@ class _Run:
                     self._try_to_save()
                     saved = time.monotonic()
         self._save()
-        if summaries:
-            summaries.close()
+        if self.folder:
             logging.info("Step %d is saved: %s", self.step, self.last_saved)
 
     def _on_devices(self) -> tuple[Callable[..., Any], Iterator[Any]]:

@@ -1,9 +1,14 @@
 """What TensorBoard shows of a training."""
 
+import functools
 import os
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from magenta_nsynth.config import SAMPLE_RATE
 
@@ -13,29 +18,37 @@ __all__ = ["Summaries"]
 class Summaries:
     """Writes scalars and sounds to event files in a folder.
 
-    A full disk or the like ends the summaries, not the training.
+    A full disk or the like ends the summaries, which is logged, not the training.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
-        self._writer = tf.summary.create_file_writer(os.fspath(folder))
+        self._folder = os.fspath(folder)
+        self._writer: tf.summary.SummaryWriter | None = None
+        self._failed = False
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Writes numbers by name, such as {"train/loss": 2.1}."""
-        with self._writer.as_default():
-            for name, value in values.items():
-                tf.summary.scalar(name, value, step=step)
-        self._writer.flush()
+        self._write(tf.summary.scalar, step, values)
 
     def sounds(self, step: int, sounds: dict[str, np.ndarray]) -> None:
         """Writes sounds by name: [b, t] float32 in [-1, 1] at 16 kHz."""
-        with self._writer.as_default():
-            for name, audio in sounds.items():
-                audio = np.clip(audio, -1, 1)[..., None]
-                tf.summary.audio(
-                    name, audio, SAMPLE_RATE, step=step, max_outputs=len(audio)
-                )
-        self._writer.flush()
+        write = functools.partial(
+            tf.summary.audio, sample_rate=SAMPLE_RATE, max_outputs=sys.maxsize
+        )
+        clipped = {name: np.clip(a, -1, 1)[..., None] for name, a in sounds.items()}
+        self._write(write, step, clipped)
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._writer.close()
+    def _write(self, write: Callable[..., Any], step: int, values: dict) -> None:
+        if self._failed:
+            return
+        try:
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(self._folder)
+            with self._writer.as_default():
+                for name, value in values.items():
+                    write(name, value, step=step)
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            self._failed = True
+            reason = str(error).splitlines()[0]
+            logging.error("No more summaries, they can't be written: %s", reason)
