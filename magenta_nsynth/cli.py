@@ -291,7 +291,8 @@ def _set_up_logging(level: str) -> None:
 def _describe(error: OSError) -> str:
     what = error.strerror or str(error)
     if error.errno == 28:
-        what += "; free some space and run again with --skip_existing"
+        again = " with --skip_existing" if "skip_existing" in FLAGS else ""
+        what += f"; free some space and run again{again}"
     name = error.filename2 or error.filename
     return f"{name}: {what}." if name else f"{what}."
 

@@ -5,6 +5,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import tensorflow as tf
 from conftest import save_tf1
 from notes import SMALL, SMALL_FLAGS, make_notes
 
+from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
 from magenta_nsynth.jobs.evaluate import table
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.weights import engine
@@ -100,7 +102,7 @@ def test_summaries(whole):
     assert min(scalars["train/gradient_norm"].values()) > 0
     assert min(scalars["train/steps_per_second"].values()) > 0
     nats, bits = (scalars[f"eval/loss_{unit}"] for unit in ("nats", "bits"))
-    assert list(nats) == [20, 30]
+    assert list(nats) == [0, 20, 30]
     assert bits[30] == pytest.approx(nats[30] / math.log(2), rel=1e-6)
     assert sounds == {"original", "teacher_forced"}
 
@@ -209,6 +211,7 @@ def test_a_loss_that_is_not_finite(tmp_path, notes):
     line = result.stderr.splitlines()[-1]
     assert result.returncode == 1
     assert "loss is not finite at step 4" in line and "model.ckpt-3" in line
+    assert "the one before" in line  # for what was saved last leads there
     assert Checkpoint(tmp_path / "logdir").step == 3
 
 
@@ -229,6 +232,8 @@ def test_bad_requests(tmp_path, notes):
         ("--families=drums",): "drums",
         ("--velocities=loud",): "loud",
         ("--min_pitch=100",): "passes the filters",
+        ("--seed=-1",): "seed",
+        ("--average_decay=nan",): "average_decay",
         ("--no_such_flag",): "no_such_flag",
         ("more",): "more",
     }.items():
@@ -248,6 +253,48 @@ def test_the_originals_flags_at_their_defaults(tmp_path, notes):
     result = binaries.run("nsynth_train", *words, "--num_steps=1")
     assert result.returncode == 0, result.stderr
     assert "INFO" not in result.stderr
+
+
+def test_what_no_shape_shows_is_compared_too(notes, whole):
+    for flag in ("--num_stages=2", "--ae_num_stages=2", "--ae_hop_length=256"):
+        result = run_train(notes, whole[0], "--num_steps=40", flag)
+        line = binaries.error_line(result)
+        assert flag.split("=")[0][2:] in line and "change its shape" in line
+
+
+def test_damaged_bytes_in_the_newest_checkpoint(tmp_path, notes, whole):
+    shutil.copytree(whole[0], tmp_path / "logdir")
+    data = tmp_path / "logdir" / "model.ckpt-30.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 255
+    data.write_bytes(content)
+    result = run_train(notes, tmp_path / "logdir", "--num_steps=31")
+    assert result.returncode == 0, result.stderr
+    assert "damaged" in result.stderr and "older one is used" in result.stderr
+    assert "From step 0 to 31" in result.stderr
+
+
+def test_a_bad_note_is_named(tmp_path):
+    bad = tmp_path / "bad.tfrecord"
+    with tf.io.TFRecordWriter(str(bad)) as writer:
+        for i in range(40):
+            audio = np.full(1024, np.nan if i == 33 else 0.1, np.float32)
+            name = f"bass_acoustic_001-{i:03}-100"
+            writer.write(note_to_example(Note(name, audio, **parse_note_str(name))))
+    result = run_train(bad, tmp_path / "logdir", "--num_steps=100")
+    line = result.stderr.splitlines()[-1]
+    assert result.returncode == 1
+    assert "bad.tfrecord, record 33" in line and "NaN" in line and "--skip" in line
+    words = ["--num_steps=12", "--skip_corrupt"]
+    result = run_train(bad, tmp_path / "logdir", *words)
+    assert result.returncode == 0 and "1 damaged notes" in result.stderr
+    for length in ("0", "1024"):
+        words = [f"--checkpoint_path={tmp_path / 'logdir'}", f"--source_path={bad}"]
+        words += [f"--sample_length={length}"]
+        line = binaries.run("nsynth_evaluate", *words).stderr.splitlines()[-1]
+        assert "record 33" in line and "NaN" in line
+        result = binaries.run("nsynth_evaluate", *words, "--skip_corrupt")
+        assert result.stdout.splitlines()[-1].split()[:2] == ["all", "39"]
 
 
 def test_mixed_precision(tmp_path, notes, whole):

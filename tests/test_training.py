@@ -13,12 +13,13 @@ from magenta_nsynth.audio.mu_law import class_labels, mu_law
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.training.evaluation import Evaluator
-from magenta_nsynth.training.folder import TrainingFolder, newest_checkpoint
+from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.training.schedule import WAVENET_SCHEDULE, Schedule, average_decay
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights import engine, tables
 from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.paths import resolve_checkpoint
 from magenta_nsynth.weights.state import TrainingState
 
 
@@ -257,7 +258,7 @@ def test_the_newest_checkpoints_are_kept(tmp_path, small_state):
     folder = TrainingFolder(tmp_path, 2)
     save_at(folder, small_state, 1, 5, 20, 100)
     assert steps_in(tmp_path) == [20, 100]
-    assert newest_checkpoint(tmp_path).step == 100
+    assert checkpoints_in(tmp_path)[0].step == 100
     folder.close()
     again = TrainingFolder(tmp_path, 2)  # knows what the one before wrote
     save_at(again, small_state, 101, 102)
@@ -293,21 +294,36 @@ def test_checkpoints_of_others_are_never_removed(tmp_path, small_state):
 
 
 def test_what_a_killed_writer_left_does_no_harm(tmp_path, small_state):
-    folder = TrainingFolder(tmp_path, 5)
+    folder = TrainingFolder(tmp_path, 2)
     save_at(folder, small_state, 1, 2)
     folder.close()
     # Killed while writing, and between the renaming of data and index.
-    (tmp_path / ".writing-abc").mkdir()
-    (tmp_path / ".writing-abc" / "model.ckpt-3.index").write_bytes(b"half")
+    (tmp_path / ".writing-checkpoint-abc").mkdir()
+    (tmp_path / ".writing-checkpoint-abc" / "model.ckpt-3.index").write_bytes(b"half")
+    (tmp_path / ".writing-a-novel").mkdir()
     (tmp_path / "model.ckpt-3.data-00000-of-00001").write_bytes(b"whole")
     # Killed before the file `checkpoint` was written.
-    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
-    assert newest_checkpoint(tmp_path).step == 2
-    folder = TrainingFolder(tmp_path, 5)
-    assert not list(tmp_path.glob(".writing-*"))
-    assert not (tmp_path / "model.ckpt-3.data-00000-of-00001").exists()
+    state = 'model_checkpoint_path: "model.ckpt-1"\n'
+    state += 'all_model_checkpoint_paths: "model.ckpt-1"\n'
+    (tmp_path / "checkpoint").write_text(state)
+    assert checkpoints_in(tmp_path)[0].step == 2
+    folder = TrainingFolder(tmp_path, 2)
+    assert [path.name for path in tmp_path.glob(".writing-*")] == [".writing-a-novel"]
+    assert resolve_checkpoint(tmp_path).endswith("model.ckpt-2")
     save_at(folder, small_state, 3)
-    assert newest_checkpoint(tmp_path).step == 3
+    assert checkpoints_in(tmp_path)[0].step == 3
+    assert steps_in(tmp_path) == [2, 3]
+
+
+def test_another_programs_output_is_not_adopted(tmp_path, small_state):
+    """As `nsynth_checkpoint strip` leaves it: config.json, and no list."""
+    small_state.global_step.assign(7)
+    small_state.save(tmp_path / "model.ckpt-7")
+    data = tmp_path / "model.ckpt-9.data-00000-of-00001"
+    data.write_bytes(b"being copied")
+    save_at(TrainingFolder(tmp_path, 1), small_state, 8, 10)
+    assert steps_in(tmp_path) == [7, 10]
+    assert data.read_bytes() == b"being copied"
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, small_state, caplog):
@@ -315,10 +331,14 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, small_state, caplo
     save_at(folder, small_state, 1, 2)
     data = tmp_path / "model.ckpt-2.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:100])
-    assert newest_checkpoint(tmp_path).step == 1
+    assert checkpoints_in(tmp_path)[0].step == 1
     assert "model.ckpt-2" in caplog.text and "older one" in caplog.text
     save_at(folder, small_state, 2)  # reached again
-    assert newest_checkpoint(tmp_path).step == 2
+    assert checkpoints_in(tmp_path)[0].step == 2
+    for path in tmp_path.glob("*.data*"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="can be read"):
+        checkpoints_in(tmp_path)
 
 
 def test_a_save_that_fails_leaves_all_as_it_was(tmp_path, small_state, monkeypatch):
@@ -350,7 +370,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match="--logdir"):
             TrainingFolder(path, 5)
-    assert newest_checkpoint(tmp_path / "nothing") is None
+    assert checkpoints_in(tmp_path / "nothing") == []
     assert os.listdir(tmp_path) == ["file"]
 
 

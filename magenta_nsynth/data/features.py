@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.data.schema import QUALITIES
@@ -118,7 +119,11 @@ def problem_of(serialized: bytes, demand: Demand) -> str | None:
     # An empty list may be written as no list at all, if there is nothing to name.
     if counts.get("qualities_str") == 0 and any(features["qualities"].int64_list.value):
         return "the feature qualities_str is missing"
-    return demand.sample_problem(counts["audio"]) if "audio" in counts else None
+    if "audio" not in counts:
+        return None
+    if not np.isfinite(features["audio"].float_list.value).all():
+        return "its audio has NaN or infinite samples"
+    return demand.sample_problem(counts["audio"])
 
 
 def parse_record(
@@ -156,6 +161,7 @@ def parse_record(
             good &= tf.equal(count, size)
         if name == "audio":
             good &= count >= demand.min_samples
+            good &= tf.reduce_all(tf.math.is_finite(value))
             if demand.num_samples is not None:
                 good &= tf.equal(count, demand.num_samples)
     if "qualities_str" in values:

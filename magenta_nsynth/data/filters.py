@@ -122,8 +122,8 @@ def _values(given: Iterable | str | int) -> list:
 
 
 def _number(value: str | int, field: str, known: tuple[str, ...]) -> int:
-    if isinstance(value, str) and value in known:
-        return known.index(value)
+    if isinstance(value, str) and value.lower() in known:
+        return known.index(value.lower())
     if isinstance(value, (int, np.integer)) and 0 <= value < len(known):
         return int(value)
     raise InputError(

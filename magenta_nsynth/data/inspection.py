@@ -128,6 +128,8 @@ def _judge(
         if FEATURES[name].size is not None:
             suspect |= count != FEATURES[name].size
     if "audio" in counts:
+        finite = tf.cast(tf.math.is_finite(parsed["audio"]), tf.float32)
+        suspect |= tf.reduce_sum(1 - finite, axis=1).numpy() > 0
         suspect |= np.array(
             [demand.sample_problem(n) is not None for n in counts["audio"]]
         )

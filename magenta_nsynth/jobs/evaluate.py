@@ -118,10 +118,19 @@ def evaluate(
 
 def _evaluate_whole_notes(model: WaveNet, notes: NoteIndex) -> dict[str, np.ndarray]:
     nats, families = [], []
-    features = ("audio", "instrument_family")
+    features = ("audio", "instrument_family", "file", "record")
+    hop = model.config.ae_hop_length
     with notes.errors(), Progress(notes.num_notes, "notes", "evaluating") as progress:
         for note in read_notes(notes, features, batch_size=None):
-            nats.append(model.nll(note["audio"].numpy()))
+            audio = note["audio"].numpy()
+            if len(audio) < hop:
+                raise InputError(
+                    f"{note['file'].numpy().decode()}, record "
+                    f"{int(note['record'])} (from 0): {len(audio)} samples are less "
+                    f"than one frame of {hop}; leave such records out by "
+                    "--skip_corrupt."
+                )
+            nats.append(model.nll(audio[: len(audio) // hop * hop]))
             families.append(int(note["instrument_family"].numpy().ravel()[0]))
             progress.advance()
     return {"nats": np.array(nats), "family": np.array(families)}

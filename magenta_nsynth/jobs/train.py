@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +20,12 @@ from magenta_nsynth.data.reading import (
     open_notes,
     training_batches,
 )
-from magenta_nsynth.errors import CheckpointError, InputError, TrainingError
+from magenta_nsynth.errors import (
+    AudioError,
+    CheckpointError,
+    InputError,
+    TrainingError,
+)
 from magenta_nsynth.jobs.evaluate import evaluate_notes
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.progress import Progress
@@ -30,7 +37,7 @@ from magenta_nsynth.training.distribution import (
     lost_workers,
 )
 from magenta_nsynth.training.evaluation import Evaluator
-from magenta_nsynth.training.folder import TrainingFolder, newest_checkpoint
+from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.training.schedule import (
     AVERAGE_DECAY,
     WAVENET_SCHEDULE,
@@ -131,33 +138,37 @@ def train(options: TrainOptions) -> int:
         if cluster.is_chief:
             folder = TrainingFolder(options.logdir, options.num_kept)
             stack.callback(folder.close)
-        start = newest_checkpoint(options.logdir)
-        if start is None and options.checkpoint_path:
-            start = Checkpoint(options.checkpoint_path)
-        config = _config(options, start)
-        stop = _last_step(options, start)
+        starts = checkpoints_in(options.logdir)
+        if not starts and options.checkpoint_path:
+            starts = [Checkpoint(options.checkpoint_path)]
+        elif options.checkpoint_path:
+            logging.info(
+                "%s holds a training, which is gone on with; --checkpoint_path is not "
+                "looked at.",
+                options.logdir,
+            )
+        config = _config(options, starts[0] if starts else None)
+        _check_crop(options, config)
+        stop = _last_step(options, starts[0] if starts else None)
         keras.utils.set_random_seed(options.seed)  # for the weights of a new model
         if strategy is not None:
             stack.enter_context(strategy.scope())
         dtype = "mixed_bfloat16" if options.mixed_precision else None
         model = WaveNetAutoencoder(config, dtype=dtype)
         trainer = Trainer(model, num_towers, options.decay)
-        if start is not None:
-            trainer.state.restore(start)
+        damaged = _restore_first_whole(trainer, starts)
+        if folder is not None:
+            folder.damaged.update(damaged)
         run = _Run(options, trainer, strategy, folder, notes, eval_notes, num_towers)
         run.steps(stop)
     return 0
 
 
 def _set_up_towers(options: TrainOptions, cluster: Cluster) -> int:
-    hop = options.config.get("ae_hop_length", H512_BO16.ae_hop_length)
     if options.batch_size < 1:
         raise InputError(f"--batch_size must be 1 or more, not {options.batch_size}.")
-    if options.crop_length < hop or options.crop_length % hop:
-        raise InputError(
-            f"--crop_length must be a multiple of {hop} samples (a frame), not "
-            f"{options.crop_length}."
-        )
+    if not 0 <= options.decay <= 1:
+        raise InputError(f"--average_decay must be 0 to 1, not {options.decay}.")
     # With several workers each is a device of its own.
     return 1 if cluster.num_workers > 1 else set_up_towers(options.batch_size)
 
@@ -167,7 +178,18 @@ def _config(options: TrainOptions, start: Checkpoint | None) -> WaveNetConfig:
     asked = options.config
     if start is None:
         return WaveNetConfig.from_dict({**H512_BO16.to_dict(), **asked})
-    config = read_config(start, asked.get("ae_hop_length"), asked.get("num_stages"))
+    stated = start.config_file()
+    config = read_config(start)
+    # What no shape shows and no config.json says, the flags may say.
+    shapeless = {"ae_hop_length", "num_stages", "ae_num_stages", "rescale_inputs"}
+    config = dataclasses.replace(
+        config,
+        **{
+            name: value
+            for name, value in asked.items()
+            if name in shapeless and name not in stated
+        },
+    )
     differing = [
         f"{name} is {getattr(config, name)} there and {value} was asked for"
         for name, value in asked.items()
@@ -180,6 +202,30 @@ def _config(options: TrainOptions, start: Checkpoint | None) -> WaveNetConfig:
             "--logdir."
         )
     return config
+
+
+def _check_crop(options: TrainOptions, config: WaveNetConfig) -> None:
+    hop = config.ae_hop_length
+    if options.crop_length < hop or options.crop_length % hop:
+        raise InputError(
+            f"--crop_length must be a multiple of {hop} samples (a frame), not "
+            f"{options.crop_length}."
+        )
+
+
+def _restore_first_whole(trainer: Trainer, starts: list[Checkpoint]) -> list[str]:
+    """Takes over the first checkpoint whose bytes are all right; names the others."""
+    for i, start in enumerate(starts):
+        try:
+            trainer.state.restore(start)
+        except CheckpointError as error:
+            if i == len(starts) - 1:
+                raise
+            logging.warning("%s An older one is used.", error)
+        else:
+            logging.info("Starting from %s.", start.prefix)
+            return [damaged.prefix for damaged in starts[:i]]
+    return []
 
 
 def _last_step(options: TrainOptions, start: Checkpoint | None) -> int:
@@ -241,9 +287,11 @@ class _Run:
         summed_step = self.step
         with (
             Progress(stop, "steps", initial=self.step) as progress,
-            self._tidy_stop(),
+            self._tidy_stop(stop),
             self.notes.errors(),
         ):
+            # At the start too: for comparison, and to find damage in these notes now.
+            self._evaluate(summaries, self.step)
             while self.step < stop:
                 rate = options.schedule(self.step)
                 loss, norm = train_step(next(batches), rate)
@@ -261,7 +309,7 @@ class _Run:
                     }
                     summaries.scalars(step, values)
                     summed, summed_step = now, step
-                if self.eval_notes and (step % options.eval_steps == 0 or step == stop):
+                if step % options.eval_steps == 0 or step == stop:
                     self._evaluate(summaries, step)
                 if now - saved >= options.save_secs and step < stop:
                     self._try_to_save()
@@ -291,36 +339,41 @@ class _Run:
         return replicated.train_step, batches
 
     @contextlib.contextmanager
-    def _tidy_stop(self) -> Iterator[None]:
-        """Ctrl-C saves first; a lost worker is told in one line."""
+    def _tidy_stop(self, stop: int) -> Iterator[None]:
+        """Saves before Ctrl-C or a bad note ends it; a lost worker is told as such."""
         try:
-            if self.strategy is None:
+            with lost_workers() if self.strategy else contextlib.nullcontext():
                 yield
-            else:
-                with lost_workers():
-                    yield
         except KeyboardInterrupt:
             if self.folder is None:
                 raise
             # A step changes all or nothing of the state, as seen from here.
             self._save()
+            again = "The same command goes on from it."
+            if self.options.additional_steps is not None:
+                again = f"Go on with --num_steps={stop}, not --additional_steps."
             raise KeyboardInterrupt(
-                f"Step {self.step} is saved: {self.last_saved}. The same command goes "
-                "on from it."
+                f"Step {self.step} is saved: {self.last_saved}. {again}"
             ) from None
+        except (InputError, AudioError):
+            self._save()
+            raise
 
     def _check(self, loss: float, norm: float, step: int) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
             return
         what = "loss" if not math.isfinite(loss) else "gradient"
+        advice = "go on from it"
+        if self.last_saved.endswith(f"-{step - 1}"):
+            # Nothing yet has shown that what was saved last is any good.
+            advice = "if that fails again, remove it to go on from the one before"
         raise TrainingError(
             f"The {what} is not finite at step {step}, so training stops. The last "
-            f"good checkpoint is {self.last_saved}; go on from it with a lower "
-            "--learning_rate."
+            f"checkpoint is {self.last_saved}; lower --learning_rate, and {advice}."
         )
 
     def _evaluate(self, summaries: Summaries | None, step: int) -> None:
-        if summaries is None:  # the chief's work alone
+        if self.eval_notes is None or summaries is None:  # the chief's work alone
             return
         losses = evaluate_notes(
             self.evaluator,
@@ -346,7 +399,8 @@ class _Run:
 
     def _save(self) -> None:
         if self.folder is not None:
-            self.last_saved = self.folder.save(self.trainer.state)
+            with _uninterrupted():
+                self.last_saved = self.folder.save(self.trainer.state)
 
     def _try_to_save(self) -> None:
         """Saves, or says why not and trains on: the disk may have room next time."""
@@ -354,3 +408,25 @@ class _Run:
             self._save()
         except (CheckpointError, OSError) as error:
             logging.error("%s Training goes on; the next save will be tried.", error)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Puts off Ctrl-C and other requests to end until the block is done."""
+    asked = []
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) == signal.default_int_handler
+    ]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # only the main thread is interrupted, and may put it off
+    for number in numbers:
+        signal.signal(number, lambda *_: asked.append(True))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
+    if asked:
+        raise KeyboardInterrupt

@@ -2,7 +2,6 @@
 
 import glob
 import os
-import re
 import shutil
 
 from absl import logging
@@ -10,7 +9,7 @@ from absl import logging
 from magenta_nsynth.disk import lock, remove
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import expand
-from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.checkpoint import WRITING, Checkpoint, mark_latest
 from magenta_nsynth.weights.paths import (
     complete_checkpoints,
     data_files,
@@ -18,7 +17,7 @@ from magenta_nsynth.weights.paths import (
 )
 from magenta_nsynth.weights.state import TrainingState
 
-__all__ = ["TrainingFolder", "newest_checkpoint"]
+__all__ = ["TrainingFolder", "checkpoints_in"]
 
 
 class TrainingFolder:
@@ -27,6 +26,9 @@ class TrainingFolder:
     Whenever the program ends, even by kill -9 or on a full disk, the newest complete
     checkpoint is found again. Only checkpoints that were written here are ever
     removed, after a newer one is complete.
+
+    Attributes:
+      damaged: prefixes that may be there and are written anew.
     """
 
     def __init__(self, folder: str | os.PathLike, num_kept: int) -> None:
@@ -55,13 +57,12 @@ class TrainingFolder:
             f"{folder}: another program is training there; wait for it, or give "
             "another --logdir.",
         )
-        for left in glob.glob(os.path.join(glob.escape(self.path), ".writing-*")):
-            shutil.rmtree(left, ignore_errors=True)
-            remove(left)
-        # Ours alone: a folder that somebody copied here may hold anything.
-        self._written = listed_checkpoints(self.path) if self._is_ours() else []
-        if self._is_ours():
-            self._remove_orphans()
+        self.damaged: set[str] = set()
+        self._written: list[str] = []
+        if os.path.exists(os.path.join(self.path, "config.json")):
+            # Ours alone: a folder that somebody copied here may hold anything.
+            self._written = listed_checkpoints(self.path)
+            self._mend()
 
     def close(self) -> None:
         """Lets another program train here."""
@@ -79,9 +80,10 @@ class TrainingFolder:
         step = int(state.global_step.numpy())
         prefix = os.path.join(self.path, f"model.ckpt-{step}")
         if prefix in complete_checkpoints(self.path):
-            if self._is_readable(prefix):
+            if prefix not in self.damaged and _is_readable(prefix):
                 return prefix
-            self._remove(prefix)
+            if prefix in self.damaged or prefix in self._written:
+                _remove(prefix)
         older = [
             other
             for other in self._written
@@ -92,45 +94,55 @@ class TrainingFolder:
         state.save(prefix, [os.path.basename(other) for other in kept])
         for other in older:
             if other not in kept:
-                self._remove(other)
+                _remove(other)
         self._written = [*kept, prefix]
         return prefix
 
-    def _is_ours(self) -> bool:
-        return os.path.exists(os.path.join(self.path, "config.json"))
-
-    def _is_readable(self, prefix: str) -> bool:
-        try:
-            Checkpoint(prefix)
-        except CheckpointError:
-            return False
-        return True
-
-    def _remove(self, prefix: str) -> None:
-        # The index first: without it the rest is no checkpoint.
-        remove(prefix + ".index", prefix + ".meta", *data_files(prefix))
-
-    def _remove_orphans(self) -> None:
-        """Data without an index: from a kill between the writing of the two."""
-        for name in os.listdir(self.path):
-            match = re.fullmatch(r"(model\.ckpt-\d+)\.data-00000-of-00001", name)
-            if match:
-                prefix = os.path.join(self.path, match[1])
-                if not os.path.exists(prefix + ".index"):
-                    remove(*data_files(prefix))
+    def _mend(self) -> None:
+        """Removes what a killed writer left, and names the newest checkpoint."""
+        for left in glob.glob(os.path.join(glob.escape(self.path), WRITING + "*")):
+            shutil.rmtree(left, ignore_errors=True)
+        newest = [p for p in complete_checkpoints(self.path)[-1:] if _is_readable(p)]
+        # A kill may fall between a checkpoint and the file that names it. Where that
+        # lists none of ours, all that is there is somebody else's.
+        if newest and self._written and newest != self._written[-1:]:
+            kept = [prefix for prefix in self._written if prefix not in newest]
+            mark_latest(newest[0], [os.path.basename(prefix) for prefix in kept])
+            self._written = [*kept, *newest]
 
 
-def newest_checkpoint(folder: str | os.PathLike) -> Checkpoint | None:
-    """The checkpoint of the highest step in `folder` that is complete, opened.
+def _is_readable(prefix: str) -> bool:
+    try:
+        Checkpoint(prefix)
+    except CheckpointError:
+        return False
+    return True
 
-    Not the one that the file `checkpoint` names: a kill may fall between the two.
+
+def _remove(prefix: str) -> None:
+    # The index first: without it the rest is no checkpoint.
+    remove(prefix + ".index", prefix + ".meta", *data_files(prefix))
+
+
+def checkpoints_in(folder: str | os.PathLike) -> list[Checkpoint]:
+    """The readable checkpoints in `folder`, opened, the newest first.
+
+    By step: the file `checkpoint` may be one behind after a kill.
+
+    Raises:
+      CheckpointError: there are some, and none can be read.
     """
     folder = expand(folder)
     if not os.path.isdir(folder):
-        return None
+        return []
+    found, problems = [], []
     for prefix in reversed(complete_checkpoints(folder)):
         try:
-            return Checkpoint(prefix)
+            found.append(Checkpoint(prefix))
         except CheckpointError as error:
-            logging.warning("%s It is left out; an older one is used.", error)
-    return None
+            problems.append(error)
+    if problems and not found:
+        raise CheckpointError(f"{problems[0]} No checkpoint in there can be read.")
+    for error in problems:
+        logging.warning("%s It is left out; an older one is used.", error)
+    return found

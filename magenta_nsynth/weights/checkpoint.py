@@ -14,7 +14,9 @@ from magenta_nsynth.errors import CheckpointError
 from magenta_nsynth.files import atomic_path, expand
 from magenta_nsynth.weights import paths, tables
 
-__all__ = ["Checkpoint", "write_checkpoint"]
+__all__ = ["WRITING", "Checkpoint", "mark_latest", "write_checkpoint"]
+
+WRITING = ".writing-checkpoint-"  # how folders of half-written checkpoints begin
 
 # What TensorFlow's reader raises on damaged files, found by damaging them.
 _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError, MemoryError)
@@ -152,7 +154,7 @@ def write_checkpoint(
             "be read beside this one; write to another folder."
         )
     names = sorted(tensors)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=WRITING, dir=folder) as temporary:
         written = os.path.join(temporary, base)
         try:
             tf.raw_ops.SaveV2(
@@ -174,6 +176,17 @@ def write_checkpoint(
     ):
         json.dump(description, file, indent=2)
         file.write("\n")
+    mark_latest(prefix, kept)
+
+
+def mark_latest(prefix: str, kept: Sequence[str] | None = None) -> None:
+    """Writes the file `checkpoint`, which says which one is the latest in a folder.
+
+    Args:
+      prefix: the latest.
+      kept: as in `write_checkpoint`.
+    """
+    folder, base = os.path.split(prefix)
     with (
         atomic_path(os.path.join(folder, "checkpoint")) as path,
         open(path, "w", encoding="utf-8") as file,
