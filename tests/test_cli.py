@@ -106,13 +106,13 @@ def test_wrong_flags_are_one_line(arguments, words):
 def program(tmp_path):
     """Runs a program made of `cli.run` and a main of its own."""
 
-    def run_program(body, *arguments, modules=(), **options):
+    def run_program(body, *arguments, modules=(), shared="source_path", **options):
         path = tmp_path / "program"
         text = "import logging, os, signal\nfrom absl import logging as absl_logging\n"
         text += "from magenta_nsynth import cli\n"
         text += "from magenta_nsynth.errors import InputError\n"
         text += "def main(arguments):\n" + textwrap.indent(textwrap.dedent(body), "  ")
-        text += "\ncli.run(main, 'What {program} does.', 'source_path')\n"
+        text += f"\ncli.run(main, 'What {{program}} does.', {shared!r})\n"
         path.write_text(text, encoding="utf-8")
         for name, content in modules:
             (tmp_path / f"{name}.py").write_text(content, encoding="utf-8")
@@ -140,8 +140,11 @@ def test_expected_errors_are_one_line(program, error, line):
 
 
 def test_a_full_disk_says_what_to_do(program):
-    line = error_line(program("raise OSError(28, 'No space left on device', 'a.npy')"))
+    full = "raise OSError(28, 'No space left on device', 'a.npy')"
+    line = error_line(program(full, shared="skip_existing"))
     assert "a.npy" in line and "--skip_existing" in line
+    line = error_line(program(full))
+    assert "run again" in line and "--skip_existing" not in line
 
 
 def test_a_bug_keeps_its_traceback(program):
