@@ -16,7 +16,6 @@ import binaries
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import save_tf1
 from notes import SMALL, SMALL_FLAGS, make_notes
 
 from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
@@ -107,6 +106,7 @@ def test_summaries(whole):
     assert sounds == {"original", "teacher_forced"}
 
 
+@pytest.mark.slow  # being killed is tested always
 def test_stopping_and_going_on_makes_the_same_weights(tmp_path, notes, whole):
     first = run_train(notes, tmp_path / "logdir", "--num_steps=11")
     assert first.returncode == 0, first.stderr
@@ -285,13 +285,12 @@ def test_a_bad_note_is_named(tmp_path):
     words = ["--num_steps=12", "--skip_corrupt"]
     result = run_train(bad, tmp_path / "logdir", *words)
     assert result.returncode == 0 and "1 damaged notes" in result.stderr
-    for length in ("0", "1024"):
-        words = [f"--checkpoint_path={tmp_path / 'logdir'}", f"--source_path={bad}"]
-        words += [f"--sample_length={length}"]
-        line = binaries.run("nsynth_evaluate", *words).stderr.splitlines()[-1]
-        assert "record 33" in line and "NaN" in line
-        result = binaries.run("nsynth_evaluate", *words, "--skip_corrupt")
-        assert result.stdout.splitlines()[-1].split()[:2] == ["all", "39"]
+    words = [f"--checkpoint_path={tmp_path / 'logdir'}", f"--source_path={bad}"]
+    words += ["--sample_length=1024"]
+    line = binaries.run("nsynth_evaluate", *words).stderr.splitlines()[-1]
+    assert "record 33" in line and "NaN" in line
+    result = binaries.run("nsynth_evaluate", *words, "--skip_corrupt")
+    assert result.stdout.splitlines()[-1].split()[:2] == ["all", "39"]
 
 
 def test_mixed_precision(tmp_path, notes, whole):
@@ -474,11 +473,3 @@ def test_training_from_raw_weights_alone(tmp_path, notes):
     assert result.returncode == 0, result.stderr
     assert "holds no state of Adam" in result.stderr
     assert "From step 40 to 42" in result.stderr
-    # Without a step it counts from 0.
-    tensors = tensors_of(tmp_path / "raw")
-    del tensors["global_step"]
-    (tmp_path / "bare").mkdir()
-    save_tf1(str(tmp_path / "bare" / "model.ckpt"), tensors)
-    start = f"--checkpoint_path={tmp_path / 'bare'}"
-    result = run_train(notes, tmp_path / "m", start, "--num_steps=1")
-    assert "From step 0 to 1" in result.stderr

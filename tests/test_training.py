@@ -159,6 +159,14 @@ def test_raw_weights_alone_start_adam_and_averages_anew(start, caplog):
     assert all(not m.numpy().any() for m in state.first_moments if m is not None)
 
 
+def test_weights_without_a_step_count_from_0(tmp_path, start):
+    checkpoint = Checkpoint(start)
+    tensors = dict(checkpoint.read(checkpoint.shapes))
+    del tensors["global_step"]
+    save_tf1(str(tmp_path / "model.ckpt"), tensors)
+    assert new_trainer(str(tmp_path)).state.global_step.numpy() == 0
+
+
 def test_restoring_replaces_what_an_earlier_training_left(start, tiny_checkpoint):
     trainer = new_trainer(tiny_checkpoint)
     assert any(m.numpy().any() for m in trainer.state.first_moments if m is not None)
