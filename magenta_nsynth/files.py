@@ -17,6 +17,7 @@ __all__ = [
     "check_folder",
     "expand",
     "find_sources",
+    "matches_of",
     "refuse_collisions",
 ]
 
@@ -89,20 +90,28 @@ def _sources_of(
     if os.path.isdir(path):
         yield from _sources_in_folder(path, wanted, recursive, pruned)
         return
-    if os.path.exists(path):
-        matches = [path]
-    else:
-        matches = sorted(glob.glob(path, recursive=True))
-        if not matches:
-            kind = "matches nothing" if glob.has_magic(path) else "does not exist"
-            raise InputError(f"{path}: {kind}; give a file, folder or glob of {names}.")
-    for match in matches:
+    for match in matches_of(path, f"give a file, folder or glob of {names}"):
         if os.path.isdir(match):
             yield from _sources_in_folder(match, wanted, recursive, pruned)
         elif pathlib.Path(match).suffix.lower() in wanted:
             yield Source(match, "")
         elif match == path:
             raise InputError(f"{path}: not one of {names}.")
+
+
+def matches_of(path: str, advice: str) -> list[str]:
+    """What a path or glob names, sorted; a path that exists is never read as a glob.
+
+    Raises:
+      InputError: nothing; `advice` says what to give.
+    """
+    if os.path.exists(path):
+        return [path]
+    matches = sorted(glob.glob(path, recursive=True))
+    if not matches:
+        kind = "matches nothing" if glob.has_magic(path) else "does not exist"
+        raise InputError(f"{path}: {kind}; {advice}.")
+    return matches
 
 
 def _sources_in_folder(

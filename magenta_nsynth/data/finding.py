@@ -1,12 +1,11 @@
 """Finding TFRecord files."""
 
-import glob
 import os
 import re
 from collections.abc import Iterable
 
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand
+from magenta_nsynth.files import expand, matches_of
 
 __all__ = ["find_records"]
 
@@ -32,21 +31,11 @@ def find_records(paths: Iterable[str | os.PathLike] | str | os.PathLike) -> list
         raise InputError("Nothing to read: give a TFRecord file, a folder or a glob.")
     found: dict[str, str] = {}
     for path in paths:
-        for match in _matches(path):
+        for match in matches_of(path, "give a TFRecord file, a folder or a glob"):
             names = _in_folder(match) if os.path.isdir(match) else [match]
             for name in names:
                 found.setdefault(os.path.abspath(name), name)
     return list(found.values())
-
-
-def _matches(path: str) -> list[str]:
-    if os.path.exists(path):
-        return [path]
-    matches = sorted(glob.glob(path, recursive=True))
-    if not matches:
-        kind = "matches nothing" if glob.has_magic(path) else "does not exist"
-        raise InputError(f"{path}: {kind}; give a TFRecord file, a folder or a glob.")
-    return matches
 
 
 def _in_folder(folder: str) -> list[str]:

@@ -1,6 +1,5 @@
 """What kind of data a path leads to."""
 
-import glob
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from magenta_nsynth.data.archive import ARCHIVE_EXTENSIONS
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.json_wav import LABELS_FILE
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand
+from magenta_nsynth.files import expand, matches_of
 
 __all__ = ["Kind", "recognise"]
 
@@ -43,7 +42,14 @@ def recognise(
             "Nothing to read: give --source_path, a folder of sounds, an NSynth folder "
             f"with {LABELS_FILE}, a .tar.gz archive, or TFRecords."
         )
-    given, paths = paths, [match for path in paths for match in _matches(path)]
+    given, paths = (
+        paths,
+        [
+            match
+            for path in paths
+            for match in matches_of(path, "give another --source_path")
+        ],
+    )
     paths = [
         os.path.dirname(path) or "."
         if os.path.basename(path) == LABELS_FILE and os.path.isfile(path)
@@ -65,16 +71,6 @@ def recognise(
     for path in filter(os.path.isdir, paths):
         _refuse_gaps(path, found)
     return kind, found
-
-
-def _matches(path: str) -> list[str]:
-    if os.path.exists(path):
-        return [path]
-    matches = sorted(glob.glob(path, recursive=True))
-    if not matches:
-        kind = "matches nothing" if glob.has_magic(path) else "does not exist"
-        raise InputError(f"{path}: {kind}; give another --source_path.")
-    return matches
 
 
 def _kind(path: str) -> Kind:
