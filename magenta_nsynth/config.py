@@ -3,23 +3,59 @@
 import dataclasses
 import json
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from magenta_nsynth.errors import InputError
 
 __all__ = [
     "H512_BO16",
+    "NFFT_1024",
     "SAMPLE_RATE",
+    "SpectralConfig",
     "WaveNetConfig",
-    "read_wavenet_fields",
+    "read_fields",
 ]
 
 SAMPLE_RATE = 16_000  # Hz. Every model, embedding and output file uses this rate.
 NUM_CLASSES = 256  # 8-bit mu-law
+NUM_PITCHES = 128  # MIDI
 
 
 @dataclasses.dataclass(frozen=True)
-class WaveNetConfig:
+class _Config:
+    """What both configurations share: plain values that are checked."""
+
+    model_name: ClassVar[str]  # as checkpoints, flags and config.json say it
+
+    def __post_init__(self) -> None:
+        """Refuses what no network can be built from."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            wanted = type(field.default)
+            if type(value) is not wanted or (wanted is int and value < 1):
+                kind = "True or False" if wanted is bool else "a whole number above 0"
+                raise InputError(
+                    f"{type(self).__name__}.{field.name} must be {kind}, not {value!r}."
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Any:
+        """The reverse of `to_dict`; unknown names are refused."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(
+                f"Unknown {cls.__name__} fields {unknown}; known are {sorted(known)}."
+            )
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class WaveNetConfig(_Config):
     """The shape of a WaveNet autoencoder.
 
     The defaults are the released model, h512_bo16. Source: NSynth, the
@@ -41,6 +77,8 @@ class WaveNetConfig:
         released weights expect; False feeds them linear audio.
     """
 
+    model_name: ClassVar[str] = "wavenet"
+
     width: int = 512
     skip_width: int = 256
     num_layers: int = 30
@@ -56,14 +94,7 @@ class WaveNetConfig:
 
     def __post_init__(self) -> None:
         """Refuses what no network can be built from."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            wanted = bool if field.name == "rescale_inputs" else int
-            if type(value) is not wanted or (wanted is int and value < 1):
-                kind = "True or False" if wanted is bool else "a whole number above 0"
-                raise InputError(
-                    f"WaveNetConfig.{field.name} must be {kind}, not {value!r}."
-                )
+        super().__post_init__()
         if self.ae_filter_length % 2 == 0:
             raise InputError(
                 "WaveNetConfig.ae_filter_length must be odd (the encoder looks as far "
@@ -94,42 +125,80 @@ class WaveNetConfig:
         """Samples that `num_frames` frames stand for."""
         return num_frames * self.ae_hop_length
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for JSON."""
-        return dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "WaveNetConfig":
-        """The reverse of `to_dict`; unknown names are refused."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise InputError(
-                f"Unknown WaveNetConfig fields {unknown}; known are {sorted(known)}."
-            )
-        return cls(**values)
+@dataclasses.dataclass(frozen=True)
+class SpectralConfig(_Config):
+    """The shape of a spectral autoencoder, the baseline.
+
+    The defaults are the released model, nfft_1024. Source: NSynth, the configuration
+    of the same name; there the numbers are fixed.
+
+    Attributes:
+      width: channels of the outermost layers; the others have 2, 4 and 8 times as many.
+      num_latent: numbers of the code z.
+      pitch_width: numbers that stand for a pitch in the decoder.
+      n_fft: samples of a spectrogram's frame.
+      hop_length: samples between frames.
+      num_bins: bins that the network sees: the top one is left out.
+      num_frames: frames that one z stands for; shorter clips are filled up.
+    """
+
+    model_name: ClassVar[str] = "baseline"
+    # The layers halve 512 bins nine times and 256 frames eight times, to one of each.
+    n_fft: ClassVar[int] = 1024
+    hop_length: ClassVar[int] = 256
+    num_bins: ClassVar[int] = 512
+    num_frames: ClassVar[int] = 256
+
+    width: int = 128
+    num_latent: int = 1984
+    pitch_width: int = 128
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest clip: half a frame, to be reflected, and one sample."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def max_samples(self) -> int:
+        """The longest clip that one z stands for."""
+        return self.num_frames * self.hop_length - 1
+
+    def frames_of(self, num_samples: int) -> int:
+        """Frames of a clip's spectrogram."""
+        return 1 + num_samples // self.hop_length
 
 
 H512_BO16 = WaveNetConfig()
+NFFT_1024 = SpectralConfig()
+
+_NAMED = {"h512_bo16": H512_BO16, "nfft_1024": NFFT_1024}
+_CLASSES = {cls.model_name: cls for cls in (WaveNetConfig, SpectralConfig)}
 
 
-def read_wavenet_fields(name: str | os.PathLike) -> dict[str, Any]:
-    """The fields of a named configuration, or of a config.json.
+def read_fields(name: str | os.PathLike) -> tuple[str, dict[str, Any]]:
+    """The model and the fields of a named configuration, or of a config.json.
 
     Args:
-      name: "h512_bo16", or the path of a config.json that stands beside a checkpoint.
+      name: "h512_bo16", "nfft_1024", or the path of a config.json that stands beside a
+        checkpoint.
+
+    Returns:
+      "wavenet" or "baseline", and the fields of its config.
 
     Raises:
       InputError: neither, or the file isn't of that form.
     """
-    if os.fspath(name) == "h512_bo16":
-        return H512_BO16.to_dict()
+    named = _NAMED.get(os.fspath(name))
+    if named is not None:
+        return named.model_name, named.to_dict()
     try:
         with open(name, encoding="utf-8") as file:
-            fields = json.load(file)["config"]
-        return WaveNetConfig.from_dict(fields).to_dict()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            content = json.load(file)
+        config = _CLASSES[content.get("model", "wavenet")].from_dict(content["config"])
+        return config.model_name, config.to_dict()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"--config={name}: neither h512_bo16 nor a config.json as it stands beside "
-            f"a checkpoint ({error})."
+            f"--config={name}: neither {' nor '.join(_NAMED)} nor a config.json as it "
+            f"stands beside a checkpoint ({error})."
         ) from None

@@ -47,6 +47,20 @@ def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prefix
 
 
+@pytest.fixture(scope="session")
+def baseline_checkpoint() -> str:
+    """The prefix of the baseline's training checkpoint made by the original."""
+    return str(DATA / "baseline_tiny" / "model.ckpt-3")
+
+
+@pytest.fixture(scope="session")
+def baseline_start(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The baseline at a sixteenth of its width with the recipe's weights."""
+    prefix = str(tmp_path_factory.mktemp("baseline") / "model.ckpt-0")
+    save_tf1(prefix, recipe_tensors(DATA / "baseline_tiny" / "variables.tsv", 2.0))
+    return prefix
+
+
 def recipe_tensors(table: pathlib.Path, gain: float) -> dict[str, np.ndarray]:
     tensors = {}
     for line in table.read_text().splitlines():

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from conftest import recipe_tensors, save_tf1
 
-from magenta_nsynth.config import WaveNetConfig
+from magenta_nsynth.config import SpectralConfig, WaveNetConfig
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, WaveNetEncoder
 from magenta_nsynth.weights import engine, paths, tables
@@ -47,11 +47,12 @@ def table_of(path):
 
 
 def test_tables_are_the_originals(data):
-    rows = tables.wavenet_table(WaveNetConfig())
+    rows = tables.table(WaveNetConfig())
     full = table_of(data / "wavenet_full" / "variables.tsv")
     assert {row.name: row.shape for row in rows} == full
-    baseline = table_of(data / "baseline" / "variables.tsv")
-    assert tables.baseline_shapes() == baseline
+    baseline = table_of(data / "baseline_full" / "variables.tsv")
+    assert {row.name: row.shape for row in tables.table(SpectralConfig())} == baseline
+    assert len(baseline) == 87
 
 
 def test_loading_assigns_every_tensor_where_it_belongs(copy, tensors):
@@ -301,12 +302,12 @@ def test_averages_that_are_not_there(copy, tensors):
 
 
 def test_the_other_model_is_recognised(data, tmp_path):
-    shapes = table_of(data / "baseline" / "variables.tsv")
+    shapes = table_of(data / "baseline_full" / "variables.tsv")
     small = {n: np.zeros([min(s, 2) for s in shape]) for n, shape in shapes.items()}
     save_tf1(str(tmp_path / "model.ckpt-351648"), small)
     for load in (engine.load_encoder, engine.load_autoencoder):
         with pytest.raises(CheckpointError, match="spectral baseline"):
-            load(tmp_path)
+            load(tmp_path, model="wavenet")
     assert "spectral baseline" in summarize(tmp_path)
     save_tf1(str(tmp_path / "model.ckpt-351648"), {"weights": np.zeros(3)})
     with pytest.raises(CheckpointError, match="neither of NSynth's"):

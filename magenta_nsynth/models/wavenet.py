@@ -15,6 +15,7 @@ import tensorflow as tf
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
 from magenta_nsynth.config import H512_BO16, NUM_CLASSES, WaveNetConfig
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.models.base import ConfiguredModel
 
 __all__ = [
     "WaveNetAutoencoder",
@@ -24,49 +25,11 @@ __all__ = [
     "negative_log_likelihood",
 ]
 
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        f"magenta_nsynth needs Keras on TensorFlow, and KERAS_BACKEND asks for "
-        f"{keras.backend.backend()!r}: unset it, or set it to 'tensorflow'."
-    )
 
+class _WaveNetModel(ConfiguredModel):
+    """What the three models share: convolutions, and what they do with audio."""
 
-class _WaveNetModel(keras.Model):
-    """What the three models share: a config, and how they are saved."""
-
-    def __init__(
-        self,
-        config: WaveNetConfig | dict[str, Any] = H512_BO16,
-        name: str | None = None,
-        dtype: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(name=name, dtype=dtype, **kwargs)
-        # Audio has to reach mu-law in float32 whatever the layers compute in.
-        self.autocast = False
-        if isinstance(config, dict):
-            config = WaveNetConfig.from_dict(config)
-        self.config = config
-
-    def get_config(self) -> dict[str, Any]:
-        """What `keras.models.load_model` needs to build the model again."""
-        return {
-            "config": self.config.to_dict(),
-            "name": self.name,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """The reverse of `get_config`."""
-        del custom_objects
-        config = dict(config)
-        config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
-        return cls(**config)
-
-    def build(self, *input_shapes: Any) -> None:
-        """Nothing to do: the config says every shape, so __init__ builds."""
-        self.built = True
+    config_class = WaveNetConfig
 
     def _conv(
         self,
@@ -244,6 +207,17 @@ class WaveNetAutoencoder(_WaveNetModel):
     def negative_log_likelihood(self, audio: Any) -> tf.Tensor:
         """The loss of `audio` [b, t], in nats per sample: a float32 scalar."""
         return negative_log_likelihood(audio, self(audio))
+
+    def training_loss(self, audio: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """What a training step needs of a batch.
+
+        Args:
+          audio: [b, t] float32 in [-1, 1] at 16 kHz.
+
+        Returns:
+          The loss in nats per sample, a float32 scalar; and no statistics.
+        """
+        return self.negative_log_likelihood(audio), []
 
 
 def negative_log_likelihood(audio: Any, logits: Any) -> tf.Tensor:

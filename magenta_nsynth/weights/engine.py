@@ -5,11 +5,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.config import H512_BO16, WaveNetConfig
+from magenta_nsynth.config import H512_BO16
 from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.models.spectral import (
+    SpectralAutoencoder,
+    SpectralDecoder,
+    SpectralEncoder,
+)
 from magenta_nsynth.models.wavenet import (
     WaveNetAutoencoder,
     WaveNetDecoder,
@@ -23,6 +27,7 @@ __all__ = [
     "load_decoder",
     "load_encoder",
     "load_weights",
+    "new_autoencoder",
     "read_config",
     "require_model",
     "save_weights",
@@ -35,31 +40,56 @@ _MODEL_NAMES = {
     "baseline": "the spectral baseline autoencoder",
     None: "neither of NSynth's two models",
 }
+_CLASSES = {
+    "wavenet": {
+        "encoder": WaveNetEncoder,
+        "decoder": WaveNetDecoder,
+        "autoencoder": WaveNetAutoencoder,
+    },
+    "baseline": {
+        "encoder": SpectralEncoder,
+        "decoder": SpectralDecoder,
+        "autoencoder": SpectralAutoencoder,
+    },
+}
 
 
 def read_config(
     checkpoint: Checkpoint,
     hop_length: int | None = None,
     num_stages: int | None = None,
-) -> WaveNetConfig:
-    """The config of a WaveNet checkpoint, from its shapes.
+) -> tables.Config:
+    """The config of a checkpoint, from its shapes.
 
     Args:
       checkpoint: the opened checkpoint.
-      hop_length: samples per frame, which no shape shows: where None, what
-        config.json beside the checkpoint says, or 512.
-      num_stages: layers in a cycle of dilations, likewise, or 10.
+      hop_length: of a WaveNet, samples per frame, which no shape shows: where None,
+        what config.json beside the checkpoint says, or 512.
+      num_stages: of a WaveNet, layers in a cycle of dilations, likewise, or 10.
+
+    Returns:
+      A `WaveNetConfig` or a `SpectralConfig`.
 
     Raises:
-      CheckpointError: another model's checkpoint, or a config.json that contradicts
+      CheckpointError: neither model's checkpoint, or a config.json that contradicts
         the shapes.
+      InputError: a WaveNet's number for the baseline.
     """
-    require_model(checkpoint, "wavenet")
+    if checkpoint.model is None:
+        require_model(checkpoint, "wavenet")
     stated = checkpoint.config_file()
-    hop = hop_length or stated.get("ae_hop_length", H512_BO16.ae_hop_length)
-    stages = num_stages or stated.get("num_stages", H512_BO16.num_stages)
     try:
-        config = tables.wavenet_config(checkpoint.shapes, hop, stages)
+        if checkpoint.model == "baseline":
+            if hop_length or num_stages:
+                raise InputError(
+                    f"{checkpoint.prefix}: a checkpoint of {_MODEL_NAMES['baseline']}, "
+                    "which has no --hop_length and no --dilation_cycle; leave them out."
+                )
+            config = tables.spectral_config(checkpoint.shapes)
+        else:
+            hop = hop_length or stated.get("ae_hop_length", H512_BO16.ae_hop_length)
+            stages = num_stages or stated.get("num_stages", H512_BO16.num_stages)
+            config = tables.wavenet_config(checkpoint.shapes, hop, stages)
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint.prefix}: {error}.") from None
     # These have no trace in the shapes; the rest of config.json has to agree.
@@ -75,10 +105,11 @@ def read_config(
             f"{os.path.dirname(checkpoint.prefix) or '.'}/config.json is not this "
             f"checkpoint's: {'; '.join(differing)}. Move it away or correct it."
         )
-    if num_stages is None and "ae_num_stages" in stated:
-        read["ae_num_stages"] = stated["ae_num_stages"]
-    read["rescale_inputs"] = stated.get("rescale_inputs", True)
-    return WaveNetConfig.from_dict(read)
+    if checkpoint.model == "wavenet":
+        if num_stages is None and "ae_num_stages" in stated:
+            read["ae_num_stages"] = stated["ae_num_stages"]
+        read["rescale_inputs"] = stated.get("rescale_inputs", True)
+    return type(config).from_dict(read)
 
 
 def load_weights(
@@ -92,7 +123,7 @@ def load_weights(
     only the model's own tensors are read.
 
     Args:
-      model: `WaveNetEncoder`, `WaveNetDecoder` or `WaveNetAutoencoder`.
+      model: one of the encoders, decoders or autoencoders of models/.
       path: any form that `resolve_checkpoint` takes.
       use_ema: the averages of the weights in place of the weights themselves.
 
@@ -101,8 +132,8 @@ def load_weights(
         or the damaged one.
     """
     checkpoint = _opened(path)
-    require_model(checkpoint, "wavenet")
-    rows = tables.wavenet_table(model.config)
+    require_model(checkpoint, model.config.model_name)
+    rows = tables.table(model.config)
     check(checkpoint, rows, use_ema)
     _apply(model, checkpoint, rows, use_ema)
 
@@ -176,30 +207,45 @@ def check(checkpoint: Checkpoint, rows: Iterable[tables.Row], use_ema: bool) -> 
         )
 
 
-def load_encoder(path: str | os.PathLike, **options: Any) -> WaveNetEncoder:
-    """A `WaveNetEncoder` with a checkpoint's weights; the decoder's are not read.
+def load_encoder(
+    path: str | os.PathLike, **options: Any
+) -> WaveNetEncoder | SpectralEncoder:
+    """An encoder with a checkpoint's weights; the decoder's are not read.
 
     Args:
       path: any form that `resolve_checkpoint` takes.
-      **options: `use_ema`, `hop_length`, `num_stages` as in `load_weights` and
-        `read_config`, and `dtype`, Keras' dtype or policy such as "mixed_bfloat16".
+      **options: `model`, "wavenet" or "baseline", which the checkpoint then has to be;
+        `use_ema`, `hop_length`, `num_stages` as in `load_weights` and `read_config`;
+        and `dtype`, Keras' dtype or policy such as "mixed_bfloat16".
     """
-    return _load(WaveNetEncoder, path, **options)
+    return _load("encoder", path, **options)
 
 
-def load_decoder(path: str | os.PathLike, **options: Any) -> WaveNetDecoder:
-    """A `WaveNetDecoder` with a checkpoint's weights; options as in `load_encoder`."""
-    return _load(WaveNetDecoder, path, **options)
+def load_decoder(
+    path: str | os.PathLike, **options: Any
+) -> WaveNetDecoder | SpectralDecoder:
+    """A decoder with a checkpoint's weights; options as in `load_encoder`."""
+    return _load("decoder", path, **options)
 
 
-def load_autoencoder(path: str | os.PathLike, **options: Any) -> WaveNetAutoencoder:
-    """A `WaveNetAutoencoder` with its weights; options as in `load_encoder`."""
-    return _load(WaveNetAutoencoder, path, **options)
+def load_autoencoder(
+    path: str | os.PathLike, **options: Any
+) -> WaveNetAutoencoder | SpectralAutoencoder:
+    """An autoencoder with its weights; options as in `load_encoder`."""
+    return _load("autoencoder", path, **options)
+
+
+def new_autoencoder(
+    config: tables.Config, dtype: Any = None
+) -> WaveNetAutoencoder | SpectralAutoencoder:
+    """The autoencoder of a config, with random weights."""
+    return _CLASSES[config.model_name]["autoencoder"](config, dtype=dtype)
 
 
 def _load(
-    model_class: type,
+    part: str,
     path: str | os.PathLike,
+    model: str | None = None,
     use_ema: bool = False,
     hop_length: int | None = None,
     num_stages: int | None = None,
@@ -208,29 +254,33 @@ def _load(
     # Eagerly, also when the first use of a model is inside a function being traced.
     with tf.init_scope():
         checkpoint = Checkpoint(path)
+        if model is not None:
+            require_model(checkpoint, model)
         config = read_config(checkpoint, hop_length, num_stages)
         # Before the model is built, which takes longer than to see that it won't fit.
-        rows = tables.wavenet_table(config)
+        rows = tables.table(config)
         check(checkpoint, rows, use_ema)
-        model = model_class(config, dtype=dtype)
-        _apply(model, checkpoint, rows, use_ema)
-    return model
+        loaded = _CLASSES[config.model_name][part](config, dtype=dtype)
+        _apply(loaded, checkpoint, rows, use_ema)
+    return loaded
 
 
 def save_weights(
-    model: WaveNetAutoencoder, prefix: str | os.PathLike, step: int | None = None
+    model: WaveNetAutoencoder | SpectralAutoencoder,
+    prefix: str | os.PathLike,
+    step: int | None = None,
 ) -> None:
     """Writes the weights as a TF1 checkpoint, as the original's Saver names them.
 
     Args:
       model: a whole autoencoder.
       prefix: such as folder/model.ckpt-200000.
-      step: stored as the int32 scalar global_step, where given.
+      step: stored as the scalar global_step, where given.
 
     Raises:
       CheckpointError: not a whole autoencoder, or a checkpoint of that name exists.
     """
-    rows = tables.wavenet_table(model.config)
+    rows = tables.table(model.config)
     pairs = plan(model, rows)
     if len(pairs) != len(rows):
         raise CheckpointError(
@@ -242,8 +292,8 @@ def save_weights(
         for row, variable in pairs
     }
     if step is not None:
-        tensors[tables.GLOBAL_STEP] = np.int32(step)
-    write_checkpoint(prefix, tensors, "wavenet", model.config.to_dict())
+        tensors[tables.GLOBAL_STEP] = tables.STEP_DTYPES[model.config.model_name](step)
+    write_checkpoint(prefix, tensors, model.config.model_name, model.config.to_dict())
 
 
 def verify(path: str | os.PathLike | Checkpoint, model: str) -> None:
@@ -258,16 +308,7 @@ def verify(path: str | os.PathLike | Checkpoint, model: str) -> None:
     """
     checkpoint = _opened(path)
     require_model(checkpoint, model)
-    if model == "wavenet":
-        check(checkpoint, tables.wavenet_table(read_config(checkpoint)), False)
-        return
-    wanted = tables.baseline_shapes()
-    differing = [name for name in wanted if checkpoint.shapes.get(name) != wanted[name]]
-    if differing:
-        raise CheckpointError(
-            f"{checkpoint.prefix}: not the whole baseline autoencoder; missing or of "
-            f"another shape: {_listed(differing)}."
-        )
+    check(checkpoint, tables.table(read_config(checkpoint)), False)
 
 
 def strip_checkpoint(
@@ -281,7 +322,7 @@ def strip_checkpoint(
     """Writes an inference checkpoint: the weights alone, without what training keeps.
 
     Args:
-      path: a WaveNet training checkpoint, in any form `resolve_checkpoint` takes.
+      path: a training checkpoint, in any form `resolve_checkpoint` takes.
       folder: where model.ckpt-STEP goes.
       use_ema: writes the averages, under the raw names.
       hop_length: as in `read_config`; it goes into config.json.
@@ -302,7 +343,7 @@ def strip_checkpoint(
         )
     checkpoint = Checkpoint(path)
     config = read_config(checkpoint, hop_length, num_stages)
-    rows = tables.wavenet_table(config)
+    rows = tables.table(config)
     check(checkpoint, rows, use_ema)
     suffix = tables.AVERAGE_SUFFIX if use_ema else ""
     values = checkpoint.read(row.name + suffix for row in rows)
@@ -314,10 +355,10 @@ def strip_checkpoint(
         )
     step = checkpoint.step
     if step is not None:
-        tensors[tables.GLOBAL_STEP] = np.int32(step)
+        tensors[tables.GLOBAL_STEP] = tables.STEP_DTYPES[config.model_name](step)
     base = "model.ckpt" if step is None else f"model.ckpt-{step}"
     prefix = os.path.join(os.fspath(folder), base)
-    write_checkpoint(prefix, tensors, "wavenet", config.to_dict())
+    write_checkpoint(prefix, tensors, config.model_name, config.to_dict())
     return prefix
 
 

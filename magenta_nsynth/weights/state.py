@@ -13,9 +13,11 @@ from magenta_nsynth.weights import tables
 from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
 from magenta_nsynth.weights.engine import check, plan, require_model
 
-__all__ = ["BETA1", "BETA2", "TrainingState"]
+__all__ = ["TrainingState"]
 
-BETA1, BETA2 = 0.9, 0.999  # Adam's; the beta powers in a checkpoint are theirs
+# Adam's; the beta powers in a checkpoint are theirs.
+_BETA1 = {"wavenet": 0.9, "baseline": 0.5}
+_BETA2 = 0.999
 
 
 class TrainingState:
@@ -26,10 +28,12 @@ class TrainingState:
 
     Attributes:
       variables: the model's variables, as tf.Variables.
-      has_gradient: whether training changes each variable.
-      averages: of each variable; they start equal to it.
+      has_gradient: whether the optimiser changes each variable.
+      averages: of each variable of a WaveNet; they start equal to it. The baseline
+        has none: [].
       first_moments: Adam's, of each variable; None for one without gradient.
       second_moments: likewise.
+      betas: Adam's beta1 and beta2.
       beta1_power: float32 scalar, beta1 ** (updates + 1) as a running product.
       beta2_power: likewise.
       global_step: int64 scalar, the number of updates.
@@ -37,17 +41,21 @@ class TrainingState:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self._rows = tables.wavenet_table(model.config)
+        self._model_name = model.config.model_name
+        self._rows = tables.table(model.config)
         pairs = plan(model, self._rows)
         self._rows = [row for row, _ in pairs]
         self.variables: list[tf.Variable] = [variable.value for _, variable in pairs]
         unused = tables.names_without_gradient(model.config)
         self.has_gradient = [row.name not in unused for row in self._rows]
-        self.averages = [_variable(variable) for variable in self.variables]
+        averaged = self.variables if self._model_name == "wavenet" else []
+        self.averages = [_variable(variable) for variable in averaged]
         self.first_moments = self._slots()
         self.second_moments = self._slots()
-        self.beta1_power = tf.Variable(BETA1, trainable=False, dtype=tf.float32)
-        self.beta2_power = tf.Variable(BETA2, trainable=False, dtype=tf.float32)
+        self.betas = _BETA1[self._model_name], _BETA2
+        self.beta1_power, self.beta2_power = (
+            tf.Variable(beta, trainable=False, dtype=tf.float32) for beta in self.betas
+        )
         self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
 
     def _slots(self) -> list[tf.Variable | None]:
@@ -72,13 +80,13 @@ class TrainingState:
             of the slots or averages.
         """
         checkpoint = path if isinstance(path, Checkpoint) else Checkpoint(path)
-        require_model(checkpoint, "wavenet")
+        require_model(checkpoint, self._model_name)
         check(checkpoint, self._rows, use_ema=False)
         has_averages, has_slots = self._check_extras(checkpoint)
         targets: dict[str, tuple[tables.Row, list[tf.Variable]]] = {}
         for i, row in enumerate(self._rows):
-            copies = [] if has_averages else [self.averages[i]]
-            targets[row.name] = (row, [self.variables[i], *copies])
+            starts = self.averages[i : i + 1] if not has_averages else []
+            targets[row.name] = (row, [self.variables[i], *starts])
             if has_averages:
                 targets[row.name + tables.AVERAGE_SUFFIX] = (row, [self.averages[i]])
             if has_slots and self.has_gradient[i]:
@@ -92,11 +100,16 @@ class TrainingState:
         step = checkpoint.step or 0
         self.global_step.assign(step)
         powers = dict(checkpoint.read(set(tables.BETA_POWERS) & set(checkpoint.shapes)))
-        for name, beta in zip(tables.BETA_POWERS, (BETA1, BETA2), strict=True):
+        for name, beta, variable in zip(
+            tables.BETA_POWERS,
+            self.betas,
+            (self.beta1_power, self.beta2_power),
+            strict=True,
+        ):
             power = powers.get(name) if has_slots else np.float32(beta)
             if power is None:
                 power = _running_product(beta, step + 1)
-            (self.beta1_power if beta == BETA1 else self.beta2_power).assign(power)
+            variable.assign(power)
         if not has_slots:
             for slot in (*self.first_moments, *self.second_moments):
                 if slot is not None:
@@ -104,7 +117,7 @@ class TrainingState:
             logging.info(
                 "%s holds no state of Adam: it starts anew.", checkpoint.prefix
             )
-        if not has_averages:
+        if self.averages and not has_averages:
             logging.info(
                 "%s holds no averages: they start at the weights.", checkpoint.prefix
             )
@@ -118,7 +131,7 @@ class TrainingState:
             if has_gradient
         ]
         for rows, suffixes in (
-            (self._rows, [tables.AVERAGE_SUFFIX]),
+            (self._rows if self.averages else [], [tables.AVERAGE_SUFFIX]),
             (trained, tables.SLOT_SUFFIXES),
         ):
             wanted = {row.name + end: row.shape for row in rows for end in suffixes}
@@ -150,7 +163,9 @@ class TrainingState:
         """
         tensors = {}
         for i, row in enumerate(self._rows):
-            values = {"": self.variables[i], tables.AVERAGE_SUFFIX: self.averages[i]}
+            values = {"": self.variables[i]}
+            if self.averages:
+                values[tables.AVERAGE_SUFFIX] = self.averages[i]
             if self.has_gradient[i]:
                 slots = (self.first_moments[i], self.second_moments[i])
                 values.update(zip(tables.SLOT_SUFFIXES, slots, strict=True))
@@ -158,8 +173,10 @@ class TrainingState:
                 tensors[row.name + suffix] = row.to_tf1(variable.numpy())
         powers = (self.beta1_power.numpy(), self.beta2_power.numpy())
         tensors.update(zip(tables.BETA_POWERS, powers, strict=True))
-        tensors[tables.GLOBAL_STEP] = np.int32(self.global_step.numpy())
-        write_checkpoint(prefix, tensors, "wavenet", self.model.config.to_dict(), kept)
+        step_dtype = tables.STEP_DTYPES[self._model_name]
+        tensors[tables.GLOBAL_STEP] = step_dtype(self.global_step.numpy())
+        config = self.model.config.to_dict()
+        write_checkpoint(prefix, tensors, self._model_name, config, kept)
 
 
 def _variable(value: tf.Tensor) -> tf.Variable:

@@ -4,7 +4,12 @@ import os
 
 import numpy as np
 
-from magenta_nsynth.config import H512_BO16, SAMPLE_RATE
+from magenta_nsynth.config import (
+    H512_BO16,
+    NFFT_1024,
+    SAMPLE_RATE,
+    SpectralConfig,
+)
 from magenta_nsynth.errors import CheckpointError
 from magenta_nsynth.weights import engine, tables
 from magenta_nsynth.weights.checkpoint import Checkpoint
@@ -30,36 +35,9 @@ def summarize(
     checkpoint = Checkpoint(path)
     shapes = checkpoint.shapes
     lines = {"checkpoint": checkpoint.prefix}
-    if checkpoint.model == "wavenet":
-        config = engine.read_config(checkpoint, hop_length, num_stages)
-        names = {row.name for row in tables.wavenet_table(config)}
-        is_named = " (h512_bo16, the released model's)" if config == H512_BO16 else ""
-        lines["model"] = f"WaveNet autoencoder{is_named}"
-        lines["encoder"] = (
-            f"{config.ae_num_layers} layers of width {config.ae_width}, dilations "
-            f"1..{max(config.ae_dilations)}, filter {config.ae_filter_length}"
-        )
-        lines["decoder"] = (
-            f"{config.num_layers} layers of width {config.width}, skip width "
-            f"{config.skip_width}, dilations 1..{max(config.dilations)}, "
-            f"filter {config.filter_length}"
-        )
-        milliseconds = 1000 * config.ae_hop_length / SAMPLE_RATE
-        lines["embedding"] = (
-            f"{config.ae_bottleneck_width} numbers per frame of {config.ae_hop_length} "
-            f"samples ({milliseconds:g} ms)"
-        )
-    elif checkpoint.model == "baseline":
-        training = ("/ExponentialMovingAverage", *tables.SLOT_SUFFIXES)
-        names = {
-            name
-            for name in shapes
-            if not name.endswith(training) and name not in tables.BOOKKEEPING
-        }
-        lines["model"] = "spectral baseline autoencoder"
-    else:
-        engine.require_model(checkpoint, "wavenet")
-        raise AssertionError("unreachable")
+    config = engine.read_config(checkpoint, hop_length, num_stages)
+    names = {row.name for row in tables.table(config)}
+    lines.update(_network(config))
     present = names & set(shapes)
     lines["parameters"] = f"{_elements(shapes, present):,} in {len(present)} tensors"
     step = checkpoint.step
@@ -69,6 +47,35 @@ def summarize(
     problem = _problem(checkpoint)
     lines["complete"] = problem or "yes, names and shapes are as they should be"
     return "\n".join(f"{key + ':':12} {value}" for key, value in lines.items())
+
+
+def _network(config: tables.Config) -> dict[str, str]:
+    """What a config says, line by line."""
+    if isinstance(config, SpectralConfig):
+        is_named = " (nfft_1024, the released model's)" if config == NFFT_1024 else ""
+        return {
+            "model": f"spectral baseline autoencoder{is_named}",
+            "layers": f"of {config.width} to {8 * config.width} channels",
+            "embedding": f"z of {config.num_latent} numbers for 4 s, and the pitch",
+        }
+    is_named = " (h512_bo16, the released model's)" if config == H512_BO16 else ""
+    milliseconds = 1000 * config.ae_hop_length / SAMPLE_RATE
+    return {
+        "model": f"WaveNet autoencoder{is_named}",
+        "encoder": (
+            f"{config.ae_num_layers} layers of width {config.ae_width}, dilations "
+            f"1..{max(config.ae_dilations)}, filter {config.ae_filter_length}"
+        ),
+        "decoder": (
+            f"{config.num_layers} layers of width {config.width}, skip width "
+            f"{config.skip_width}, dilations 1..{max(config.dilations)}, "
+            f"filter {config.filter_length}"
+        ),
+        "embedding": (
+            f"{config.ae_bottleneck_width} numbers per frame of {config.ae_hop_length} "
+            f"samples ({milliseconds:g} ms)"
+        ),
+    }
 
 
 def _contents(shapes: tables.Shapes, names: set[str]) -> list[str]:

@@ -11,31 +11,43 @@ from typing import NamedTuple
 
 import numpy as np
 
-from magenta_nsynth.config import NUM_CLASSES, WaveNetConfig
+from magenta_nsynth.config import (
+    NUM_CLASSES,
+    NUM_PITCHES,
+    SpectralConfig,
+    WaveNetConfig,
+)
 from magenta_nsynth.errors import CheckpointError
+from magenta_nsynth.models.spectral import DECODER_LAYERS, ENCODER_LAYERS
 
 __all__ = [
     "AVERAGE_SUFFIX",
     "BETA_POWERS",
     "GLOBAL_STEP",
     "SLOT_SUFFIXES",
+    "STEP_DTYPES",
+    "Config",
     "Row",
     "Shapes",
-    "baseline_shapes",
     "ignored_names",
     "model_of",
     "names_without_gradient",
+    "spectral_config",
+    "table",
     "wavenet_config",
-    "wavenet_table",
 ]
 
 Shapes = Mapping[str, tuple[int, ...]]
+Config = WaveNetConfig | SpectralConfig
 
 AVERAGE_SUFFIX = "/ExponentialMovingAverage"
 GLOBAL_STEP = "global_step"
 SLOT_SUFFIXES = ("/Adam", "/Adam_1")
 BETA_POWERS = ("beta1_power", "beta2_power")
 BOOKKEEPING = (GLOBAL_STEP, *BETA_POWERS)
+STEP_DTYPES = {"wavenet": np.int32, "baseline": np.int64}  # of the global step
+
+_MOVING = ("moving_mean", "moving_variance")
 
 
 class Row(NamedTuple):
@@ -44,7 +56,7 @@ class Row(NamedTuple):
     Attributes:
       name: the TF1 name.
       shape: its shape in the checkpoint.
-      variable: the Keras variable as "layer/kernel" or "layer/bias".
+      variable: the Keras variable as "layer/name".
     """
 
     name: str
@@ -54,19 +66,29 @@ class Row(NamedTuple):
     @property
     def part(self) -> str:
         """The model that the variable belongs to."""
-        return "encoder" if self.name.startswith("ae_") else "decoder"
+        return "encoder" if re.match("ae_|encoder/", self.name) else "decoder"
+
+    @property
+    def _is_conv1d(self) -> bool:
+        """Whether it is [1, filter, in, out], which Conv1D has as [filter, in, out]."""
+        return self.name.endswith("/W")
 
     def to_keras(self, tensor: np.ndarray) -> np.ndarray:
-        """A TF1 kernel [1, filter, in, out] as Conv1D's [filter, in, out]."""
-        return tensor[0] if tensor.ndim == 4 else tensor
+        """A TF1 tensor, or a slot or average of it, as the Keras variable has it."""
+        return tensor[0] if self._is_conv1d else tensor
 
     def to_tf1(self, value: np.ndarray) -> np.ndarray:
         """The reverse of `to_keras`."""
-        return value[None] if len(self.shape) == 4 else value
+        return value[None] if self._is_conv1d else value
 
 
-def wavenet_table(config: WaveNetConfig) -> list[Row]:
-    """The rows of a WaveNet autoencoder, sorted by name as files are best read."""
+def table(config: Config) -> list[Row]:
+    """The rows of a model, sorted by name as files are best read."""
+    rows = _spectral_rows if isinstance(config, SpectralConfig) else _wavenet_rows
+    return sorted(rows(config))
+
+
+def _wavenet_rows(config: WaveNetConfig) -> list[Row]:
     c, z = config, config.ae_bottleneck_width
     layers = {
         "ae_startconv": (c.ae_filter_length, 1, c.ae_width),
@@ -89,12 +111,45 @@ def wavenet_table(config: WaveNetConfig) -> list[Row]:
     for layer, kernel in layers.items():
         rows.append(Row(f"{layer}/W", (1, *kernel), f"{layer}/kernel"))
         rows.append(Row(f"{layer}/biases", kernel[-1:], f"{layer}/bias"))
-    return sorted(rows)
+    return rows
 
 
-def names_without_gradient(config: WaveNetConfig) -> set[str]:
-    """The tensors that training never changes: those of the last, unused `res`."""
-    return {f"res_{config.num_layers}/{name}" for name in ("W", "biases")}
+def _spectral_rows(config: SpectralConfig) -> list[Row]:
+    c = config
+    encoder = {**ENCODER_LAYERS, "z": (1, (1, 1), None)}
+    rows = []
+    for part, layers, channels in (
+        ("encoder", encoder, 1),
+        ("decoder", DECODER_LAYERS, c.num_latent + c.pitch_width),
+    ):
+        for scope, (size, _, multiple) in layers.items():
+            filters = c.num_latent if multiple is None else multiple * c.width
+            pair = (channels, filters) if part == "encoder" else (filters, channels)
+            tf1, layer = f"{part}/{scope}_Layer/{scope}", f"{part}_{scope}"
+            rows.append(Row(f"{tf1}/weights", (size, size, *pair), f"{layer}/kernel"))
+            rows += [
+                Row(f"{tf1}/BatchNorm/{name}", (filters,), f"{layer}/{name}")
+                for name in ("beta", *_MOVING)
+            ]
+            channels = filters
+    pitches = "decoder/PitchEmbedding/embedding_weights"
+    shape = (NUM_PITCHES, c.pitch_width)
+    rows.append(Row(pitches, shape, "decoder_PitchEmbedding/embeddings"))
+    mag = "decoder/mag_Layer/mag"
+    rows.append(Row(f"{mag}/weights", (1, 1, c.width, 1), "decoder_mag/kernel"))
+    rows.append(Row(f"{mag}/biases", (1,), "decoder_mag/bias"))
+    return rows
+
+
+def names_without_gradient(config: Config) -> set[str]:
+    """The tensors that the optimiser never changes.
+
+    Of WaveNet the last `res`, which nothing uses; of the baseline moving averages.
+    """
+    if isinstance(config, WaveNetConfig):
+        return {f"res_{config.num_layers}/{name}" for name in ("W", "biases")}
+    names = (row.name for row in _spectral_rows(config))
+    return {name for name in names if name.endswith(_MOVING)}
 
 
 def wavenet_config(shapes: Shapes, hop_length: int, num_stages: int) -> WaveNetConfig:
@@ -135,34 +190,22 @@ def wavenet_config(shapes: Shapes, hop_length: int, num_stages: int) -> WaveNetC
         raise CheckpointError(f"its shapes are not a WaveNet's ({error})") from None
 
 
-def baseline_shapes() -> dict[str, tuple[int, ...]]:
-    """The 87 tensors of the released spectral autoencoder (nfft_1024), and shapes."""
-    # name: (kernel, stored transposed, input channels, output channels)
-    convs = {}
-    encoder = "0:5:128 1:4:128 2:4:128 3:4:256 4:4:256 5:4:256 6:4:512 7:4:512 "
-    encoder += "7_1:4:512 8:1:1024 z:1:1984"
-    decoder = "0:1:1024 1:4:512 2:4:512 3:4:256 4:4:256 5:4:256 6:4:128 7:4:128 "
-    decoder += "8:5:128 8_1:5:128"
-    for scope, layers, channels in (
-        ("encoder", encoder, 1),
-        ("decoder", decoder, 1984 + 128),
-    ):
-        for layer in layers.split():
-            name, size, width = layer.split(":")
-            pair = (channels, int(width))
-            pair = pair if scope == "encoder" else pair[::-1]
-            convs[f"{scope}/{name}_Layer/{name}"] = (int(size), int(size), *pair)
-            channels = int(width)
-    shapes = {}
-    for name, shape in convs.items():
-        shapes[f"{name}/weights"] = shape
-        width = shape[-1] if name.startswith("encoder") else shape[-2]
-        for statistic in ("beta", "moving_mean", "moving_variance"):
-            shapes[f"{name}/BatchNorm/{statistic}"] = (width,)
-    shapes["decoder/PitchEmbedding/embedding_weights"] = (128, 128)
-    shapes["decoder/mag_Layer/mag/weights"] = (1, 1, 128, 1)
-    shapes["decoder/mag_Layer/mag/biases"] = (1,)
-    return shapes
+def spectral_config(shapes: Shapes) -> SpectralConfig:
+    """Reads a config off a checkpoint's shapes.
+
+    Raises:
+      CheckpointError: a tensor that the config is read from isn't there.
+    """
+    try:
+        return SpectralConfig(
+            width=shapes["encoder/0_Layer/0/weights"][-1],
+            num_latent=shapes["encoder/z_Layer/z/weights"][-1],
+            pitch_width=shapes["decoder/PitchEmbedding/embedding_weights"][-1],
+        )
+    except KeyError as error:
+        raise CheckpointError(f"the tensor {error.args[0]} is missing") from None
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"its shapes are not the baseline's ({error})") from None
 
 
 def model_of(shapes: Shapes) -> str | None:
