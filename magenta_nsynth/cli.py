@@ -5,7 +5,7 @@ import logging as python_logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from absl import flags, logging
@@ -14,10 +14,14 @@ from magenta_nsynth.errors import InputError, NSynthError
 
 __all__ = [
     "FLAGS",
+    "check_old",
     "checkpoint_options",
     "define",
+    "define_old",
     "load_tensorflow",
+    "model_option",
     "note_filter_options",
+    "refuse",
     "run",
     "source_paths",
 ]
@@ -36,6 +40,8 @@ _NAMED_FILTERS = {
     "sources": "sources (acoustic, electronic, synthetic)",
     "qualities": "qualities (bright, percussive ...; all of them)",
 }
+# --model and what it means.
+_MODELS = {"wavenet": "wavenet", "baseline": "baseline", "ae": "baseline"}
 _defined: list[str] = []
 
 
@@ -48,6 +54,11 @@ def define(kind: str, name: str, *arguments: object, **options: object) -> None:
 def _define_shared(names: Sequence[str]) -> None:
     """The flags that mean the same in every binary."""
     shared = {
+        "model": lambda: define(
+            "enum", "model", "", ["", *_MODELS],
+            "wavenet or baseline (the original's name for that is ae), which the "
+            "checkpoint then has to be; by default the checkpoint says it.",
+        ),
         "source_path": lambda: define(
             "multi_string", "source_path", [],
             "What to read: a file, a folder or a glob",  # absl adds: repeat for several
@@ -134,6 +145,43 @@ def note_filter_options() -> dict[str, object]:
         ) from None
     options.update(min_pitch=FLAGS.min_pitch, max_pitch=FLAGS.max_pitch)
     return {name: value for name, value in options.items() if value not in ([], None)}
+
+
+def model_option() -> str:
+    """What --model says: "wavenet", "baseline", or "" for the checkpoint's."""
+    return _MODELS.get(FLAGS.model, "")
+
+
+def define_old(defaults: Mapping[str, str | int]) -> None:
+    """Flags of the original's way to several machines, for scripts that name them."""
+    for name, default in defaults.items():
+        kind = "string" if isinstance(default, str) else "integer"
+        define(kind, name, default, "The original's; TF_CONFIG has taken its place.")
+
+
+def check_old(defaults: Mapping[str, str | int]) -> None:
+    """Raises InputError if one of those flags asks for something."""
+    for name, default in defaults.items():
+        if FLAGS[name].value != default:
+            raise InputError(
+                f"--{name} was the original's way to several machines and does nothing "
+                "here: set TF_CONFIG on each machine, as TensorFlow's guide says."
+            )
+
+
+def refuse(names: Sequence[str], owner: str) -> None:
+    """Raises InputError if a flag was given that the checkpoint's model has no use for.
+
+    Args:
+      names: of flags.
+      owner: the model that they are for.
+    """
+    for name in names:
+        if FLAGS[name].value != FLAGS[name].default:
+            raise InputError(
+                f"--{name} is for {owner}, and this is another model's checkpoint; "
+                "leave it out."
+            )
 
 
 def run(

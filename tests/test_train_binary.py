@@ -21,6 +21,7 @@ from notes import SMALL, SMALL_FLAGS, make_notes
 from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
 from magenta_nsynth.jobs.evaluate import table
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint
 
@@ -384,6 +385,7 @@ from notes import SMALL
 from magenta_nsynth.data.index import open_notes
 from magenta_nsynth.data.reading import training_batches
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.training.distribution import ReplicatedTrainer, distribute
 from magenta_nsynth.training.trainer import Trainer
 
@@ -459,7 +461,8 @@ def test_evaluate_agrees_with_the_library(tmp_path, whole):
 
 
 def test_the_table_of_unknown_families():
-    lines = table(np.float32([1, 2, 4]), np.array([-1, 10, 99])).splitlines()
+    recipe = RECIPES["wavenet"]
+    lines = table(np.float32([1, 2, 4]), np.array([-1, 10, 99]), recipe).splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["vocal", "1", "2.0000"], ["unknown", "2", "2.5000"], ["all", "3", "2.3333"],
     ]  # fmt: skip

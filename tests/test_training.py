@@ -85,7 +85,7 @@ def test_five_steps_are_the_originals(
 def test_gradients_are_the_originals(start, trace):
     trainer = new_trainer(start)
     _, *gradients = trainer.gradients(tf.constant(trace["batches"][0]))
-    rows = engine.plan(trainer.model, tables.wavenet_table(trainer.model.config))
+    rows = engine.plan(trainer.model, tables.table(trainer.model.config))
     names = [
         row.name
         for (row, _), changes in zip(rows, trainer.state.has_gradient, strict=True)

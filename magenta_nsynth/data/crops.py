@@ -33,6 +33,7 @@ def training_batches(
     first_batch: int = 0,
     shard: tuple[int, int] = (0, 1),
     features: Iterable[str] | None = None,
+    needs_pitch: bool = False,
 ) -> tf.data.Dataset:
     """Endless batches of random crops, in an order that seed and position alone decide.
 
@@ -55,6 +56,7 @@ def training_batches(
         parts of the rows of each batch. Together they are the batches of (0, 1).
       features: None for audio alone, or the names of features of one value or of
         ten; "file" and "record" say where a note is.
+      needs_pitch: a note whose pitch is not known (-1) is an error, as a damaged one.
 
     Returns:
       Audio, float32 [batch_size / n, crop_length] in [-1, 1] at 16 kHz; with
@@ -78,7 +80,7 @@ def training_batches(
         )
     if "qualities_str" in names:
         raise InputError("qualities_str has no fixed size; ask for qualities.")
-    demand = Demand(names, min_samples=crop_length)
+    demand = Demand(names, crop_length, needs_pitch=needs_pitch)
     index = index.demanding(demand)
     table = index.table
     rows = batch_size // num_shards

@@ -4,6 +4,7 @@ TensorFlow says at which byte a record is damaged but not in which file, and of 
 that can't be parsed not even that.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -53,7 +54,10 @@ def explain(
             logging.warning("Reading all notes to find the one that can't be used.")
             notes = np.arange(len(table.file))
             # Too little audio is always hinted at, so it was not that.
-            demands = [Demand(demand.features, 0) for demand in demands]
+            demands = [
+                dataclasses.replace(demand, min_samples=0, num_samples=None)
+                for demand in demands
+            ]
         for demand in demands:
             found = inspect(table, notes, demand, only_first=True)
             if found.problems:
@@ -67,6 +71,11 @@ def advice(words: str) -> str:
     """What to do about a record of which `words` are said."""
     if "damaged" in words or "changed" in words:
         return ADVICE
+    if "pitch is not known" in words:
+        return (
+            "say it in the sound's name (C4, midi60) or by --csv when making the "
+            "TFRecord, or leave such notes out by --skip_corrupt"
+        )
     return "leave such records out by --skip_corrupt"
 
 

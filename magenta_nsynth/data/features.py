@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from magenta_nsynth.config import NUM_PITCHES
 from magenta_nsynth.data.schema import QUALITIES
 from magenta_nsynth.errors import InputError
 
@@ -48,6 +49,7 @@ FEATURES = {
     },
     "qualities_str": _Kind(tf.string, _BYTES, None),
 }
+_KNOWN_PITCH = "a known pitch"
 PLACE = ("file", "record")  # not in a record, but of it: where it lies
 
 
@@ -73,11 +75,18 @@ class Demand:
       features: the names of the features that are read.
       min_samples: the least number of samples of its audio, if that is read.
       num_samples: the exact number, or None.
+      needs_pitch: whether the pitch, which is read, has to be 0 to 127 rather than -1.
     """
 
     features: tuple[str, ...]
     min_samples: int = 1
     num_samples: int | None = None
+    needs_pitch: bool = False
+
+    def __post_init__(self) -> None:
+        """What is judged is read."""
+        if self.needs_pitch and "pitch" not in self.features:
+            raise InputError("needs_pitch: ask for the feature pitch too.")
 
     @property
     def parsed(self) -> tuple[str, ...]:
@@ -85,6 +94,11 @@ class Demand:
         names = [name for name in self.features if name in FEATURES]
         names += ["qualities"] if "qualities_str" in names else []
         return tuple(dict.fromkeys(names))
+
+    @property
+    def checks(self) -> frozenset[str]:
+        """What is known of a record's values, but for the audio, that meets it."""
+        return frozenset(self.parsed) | ({_KNOWN_PITCH} if self.needs_pitch else set())
 
     def sample_problem(self, num_samples: int) -> str | None:
         """What is wrong with audio of so many samples, in words; None if nothing."""
@@ -116,6 +130,10 @@ def problem_of(serialized: bytes, demand: Demand) -> str | None:
         counts[name] = len(getattr(features[name], kind.field).value) if field else 0
         if kind.size is not None and counts[name] != kind.size:
             return f"the feature {name} has {counts[name]} values, not {kind.size}"
+    if demand.needs_pitch:
+        [pitch] = features["pitch"].int64_list.value
+        if not 0 <= pitch < NUM_PITCHES:
+            return f"its pitch is not known ({pitch})"
     # An empty list may be written as no list at all, if there is nothing to name.
     if counts.get("qualities_str") == 0 and any(features["qualities"].int64_list.value):
         return "the feature qualities_str is missing"
@@ -159,6 +177,8 @@ def parse_record(
         count, size = tf.size(value), FEATURES[name].size
         if size is not None:
             good &= tf.equal(count, size)
+        if name == "pitch" and demand.needs_pitch:
+            good &= tf.reduce_all((value >= 0) & (value < NUM_PITCHES))
         if name == "audio":
             good &= count >= demand.min_samples
             good &= tf.reduce_all(tf.math.is_finite(value))

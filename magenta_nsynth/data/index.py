@@ -33,7 +33,7 @@ class NoteIndex:
       num_skipped: how many were left out; a part of a file that was lost counts once.
       num_samples: int64 [num_notes], the length of each note's audio, where all were
         inspected (with skip_corrupt); else None.
-      checked: the features that all notes are known to have.
+      checked: what all notes are known to have, as `Demand.checks` says it.
     """
 
     table: NoteTable
@@ -67,7 +67,7 @@ class NoteIndex:
             self._demands.append(demand)
         if not self.skip_corrupt:
             return self
-        if not set(demand.parsed) <= self.checked or (
+        if not demand.checks <= self.checked or (
             "audio" in demand.parsed and self.num_samples is None
         ):
             return self._inspected(demand, None, None)
@@ -95,7 +95,7 @@ class NoteIndex:
         result = dataclasses.replace(
             self,
             num_samples=found.num_samples if "audio" in demand.parsed else None,
-            checked=frozenset(demand.parsed) | self.checked,
+            checked=demand.checks | self.checked,
         )
         keep = np.ones(self.num_notes, bool)
         if filters is not None and filters.features:
@@ -175,6 +175,7 @@ def open_notes(
     features: Iterable[str] = ("audio",),
     min_samples: int = 1,
     num_samples: int | None = None,
+    needs_pitch: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> NoteIndex:
     """Opens TFRecord files of notes, plain or GZIP.
@@ -186,10 +187,11 @@ def open_notes(
       paths: files, folders or globs, as for `find_records`.
       filters: which notes to read; None is all.
       skip_corrupt: leaves out and counts what else would be an error when it is read:
-        damaged records, and those that don't have what the next three ask for.
+        damaged records, and those that don't have what the next four ask for.
       features: what readers will ask for.
       min_samples: the least number of samples of audio that is of use.
       num_samples: the exact number, or None.
+      needs_pitch: whether a pitch that is not known is of no use.
       progress: is called with the notes read and their number, where all are read.
 
     Raises:
@@ -201,7 +203,8 @@ def open_notes(
     index = NoteIndex(*_table(find_records(paths), skip_corrupt))
     if skip_corrupt:
         asked = (*features, *(filters.features if filters else ()))
-        demand = Demand(tuple(dict.fromkeys(asked)), min_samples, num_samples)
+        names = tuple(dict.fromkeys(asked))
+        demand = Demand(names, min_samples, num_samples, needs_pitch)
         return index._inspected(demand, filters, progress)
     if filters is not None and filters.features:
         return index._inspected(Demand(filters.features), filters, progress)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from magenta_nsynth.config import NUM_PITCHES
 from magenta_nsynth.data.features import FEATURES, Demand, problem_of
 from magenta_nsynth.data.runs import NoteTable, plan_runs, read_run
 
@@ -127,6 +128,10 @@ def _judge(
     for name, count in counts.items():
         if FEATURES[name].size is not None:
             suspect |= count != FEATURES[name].size
+    if demand.needs_pitch:
+        pitch = parsed["pitch"]
+        bad = tf.cast((pitch < 0) | (pitch >= NUM_PITCHES), tf.float32)
+        suspect |= tf.reduce_sum(bad, axis=1).numpy() > 0
     if "audio" in counts:
         finite = tf.cast(tf.math.is_finite(parsed["audio"]), tf.float32)
         suspect |= tf.reduce_sum(1 - finite, axis=1).numpy() > 0

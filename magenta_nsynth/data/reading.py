@@ -47,6 +47,7 @@ def read_notes(
     batch_size: int | None = None,
     shard: tuple[int, int] = (0, 1),
     seed: int | None = None,
+    needs_pitch: bool = False,
 ) -> tf.data.Dataset:
     """Every note once, in the order of the files.
 
@@ -63,6 +64,7 @@ def read_notes(
       shard: (i, n), this worker's number and how many there are: the i-th of n parts
         of the notes, none in two of them.
       seed: shuffles, by blocks and then among some hundred; None keeps the order.
+      needs_pitch: a note whose pitch is not known (-1) is an error, as a damaged one.
 
     Returns:
       Dicts by feature: audio float32 [b, length or 64000] in [-1, 1] at 16 kHz,
@@ -83,7 +85,7 @@ def read_notes(
         check_number(batch_size, "batch_size", 1)
     if seed is not None:
         check_number(seed, "seed", 0)
-    demand = Demand(names, length or 1, whole)
+    demand = Demand(names, length or 1, whole, needs_pitch)
     table = index.demanding(demand).table
     bounds = len(table.file) * np.arange(num_shards + 1) // num_shards
     notes = np.arange(*bounds[shard_number : shard_number + 2])

@@ -1,8 +1,9 @@
-"""Training a WaveNet autoencoder: what bin/nsynth_train does."""
+"""Training an autoencoder of either kind: what bin/nsynth_train does."""
 
 import contextlib
 import dataclasses
 import math
+import os
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from magenta_nsynth.config import H512_BO16, WaveNetConfig
+from magenta_nsynth.config import H512_BO16, NFFT_1024, WaveNetConfig
 from magenta_nsynth.data.reading import (
     NoteFilter,
     NoteIndex,
@@ -26,8 +27,8 @@ from magenta_nsynth.errors import (
     InputError,
     TrainingError,
 )
-from magenta_nsynth.jobs.evaluate import evaluate_notes
-from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.files import expand
+from magenta_nsynth.jobs.evaluate import describe_loss, evaluate_notes
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.training.distribution import (
     Cluster,
@@ -36,17 +37,16 @@ from magenta_nsynth.training.distribution import (
     distribute,
     lost_workers,
 )
-from magenta_nsynth.training.evaluation import Evaluator
+from magenta_nsynth.training.evaluation import make_evaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
-from magenta_nsynth.training.schedule import (
-    AVERAGE_DECAY,
-    WAVENET_SCHEDULE,
-    Schedule,
-)
+from magenta_nsynth.training.recipes import RECIPES, Recipe
+from magenta_nsynth.training.schedule import Schedule
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer, set_up_towers
 from magenta_nsynth.weights.checkpoint import Checkpoint
-from magenta_nsynth.weights.engine import read_config
+from magenta_nsynth.weights.engine import new_autoencoder, read_config, require_model
+from magenta_nsynth.weights.paths import complete_checkpoints
+from magenta_nsynth.weights.tables import Config
 
 __all__ = ["TrainOptions", "train"]
 
@@ -55,18 +55,21 @@ __all__ = ["TrainOptions", "train"]
 class TrainOptions:
     """What a training is asked to do; the defaults are the original's.
 
+    None stands for the model's `Recipe`.
+
     Attributes:
       train_path: TFRecord files, folders or globs.
       logdir: where checkpoints and summaries go; a training in there is gone on with.
       checkpoint_path: where to start from while `logdir` has no checkpoint.
-      config: fields of `WaveNetConfig` that were asked for; the others are the
+      model: "wavenet" or "baseline"; "" is the checkpoint's, for a new one a WaveNet.
+      config: fields of the model's config that were asked for; the others are the
         checkpoint's, or the released model's for a new one.
       batch_size: crops per step, on all devices and machines together.
-      crop_length: samples, whole frames.
+      crop_length: samples of each note; of a WaveNet whole frames.
       num_steps: the global step to stop at.
       additional_steps: stop so many steps from where it stands, in place of that.
       schedule: the learning rate.
-      decay: the averages' highest decay.
+      average_decay: as in `Recipe`.
       mixed_precision: compute in bfloat16, keep weights in float32.
       seed: of the order of the notes, the crops, and a new model's weights.
       save_secs: seconds between checkpoints.
@@ -81,13 +84,14 @@ class TrainOptions:
     train_path: Sequence[str]
     logdir: str
     checkpoint_path: str = ""
+    model: str = ""
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    batch_size: int = 1
-    crop_length: int = 6144
-    num_steps: int = 200_000
+    batch_size: int | None = None
+    crop_length: int | None = None
+    num_steps: int | None = None
     additional_steps: int | None = None
-    schedule: Schedule = WAVENET_SCHEDULE
-    decay: float = AVERAGE_DECAY
+    schedule: Schedule | None = None
+    average_decay: float | None = None
     mixed_precision: bool = False
     seed: int = 0
     save_secs: float = 600.0
@@ -97,6 +101,11 @@ class TrainOptions:
     eval_steps: int = 1000
     filters: NoteFilter | None = None
     skip_corrupt: bool = False
+
+    @property
+    def recipe(self) -> Recipe:
+        """The model's; `model` has to be known."""
+        return RECIPES[self.model]
 
 
 def train(options: TrainOptions) -> int:
@@ -117,16 +126,24 @@ def train(options: TrainOptions) -> int:
     Source: NSynth, train.py; differs: the list in the README.
     """
     cluster = Cluster()
+    options = _completed(options)
     # Before anything else: TensorFlow takes both at its start alone.
     num_towers = _set_up_towers(options, cluster)
     strategy = choose_strategy(cluster)
     notes, eval_notes = (
-        open_notes(paths, filters, skip, min_samples=options.crop_length)
+        open_notes(
+            paths,
+            filters,
+            options.skip_corrupt,
+            features=options.recipe.features,
+            min_samples=options.crop_length,
+            needs_pitch=options.recipe.needs_pitch,
+        )
         if any(paths)
         else None
-        for paths, filters, skip in (
-            (options.train_path, options.filters, options.skip_corrupt),
-            (options.eval_path, None, options.skip_corrupt),
+        for paths, filters in (
+            (options.train_path, options.filters),
+            (options.eval_path, None),
         )
     )
     if notes is None:
@@ -154,8 +171,8 @@ def train(options: TrainOptions) -> int:
         if strategy is not None:
             stack.enter_context(strategy.scope())
         dtype = "mixed_bfloat16" if options.mixed_precision else None
-        model = WaveNetAutoencoder(config, dtype=dtype)
-        trainer = Trainer(model, num_towers, options.decay)
+        model = new_autoencoder(config, dtype)
+        trainer = Trainer(model, num_towers, options.average_decay)
         damaged = _restore_first_whole(trainer, starts)
         if folder is not None:
             folder.damaged.update(damaged)
@@ -164,20 +181,58 @@ def train(options: TrainOptions) -> int:
     return 0
 
 
+def _completed(options: TrainOptions) -> TrainOptions:
+    """The options with the model and all that its recipe says."""
+    start, model = _first_readable(options), options.model
+    if start is not None:
+        model = model or start.model or "wavenet"
+        require_model(start, model)
+    model = model or "wavenet"
+    options = dataclasses.replace(options, model=model)
+    missing = {
+        name: getattr(options.recipe, name)
+        for name in (
+            "batch_size",
+            "crop_length",
+            "num_steps",
+            "schedule",
+            "average_decay",
+        )
+        if getattr(options, name) is None
+    }
+    return dataclasses.replace(options, **missing)
+
+
+def _first_readable(options: TrainOptions) -> Checkpoint | None:
+    """The checkpoint that tells the model; `checkpoints_in` says what is damaged."""
+    folder = expand(options.logdir)
+    if os.path.isdir(folder):
+        for prefix in reversed(complete_checkpoints(folder)):
+            with contextlib.suppress(CheckpointError):
+                return Checkpoint(prefix)
+    return Checkpoint(options.checkpoint_path) if options.checkpoint_path else None
+
+
 def _set_up_towers(options: TrainOptions, cluster: Cluster) -> int:
     if options.batch_size < 1:
         raise InputError(f"--batch_size must be 1 or more, not {options.batch_size}.")
-    if not 0 <= options.decay <= 1:
-        raise InputError(f"--average_decay must be 0 to 1, not {options.decay}.")
-    # With several workers each is a device of its own.
-    return 1 if cluster.num_workers > 1 else set_up_towers(options.batch_size)
+    if not 0 <= options.average_decay <= 1:
+        raise InputError(
+            f"--average_decay must be 0 to 1, not {options.average_decay}."
+        )
+    # The baseline's batch norms see the whole batch; with several workers each is a
+    # device of its own.
+    if options.model == "baseline" or cluster.num_workers > 1:
+        return 1
+    return set_up_towers(options.batch_size)
 
 
-def _config(options: TrainOptions, start: Checkpoint | None) -> WaveNetConfig:
+def _config(options: TrainOptions, start: Checkpoint | None) -> Config:
     """The starting point's config, which has to agree with what was asked for."""
     asked = options.config
     if start is None:
-        return WaveNetConfig.from_dict({**H512_BO16.to_dict(), **asked})
+        released = H512_BO16 if options.model == "wavenet" else NFFT_1024
+        return type(released).from_dict({**released.to_dict(), **asked})
     stated = start.config_file()
     config = read_config(start)
     # What no shape shows and no config.json says, the flags may say.
@@ -204,7 +259,15 @@ def _config(options: TrainOptions, start: Checkpoint | None) -> WaveNetConfig:
     return config
 
 
-def _check_crop(options: TrainOptions, config: WaveNetConfig) -> None:
+def _check_crop(options: TrainOptions, config: Config) -> None:
+    if not isinstance(config, WaveNetConfig):
+        least, most = config.min_samples, config.max_samples
+        if not least <= options.crop_length <= most:
+            raise InputError(
+                f"--crop_length must be {least} to {most} samples for the baseline, "
+                f"not {options.crop_length}."
+            )
+        return
     hop = config.ae_hop_length
     if options.crop_length < hop or options.crop_length % hop:
         raise InputError(
@@ -264,7 +327,7 @@ class _Run:
                     f"--batch_size={self.options.batch_size} can't be divided among "
                     f"{replicas} devices; take a multiple of {replicas}."
                 )
-        self.evaluator = Evaluator(self.trainer.model, self.num_towers)
+        self.evaluator = make_evaluator(self.trainer.model, self.num_towers)
 
     @property
     def step(self) -> int:
@@ -282,6 +345,7 @@ class _Run:
             logging.warning("%d damaged notes are left out.", self.notes.num_skipped)
         self._save()  # now: whether it can be done, and hours could be lost
         train_step, batches = self._on_devices()
+        digits = 3 if options.recipe.is_likelihood else 5
         summaries = Summaries(self.folder.path) if self.folder else None
         saved = summed = time.monotonic()
         summed_step = self.step
@@ -297,12 +361,13 @@ class _Run:
                 loss, norm = train_step(next(batches), rate)
                 step = self.step
                 self._check(loss, norm, step)
-                progress.label = f"loss {loss:.3f}"
+                progress.label = f"loss {loss:.{digits}f}"
                 progress.update(step)
                 now = time.monotonic()
                 if summaries and (now - summed >= options.summary_secs or step == stop):
+                    losses = options.recipe.losses(loss).items()
                     values = {
-                        "train/loss_nats": loss,
+                        **{f"train/{name}": value for name, value in losses},
                         "train/learning_rate": float(rate),
                         "train/gradient_norm": norm,
                         "train/steps_per_second": (step - summed_step) / (now - summed),
@@ -323,14 +388,17 @@ class _Run:
         options, first = self.options, self.step
 
         def dataset(shard: tuple[int, int]) -> tf.data.Dataset:
-            return training_batches(
+            batches = training_batches(
                 self.notes,
                 options.crop_length,
                 options.batch_size,
                 options.seed,
                 first_batch=first,
                 shard=shard,
+                features=options.recipe.features,
+                needs_pitch=options.recipe.needs_pitch,
             )
+            return batches.map(options.recipe.batch)
 
         if self.strategy is None:
             return self.trainer.train_step, iter(dataset((0, 1)))
@@ -375,27 +443,21 @@ class _Run:
     def _evaluate(self, summaries: Summaries | None, step: int) -> None:
         if self.eval_notes is None or summaries is None:  # the chief's work alone
             return
-        losses = evaluate_notes(
+        result = evaluate_notes(
             self.evaluator,
             self.eval_notes,
+            self.options.recipe,
             self.options.crop_length,
             self.options.batch_size,
         )
-        nats = float(losses["nats"].mean())
-        bits = nats / math.log(2)
+        loss = float(result["loss"].mean())
         logging.info(
-            "Step %d: %.4f nats (%.4f bits) per sample on %d notes.",
-            *(step, nats, bits, len(losses["nats"])),
+            "Step %d: %s on %d notes.",
+            *(step, describe_loss(self.options.recipe, loss), len(result["loss"])),
         )
-        summaries.scalars(step, {"eval/loss_nats": nats, "eval/loss_bits": bits})
-        audio = losses["first_clips"]
-        summaries.sounds(
-            step,
-            {
-                "original": audio,
-                "teacher_forced": self.evaluator.reconstruct(audio),
-            },
-        )
+        losses = self.options.recipe.losses(loss).items()
+        summaries.scalars(step, {f"eval/{name}": value for name, value in losses})
+        self.evaluator.show(summaries, step, result["first"])
 
     def _save(self) -> None:
         if self.folder is not None:

@@ -6,7 +6,13 @@ import numpy as np
 
 from magenta_nsynth.errors import InputError
 
-__all__ = ["AVERAGE_DECAY", "WAVENET_SCHEDULE", "Schedule", "average_decay"]
+__all__ = [
+    "AVERAGE_DECAY",
+    "BASELINE_SCHEDULE",
+    "WAVENET_SCHEDULE",
+    "Schedule",
+    "average_decay",
+]
 
 AVERAGE_DECAY = 0.9999
 
@@ -70,6 +76,8 @@ WAVENET_SCHEDULE = Schedule(
         (240_000, 2e-6),
     )
 )
+
+BASELINE_SCHEDULE = Schedule(((0, 1e-4),))  # Source: NSynth, baseline/models/ae.py
 
 
 def average_decay(step: int, highest: float = AVERAGE_DECAY) -> np.float32:

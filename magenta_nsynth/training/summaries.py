@@ -16,7 +16,7 @@ __all__ = ["Summaries"]
 
 
 class Summaries:
-    """Writes scalars and sounds to event files in a folder.
+    """Writes scalars, sounds and pictures to event files in a folder.
 
     A full disk or the like ends the summaries, which is logged, not the training.
     """
@@ -37,6 +37,11 @@ class Summaries:
         )
         clipped = {name: np.clip(a, -1, 1)[..., None] for name, a in sounds.items()}
         self._write(write, step, clipped)
+
+    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        """Writes pictures by name: [b, height, width, 1 or 3] in [0, 1]."""
+        write = functools.partial(tf.summary.image, max_outputs=sys.maxsize)
+        self._write(write, step, images)
 
     def _write(self, write: Callable[..., Any], step: int, values: dict) -> None:
         if self._failed:

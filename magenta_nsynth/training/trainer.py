@@ -7,15 +7,17 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from magenta_nsynth.models.spectral import BATCH_NORM_DECAY, SpectralAutoencoder
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.training.schedule import average_decay
-from magenta_nsynth.weights.state import BETA1, BETA2, TrainingState
+from magenta_nsynth.weights.state import TrainingState
 
 __all__ = ["StepResult", "Trainer", "set_up_towers"]
 
 EPSILON = 1e-8  # Adam's; Keras' own is 1e-7
 
 StepResult = tuple[float, float]
+Batch = tf.Tensor | dict[str, tf.Tensor]
 
 
 class Trainer:
@@ -25,17 +27,16 @@ class Trainer:
     machine and with the same number of towers. Create it in the scope of the
     strategy where there is one; then `step` is called in `strategy.run`.
 
-    Source: NSynth, train.py and h512_bo16's loss; differs: the batch is cut into
-    towers.
+    Source: NSynth, both train.py; differs: a WaveNet's batch is cut into towers.
 
     Attributes:
-      model: the `WaveNetAutoencoder`.
+      model: the autoencoder.
       state: its `TrainingState`.
     """
 
     def __init__(
         self,
-        model: WaveNetAutoencoder,
+        model: WaveNetAutoencoder | SpectralAutoencoder,
         num_towers: int = 1,
         decay: float | None = None,
     ) -> None:
@@ -45,8 +46,10 @@ class Trainer:
           model: what to train.
           num_towers: the batch is cut into so many equal parts, each computed by one
             thread: faster on processors than many threads on one part after the
-            other (see `set_up_towers`). 1 on a GPU.
-          decay: the averages' highest decay, by default the original's 0.9999.
+            other (see `set_up_towers`). 1 on a GPU, and for the baseline, whose
+            batch norms see the whole batch.
+          decay: a WaveNet's averages' highest decay, or that of the averages of the
+            baseline's batch norms; by default the original's, 0.9999 and 0.999.
         """
         self.model = model
         self.state = TrainingState(model)
@@ -55,77 +58,87 @@ class Trainer:
         self._trained = [
             i for i, has_gradient in enumerate(self.state.has_gradient) if has_gradient
         ]
+        # Of the baseline: what its batches' means and variances are averaged in.
+        self._moving_rate = 1 - (BATCH_NORM_DECAY if decay is None else decay)
+        self._moving = [
+            average.value for average in getattr(model, "moving_averages", [])
+        ]
         # Traced once, used for each tower.
         self._tower = tf.function(self.gradients)
         self._compiled = tf.function(self.update)
 
-    def gradients(self, audio: tf.Tensor) -> list[tf.Tensor]:
-        """The loss of `audio` [b, t], and its gradient for each trained variable.
+    def gradients(self, batch: Batch) -> list[tf.Tensor]:
+        """The loss, and its gradient for each trained variable.
+
+        Args:
+          batch: what the model's `training_loss` takes.
 
         Returns:
-          A float32 scalar in nats per sample, then tensors of the variables' shapes,
-          in the order of `state.variables`.
+          A float32 scalar; tensors of the variables' shapes, in the order of
+          `state.variables`; the model's statistics of the batch.
         """
         variables = [self.state.variables[i] for i in self._trained]
         with tf.GradientTape() as tape:
-            loss = self.model.negative_log_likelihood(audio)
-        return [loss, *tape.gradient(loss, variables)]
+            loss, statistics = self.model.training_loss(batch)
+        return [loss, *tape.gradient(loss, variables), *statistics]
 
-    def train_step(self, audio: tf.Tensor, learning_rate: float) -> StepResult:
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
         """One update on one device.
 
         Args:
-          audio: [b, t] float32 in [-1, 1] at 16 kHz.
+          batch: audio [b, t] float32 in [-1, 1] at 16 kHz; for the baseline a dict of
+            that and of "pitch" [b].
           learning_rate: of this update.
 
         Returns:
-          The loss before the update in nats per sample, and the norm of all
-          gradients.
+          The loss before the update (a WaveNet's in nats per sample), and the norm of
+          all gradients.
         """
-        loss, norm = self._compiled(audio, *self.step_arguments(learning_rate))
+        loss, norm = self._compiled(batch, *self.step_arguments(learning_rate))
         return float(loss), float(norm)
 
     def step_arguments(self, learning_rate: float) -> tuple[tf.Tensor, tf.Tensor]:
-        """What `update` takes beside the audio."""
+        """What `update` takes beside the batch."""
         step = int(self.state.global_step.numpy())
         decay = average_decay(step + 1, *self._decay_options)
         return tf.constant(learning_rate, tf.float32), tf.constant(decay, tf.float32)
 
     def update(
-        self, audio: tf.Tensor, learning_rate: tf.Tensor, decay: tf.Tensor
+        self, batch: Batch, learning_rate: tf.Tensor, decay: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """One update, as a graph, for one replica or several of one strategy.
 
         Args:
-          audio: [b, t] float32: this replica's part of the batch.
+          batch: this replica's part of the batch.
           learning_rate: float32 scalar.
           decay: float32 scalar, how much of the averages is kept.
 
         Returns:
           The loss of the whole batch and the norm of its gradient: float32 scalars.
         """
-        loss, *gradients = self._mean_over_replicas(self._gradients_of_towers(audio))
+        values = self._mean_over_replicas(self._gradients_of_towers(batch))
+        loss, gradients = values[0], values[1 : 1 + len(self._trained)]
+        statistics = values[1 + len(self._trained) :]
         norm = _global_norm(gradients)
         self._apply_adam(gradients, learning_rate)
-        kept = 1.0 - decay
-        for average, variable in zip(
-            self.state.averages, self.state.variables, strict=True
+        for moving, value in zip(self._moving, statistics, strict=True):
+            _move(moving, value, self._moving_rate)
+        for average, variable in zip(  # the baseline has no averages
+            self.state.averages, self.state.variables, strict=False
         ):
-            average, value = _local(average), variable.read_value()
-            old = tf.raw_ops.ReadVariableOp(resource=average, dtype=tf.float32)
-            tf.raw_ops.AssignSubVariableOp(resource=average, value=(old - value) * kept)
+            _move(average, variable.read_value(), 1.0 - decay)
         tf.raw_ops.AssignAddVariableOp(
-            resource=_local(self.state.global_step), value=tf.constant(1, tf.int64)
+            resource=self.state.global_step.handle, value=tf.constant(1, tf.int64)
         )
         return loss, norm
 
-    def _gradients_of_towers(self, audio: tf.Tensor) -> list[tf.Tensor]:
+    def _gradients_of_towers(self, batch: Batch) -> list[tf.Tensor]:
         if self._num_towers == 1:
-            return self.gradients(audio)
+            return self.gradients(batch)
         # Subtracted and turned round at the end: a chain of additions would become
         # one sum in the order in which the towers end.
         totals: list[tf.Tensor] = []
-        for part in tf.split(audio, self._num_towers):
+        for part in tf.split(batch, self._num_towers):
             values = self._tower(part)
             if totals:
                 totals = [t - v for t, v in zip(totals, values, strict=True)]
@@ -146,29 +159,29 @@ class Trainer:
         state = self.state
         powers = state.beta1_power.read_value(), state.beta2_power.read_value()
         for i, gradient in zip(self._trained, gradients, strict=True):
-            # Every replica updates its own copy, with the same gradient.
+            # A handle is that of this replica's copy; all get the same gradient.
             tf.raw_ops.ResourceApplyAdam(
-                var=_local(state.variables[i]),
-                m=_local(state.first_moments[i]),
-                v=_local(state.second_moments[i]),
+                var=state.variables[i].handle,
+                m=state.first_moments[i].handle,
+                v=state.second_moments[i].handle,
                 beta1_power=powers[0],
                 beta2_power=powers[1],
                 lr=learning_rate,
-                beta1=BETA1,
-                beta2=BETA2,
+                beta1=state.betas[0],
+                beta2=state.betas[1],
                 epsilon=EPSILON,
                 grad=gradient,
             )
-        for variable, power, beta in (
-            (state.beta1_power, powers[0], BETA1),
-            (state.beta2_power, powers[1], BETA2),
-        ):
-            tf.raw_ops.AssignVariableOp(resource=_local(variable), value=power * beta)
+        variables = state.beta1_power, state.beta2_power
+        for variable, power, beta in zip(variables, powers, state.betas, strict=True):
+            tf.raw_ops.AssignVariableOp(resource=variable.handle, value=power * beta)
 
 
-def _local(variable: tf.Variable) -> tf.Tensor:
-    """The handle of this replica's copy."""
-    return variable.handle
+def _move(average: tf.Variable, value: tf.Tensor, rate: tf.Tensor | float) -> None:
+    """Moves this replica's copy of an average towards a value, in TF1's form."""
+    average = average.handle
+    old = tf.raw_ops.ReadVariableOp(resource=average, dtype=tf.float32)
+    tf.raw_ops.AssignSubVariableOp(resource=average, value=(old - value) * rate)
 
 
 def _global_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
