@@ -1,4 +1,4 @@
-"""NSynth for TensorFlow 2: the WaveNet autoencoder, its released weights, its numbers.
+"""NSynth for TensorFlow 2: its two autoencoders, their weights, their numbers.
 
     import magenta_nsynth as nsynth
 
@@ -19,18 +19,26 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AudioError": "errors",
+    "Baseline": "api",
     "CheckpointError": "errors",
     "H512_BO16": "config",
     "InputError": "errors",
+    "NFFT_1024": "config",
     "NSynthError": "errors",
     "SAMPLE_RATE": "config",
+    "SpectralConfig": "config",
     "WaveNet": "api",
     "WaveNetConfig": "config",
+    "griffin_lim": "spectral",
     "inverse_mu_law": "audio.mu_law",
+    "ispecgram": "spectral",
     "load_audio": "audio",
+    "load_baseline": "api",
+    "load_model": "api",
     "load_wavenet": "api",
     "mu_law": "audio.mu_law",
     "save_audio": "audio",
+    "specgram": "spectral",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -244,13 +244,17 @@ def test_ctrl_c_after_the_import_is_an_interrupt_again(program):
 STUB = """
 import json, os, sys, types
 calls = []
+class Baseline(str):
+    pass
 class Recorder(types.ModuleType):
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
+        if name == "Baseline":
+            return Baseline
         def record(*arguments, **options):
             calls.append([name, arguments, options])
-            return name
+            return Baseline("B") if options.get("model") == "baseline" else name
         return record
 for name in sys.argv[2].split(","):
     sys.modules["magenta_nsynth." + name] = Recorder(name)
@@ -273,42 +277,62 @@ def recorded(name, modules, *arguments, gpu=None):
     return json.loads(finish(words, env=env).stdout.splitlines()[-1])
 
 
+SAVING = "api,jobs.save_embeddings,jobs.save_codes"
+GENERATING = "api,jobs.generate,jobs.generate_baseline"
+
+
 def test_flags_reach_save_embeddings():
-    modules = "api,jobs.save_embeddings"
     paths = ["--source_path=a b", "--source_path=c*"]
     both = ["--checkpoint_path=x", "--expdir=y", "--use_ema", "--hop_length=64"]
     arguments = ["--save_path=o", "--sample_length=0", "--batch_size=3", "--recursive"]
     name = "nsynth_save_embeddings"
-    result = recorded(name, modules, *paths, *both, *arguments, "--skip_existing")
-    [[_, _, model], [_, positional, options]] = result["calls"]
+    result = recorded(name, SAVING, *paths, *both, *arguments, "--skip_existing")
+    [[_, _, model], [job, positional, options]] = result["calls"]
     assert model == {
+        "model": "",
         "checkpoint_path": "x",
         "use_ema": True,
         "hop_length": 64,
         "num_stages": None,
     }
-    assert positional == ["WaveNet", ["a b", "c*"], "o"]
+    assert job == "save_embeddings"
+    assert positional == ["load_model", ["a b", "c*"], "o"]
     assert options == {
         "sample_length": 0,
         "batch_size": 3,
         "recursive": True,
         "skip_existing": True,
     }
-    [[_, _, model], _] = recorded(name, modules, "--expdir=y")["calls"]
+    [[_, _, model], _] = recorded(name, SAVING, "--expdir=y")["calls"]
     assert model["checkpoint_path"] == "y"
 
 
+def test_the_originals_flags_reach_the_baselines_codes():
+    arguments = ["--tfrecord_path=a", "--savedir=o", "--expdir=x", "--model=ae"]
+    arguments += ["--config=nfft_1024", "--master=", "--skip_corrupt", "--log=INFO"]
+    result = recorded("nsynth_save_embeddings", SAVING, *arguments)
+    [[_, _, model], [job, positional, options]] = result["calls"]
+    assert (model["model"], model["checkpoint_path"]) == ("baseline", "x")
+    assert (job, positional) == ("save_codes", ["B", ["a"], "o"])
+    assert options == {
+        "sample_length": 64000,
+        "batch_size": 16,
+        "recursive": False,
+        "skip_existing": False,
+        "skip_corrupt": True,
+    }
+
+
 def test_flags_reach_generate():
-    modules = "api,jobs.generate"
     arguments = ["--save_path=o", "--sample_length=7", "--batch_size=2", "--seed=5"]
     arguments += ["--encodings", "--temperature=0.5", "--bit_depth=16", "--normalize"]
     arguments += ["--samples_per_save=9", "--source_path=a", "--dilation_cycle=4"]
     name = "nsynth_generate"
-    result = recorded(name, modules, *arguments)
-    [[_, _, model], [_, positional, options]] = result["calls"]
+    result = recorded(name, GENERATING, *arguments)
+    [[_, _, model], [job, positional, options]] = result["calls"]
     assert model["checkpoint_path"] == "model.ckpt-200000"
     assert (model["num_stages"], model["use_ema"]) == (4, False)
-    assert positional == ["WaveNet", ["a"], "o"]
+    assert (job, positional) == ("generate", ["load_model", ["a"], "o"])
     assert options == {
         "sample_length": 7,
         "batch_size": 2,
@@ -321,13 +345,38 @@ def test_flags_reach_generate():
         "normalize": True,
         "samples_per_save": 9,
     }
-    assert recorded(name, modules, "--npy_only")["calls"][1][2]["npy_only"]
-    assert not recorded(name, modules)["calls"][1][2]["npy_only"]
+    assert recorded(name, GENERATING, "--npy_only")["calls"][1][2]["npy_only"]
+    assert not recorded(name, GENERATING)["calls"][1][2]["npy_only"]
+
+
+def test_flags_reach_generate_of_the_baseline():
+    arguments = ["--model=baseline", "--source_path=a", "--save_path=o", "--pitch=0"]
+    arguments += ["--pitch_shift=-2", "--phase=source", "--halfway", "--skip_corrupt"]
+    arguments += ["--griffin_lim_iterations=5", "--batch_size=3", "--skip_existing"]
+    [_, [job, positional, options]] = recorded(
+        "nsynth_generate", GENERATING, *arguments
+    )["calls"]
+    assert (job, positional) == ("generate_baseline", ["B", ["a"], "o"])
+    assert options == {
+        "sample_length": 64000,
+        "batch_size": 3,
+        "npy_only": False,
+        "recursive": False,
+        "skip_existing": True,
+        "skip_corrupt": True,
+        "seed": None,
+        "pitch": 0,
+        "pitch_shift": -2,
+        "phase": "source",
+        "num_iters": 5,
+        "halfway": True,
+        "bit_depth": "float",
+        "normalize": False,
+    }
 
 
 def test_the_gpu_is_chosen_only_where_a_number_is_given():
-    modules = "api,jobs.generate"
-    assert recorded("nsynth_generate", modules)["gpu"] is None
-    assert recorded("nsynth_generate", modules, gpu="7")["gpu"] == "7"
-    chosen = recorded("nsynth_generate", modules, "--gpu_number=1", gpu="7")
+    assert recorded("nsynth_generate", GENERATING)["gpu"] is None
+    assert recorded("nsynth_generate", GENERATING, gpu="7")["gpu"] == "7"
+    chosen = recorded("nsynth_generate", GENERATING, "--gpu_number=1", gpu="7")
     assert chosen["gpu"] == "1"

@@ -16,7 +16,7 @@ LEVELS = [
         "fetching",
         "archives",
     },
-    {"audio"},
+    {"audio", "spectral"},
     {"models", "data"},
     {"weights", "generation"},
     {"embeddings", "training"},

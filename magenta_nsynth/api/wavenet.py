@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.audio import load_audio, trim_to_frames
+from magenta_nsynth.api.sounds import as_clips
+from magenta_nsynth.audio import trim_to_frames
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.embeddings.encoding import ClipEncoder
 from magenta_nsynth.errors import InputError
@@ -59,6 +60,7 @@ class WaveNet:
           CheckpointError: it can't be read, or is no WaveNet's.
         """
         checkpoint = Checkpoint(checkpoint_path)
+        engine.require_model(checkpoint, "wavenet")
         self.checkpoint_path = checkpoint.prefix
         self.use_ema = use_ema
         self.config: WaveNetConfig = engine.read_config(
@@ -228,45 +230,10 @@ class WaveNet:
     def _clips(
         self, sounds: Any, sample_length: int
     ) -> tuple[list[np.ndarray], Callable[[list], Any]]:
-        """Whole-frame clips [t] float32, and how to shape the results."""
-        if isinstance(sounds, list | tuple) and not _is_numbers(sounds):
-            if not sounds:
-                raise InputError("An empty list of sounds was given.")
-            return [
-                self._clip(s, sample_length, f"sound {i}") for i, s in enumerate(sounds)
-            ], list
-        if isinstance(sounds, str | os.PathLike):
-            return [self._clip(sounds, sample_length)], lambda results: results[0]
-        array = np.asarray(sounds)
-        if array.ndim == 3 and array.shape[2] == 1:
-            array = array[..., 0]
-        if array.ndim == 1:
-            return [self._clip(array, sample_length)], lambda results: results[0]
-        if array.ndim == 2 and len(array):
-            return [self._clip(row, sample_length) for row in array], np.stack
-        raise InputError(
-            f"Audio has shape [time], [batch, time] or [batch, time, 1], not "
-            f"{list(array.shape)}; mix several channels to one first."
-        )
+        def trim(audio: np.ndarray, name: str) -> np.ndarray:
+            return trim_to_frames(audio, self.config.ae_hop_length, name)
 
-    def _clip(self, sound: Any, sample_length: int, name: str = "the audio") -> Any:
-        if isinstance(sound, str | os.PathLike):
-            name = os.fspath(sound)
-            audio = load_audio(sound, sample_length)
-        else:
-            audio = np.asarray(sound)
-            if audio.ndim == 2 and audio.shape[1] == 1:
-                audio = audio[:, 0]
-            if audio.ndim != 1 or audio.dtype.kind != "f":
-                raise InputError(
-                    f"{name}: expected floats in [-1, 1] of shape [time], not "
-                    f"{audio.dtype} of {list(audio.shape)}; divide 16-bit integers by "
-                    "32768 and mix channels to one."
-                )
-            if not np.isfinite(audio).all():
-                raise InputError(f"{name}: holds NaN or infinite values.")
-            audio = audio[: sample_length or None].astype(np.float32)
-        return trim_to_frames(audio, self.config.ae_hop_length, name)
+        return as_clips(sounds, sample_length, trim)
 
     def _encodings(
         self, encoding: Any
@@ -283,11 +250,6 @@ class WaveNet:
         if array.ndim == 3 and len(array):
             return [check_encoding(z, width) for z in array], np.stack
         return [check_encoding(array, width)], lambda results: results[0]
-
-
-def _is_numbers(values: Sequence[Any]) -> bool:
-    """Whether a list is itself one clip, as in encode([0.0, 0.1, ...])."""
-    return bool(values) and np.isscalar(values[0]) and not isinstance(values[0], str)
 
 
 def load_wavenet(checkpoint_path: str | os.PathLike, **options: Any) -> WaveNet:

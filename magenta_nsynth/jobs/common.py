@@ -3,20 +3,22 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.api import WaveNet
+from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio import load_audio, trim_to_frames
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.files import Source, check_folder, expand
+from magenta_nsynth.files import Source, check_folder, expand, find_sources
 
 __all__ = [
     "Failures",
     "check_arguments",
+    "check_baseline_arguments",
+    "find_sounds_or_npy",
     "load_clip",
     "make_folder",
     "pending",
@@ -35,14 +37,69 @@ def check_arguments(
 ) -> None:
     """Raises InputError for what no job over sounds can work with."""
     hop = model.config.ae_hop_length
+    _check(save_path, sample_length, batch_size, hop, f"one frame of {hop} samples")
+
+
+def check_baseline_arguments(
+    model: Baseline,
+    save_path: str | os.PathLike,
+    sample_length: int,
+    batch_size: int,
+) -> None:
+    """As `check_arguments`, for the baseline."""
+    least = model.config.min_samples
+    words = f"the {least} samples of the shortest spectrogram"
+    _check(save_path, sample_length, batch_size, least, words)
+
+
+def _check(
+    save_path: str | os.PathLike,
+    sample_length: int,
+    batch_size: int,
+    least: int,
+    words: str,
+) -> None:
     check_folder(save_path)
-    if sample_length < 0 or 0 < sample_length < hop:
+    if sample_length < 0 or 0 < sample_length < least:
         raise InputError(
-            f"--sample_length={sample_length} is less than one frame of {hop} samples; "
-            "0 uses the whole of each file."
+            f"--sample_length={sample_length} is less than {words}; 0 uses the whole "
+            "of each file."
         )
     if batch_size < 1:
         raise InputError(f"--batch_size must be 1 or more, not {batch_size}.")
+
+
+def find_sounds_or_npy(
+    source_paths: Sequence[str | os.PathLike],
+    extensions: Sequence[str],
+    npy_only: bool,
+    recursive: bool,
+    save_path: str | os.PathLike,
+) -> list[Source]:
+    """Of each path the sounds, or where it has none the .npy files.
+
+    Args:
+      source_paths: files, folders or globs.
+      extensions: of sounds.
+      npy_only: leaves sounds out.
+      recursive: descends into folders.
+      save_path: a folder that is not descended into: what an earlier run wrote below
+        the sounds is none of them.
+
+    Raises:
+      InputError: nothing there.
+    """
+    if npy_only:
+        return find_sources(source_paths, [".npy"], recursive)
+    found: dict[str, Source] = {}
+    for path in source_paths or [""]:
+        here = find_sources(
+            [path], [*extensions, ".npy"], recursive, left_out=save_path
+        )
+        sounds = [s for s in here if not s.path.lower().endswith(".npy")]
+        for source in sounds or here:
+            found.setdefault(os.path.abspath(source.path), source)
+    return list(found.values())
 
 
 def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:

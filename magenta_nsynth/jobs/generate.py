@@ -11,13 +11,15 @@ from absl import logging
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, save_audio
 from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.files import Source, expand, find_sources, refuse_collisions
+from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.formatting import format_duration
 from magenta_nsynth.generation.synthesis import check_encoding
 from magenta_nsynth.jobs.common import (
     Failures,
     check_arguments,
+    find_sounds_or_npy,
     load_clip,
     make_folder,
     pending,
@@ -88,7 +90,9 @@ def generate(
         raise InputError(
             f"--samples_per_save must be 1 or more, not {samples_per_save}."
         )
-    sources = _find(source_paths, npy_only, recursive, save_path)
+    sources = find_sounds_or_npy(
+        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, save_path
+    )
     paths = [
         os.path.join(expand(save_path), s.subfolder, f"gen_{s.stem}.wav")
         for s in sources
@@ -110,26 +114,6 @@ def generate(
         for batch in batches:
             _generate_batch(model, batch, seed, temperature, writer, progress, failures)
     return failures.report(len(sources))
-
-
-def _find(
-    source_paths: Sequence[str | os.PathLike],
-    npy_only: bool,
-    recursive: bool,
-    save_path: str | os.PathLike,
-) -> list[Source]:
-    """Of each path the sounds, or where it has none the .npy files."""
-    if npy_only:
-        return find_sources(source_paths, [".npy"], recursive)
-    found: dict[str, Source] = {}
-    extensions = [*AUDIO_EXTENSIONS, ".npy"]
-    for path in source_paths or [""]:
-        # What an earlier run wrote below the sounds is none of them.
-        here = find_sources([path], extensions, recursive, left_out=save_path)
-        sounds = [s for s in here if not s.path.lower().endswith(".npy")]
-        for source in sounds or here:
-            found.setdefault(os.path.abspath(source.path), source)
-    return list(found.values())
 
 
 def _encode(
@@ -159,17 +143,7 @@ def _encode(
 
 
 def _load_encoding(path: str, model: WaveNet) -> np.ndarray:
-    try:
-        encoding = np.load(path, allow_pickle=False)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path}: can't be read ({reason}).") from None
-    except Exception as error:  # a damaged header brings up half of Python's errors
-        reason = (str(error).splitlines() or [""])[0][:100]
-        raise InputError(
-            f"{path}: not a .npy array, or damaged ({reason}); save it again with "
-            "np.save."
-        ) from None
+    encoding = load_array(path)
     return check_encoding(encoding, model.config.ae_bottleneck_width, path)
 
 

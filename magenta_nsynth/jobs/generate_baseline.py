@@ -1,0 +1,376 @@
+"""Sounds, TFRecords or z in, the baseline's sounds out."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from magenta_nsynth.api import Baseline
+from magenta_nsynth.api.baseline import NOTE_SAMPLES, Prepared, check_z
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio, save_audio
+from magenta_nsynth.config import NUM_PITCHES
+from magenta_nsynth.data.reading import open_notes, read_notes
+from magenta_nsynth.data.schema import UNKNOWN
+from magenta_nsynth.embeddings.codes import Code, read_codes
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import Source, expand, refuse_collisions
+from magenta_nsynth.jobs.common import (
+    Failures,
+    check_baseline_arguments,
+    find_sounds_or_npy,
+    make_folder,
+    pending,
+    writing,
+)
+from magenta_nsynth.jobs.save_codes import labels_of, notes_of, record_sets
+from magenta_nsynth.progress import Progress
+
+__all__ = ["PHASES", "generate_baseline"]
+
+PHASES = ("griffin_lim", "source")
+
+
+class _Sound:
+    """One input: a clip, or z.
+
+    Attributes:
+      where: what to call it in messages.
+      pitch: MIDI, or -1.
+      num_samples: of what is made of it.
+      clip: [t] float32, or None for z.
+      prepared: the clip as the network sees it.
+      z: [k, num_latent], of a clip once it is encoded.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        pitch: int,
+        num_samples: int,
+        clip: np.ndarray | None = None,
+        prepared: Prepared | None = None,
+        z: np.ndarray | None = None,
+    ) -> None:
+        self.where, self.pitch, self.num_samples = where, pitch, num_samples
+        self.clip, self.prepared, self.z = clip, prepared, z
+
+    @property
+    def peak(self) -> float:
+        """How loud the input is; of z that isn't known."""
+        if self.clip is None:
+            return 1.0
+        return 0.0 if self.prepared.is_silent else float(np.abs(self.clip).max())
+
+
+class _Inputs(NamedTuple):
+    """What there is to work on.
+
+    Attributes:
+      sources: the file of each, and its folder.
+      names: of each, for its output.
+      loaders: functions that read each, in order.
+    """
+
+    sources: list[Source]
+    names: list[str]
+    loaders: Iterator[Callable[[], _Sound]]
+
+
+class _Job(NamedTuple):
+    sounds: tuple[_Sound, ...]  # one, or two to go halfway between
+    pitch: int
+    output: str
+
+
+def generate_baseline(
+    model: Baseline,
+    source_paths: Sequence[str | os.PathLike],
+    save_path: str | os.PathLike,
+    sample_length: int = 64_000,
+    batch_size: int = 16,
+    npy_only: bool = False,
+    recursive: bool = False,
+    skip_existing: bool = False,
+    skip_corrupt: bool = False,
+    seed: int | None = None,
+    pitch: int | None = None,
+    pitch_shift: int = 0,
+    phase: str = "griffin_lim",
+    num_iters: int = 1000,
+    halfway: bool = False,
+    bit_depth: str = "float",
+    normalize: bool = False,
+) -> int:
+    """Writes `gen_<name>.wav`, 16 kHz mono, for each sound, note of a TFRecord, or z.
+
+    A sound comes out as long and, at its peak, as loud as it went in.
+
+    Args:
+      model: the opened checkpoint.
+      source_paths: files, folders or globs, of sounds, of TFRecords, or of .npy files
+        of z; of a folder that has sounds and z, the sounds.
+      save_path: the folder to write to.
+      sample_length: at most so many samples each; 0 is no limit.
+      batch_size: sounds that are made side by side.
+      npy_only: reads only .npy files.
+      recursive: descends into folders and mirrors them in `save_path`.
+      skip_existing: leaves out what is there.
+      skip_corrupt: leaves out damaged records.
+      seed: of Griffin-Lim's start phase; None is fresh.
+      pitch: MIDI, for all; None is each note's own, by its record, CSV or name.
+      pitch_shift: semitones above that.
+      phase: "griffin_lim", or "source" for the sounds' own.
+      num_iters: Griffin-Lim's iterations.
+      halfway: makes the sounds between each input and the next one, at the pitch of
+        the first of the two: `gen_<name>_<name>.wav`.
+      bit_depth: "float" or "16".
+      normalize: scales each sound to a peak of 1.
+
+    Returns:
+      0, or 1 if some inputs failed; those are logged, the others done.
+
+    Raises:
+      InputError: nothing to read, two inputs with one output, a bad argument.
+
+    Source: NSynth, baseline/models/ae.py's eval_op and utils.py's tf_ispecgram.
+    """
+    check_baseline_arguments(model, save_path, sample_length, batch_size)
+    _check_range("pitch", pitch, 0, NUM_PITCHES - 1)
+    _check_range("pitch_shift", pitch_shift, 1 - NUM_PITCHES, NUM_PITCHES - 1)
+    _check_range("griffin_lim_iterations", num_iters, 1, None)
+    inputs = _find(
+        model, source_paths, save_path, sample_length, npy_only, recursive, skip_corrupt
+    )
+    sources, names = inputs.sources, inputs.names
+    if halfway:
+        if len(names) < 2:
+            raise InputError(
+                f"--halfway needs two inputs or more, and there is {sources[0].path} "
+                "alone; repeat --source_path."
+            )
+        names = [f"{one}_{other}" for one, other in itertools.pairwise(names)]
+        sources = sources[:-1]
+    outputs = [
+        os.path.join(expand(save_path), source.subfolder, f"gen_{_file_name(name)}.wav")
+        for source, name in zip(sources, names, strict=True)
+    ]
+    refuse_collisions(sources, outputs)
+    make_folder(save_path)
+    wanted = {
+        output
+        for _, output in pending(
+            list(zip(sources, outputs, strict=True)), skip_existing
+        )
+    }
+    failures = Failures()
+
+    def flush(jobs: list[_Job]) -> None:
+        audio = _make(model, jobs, phase, num_iters, seed, normalize)
+        for job, clip in zip(jobs, audio, strict=True):
+            with failures.noting(), writing(job.output):
+                save_audio(job.output, clip, bit_depth if bit_depth == "float" else 16)
+        progress.advance(len(jobs))
+
+    def add(sounds: tuple[_Sound, ...], output: str) -> None:
+        if None in sounds or output not in wanted:
+            return
+        with failures.noting():
+            jobs.append(_Job(sounds, _pitch(sounds, pitch, pitch_shift, phase), output))
+
+    jobs: list[_Job] = []
+    with Progress(len(wanted), "sounds") as progress:
+        before = None
+        with failures.noting():  # a damaged record ends the reading, not the rest
+            for i, load in enumerate(inputs.loaders):
+                uses = outputs[max(0, i - 1) : i + 1] if halfway else outputs[i : i + 1]
+                sound = None
+                if wanted.intersection(uses):
+                    with failures.noting():
+                        sound = load()
+                if not halfway:
+                    add((sound,), outputs[i])
+                elif i > 0:
+                    add((before, sound), outputs[i - 1])
+                before = sound
+                if len(jobs) == batch_size:
+                    flush(jobs)
+                    jobs.clear()
+        if jobs:
+            flush(jobs)
+    return failures.report(len(outputs))
+
+
+def _check_range(name: str, value: int | None, low: int, high: int | None) -> None:
+    if value is None or (value >= low and (high is None or value <= high)):
+        return
+    wanted = f"{low} to {high}" if high is not None else f"{low} or more"
+    raise InputError(f"--{name} must be {wanted}, not {value}.")
+
+
+def _file_name(name: str) -> str:
+    """A note's name as a file's: ids may hold slashes."""
+    return name.replace("/", "_").replace("\\", "_").replace("\0", "_")
+
+
+def _find(
+    model: Baseline,
+    source_paths: Sequence[str | os.PathLike],
+    save_path: str | os.PathLike,
+    sample_length: int,
+    npy_only: bool,
+    recursive: bool,
+    skip_corrupt: bool,
+) -> _Inputs:
+    sets = {} if npy_only else record_sets(source_paths)
+    if sets:
+        return _records(model, sets, sample_length, skip_corrupt)
+    found = find_sounds_or_npy(
+        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, save_path
+    )
+    sources: list[Source] = []
+    names: list[str] = []
+    loaders: list[Callable[[], _Sound]] = []
+    for source in found:
+        if not source.path.lower().endswith(".npy"):
+            sources.append(source)
+            names.append(source.stem)
+            loaders.append(_sound_loader(model, source, sample_length))
+            continue
+        codes = read_codes(source.path, model.config.num_latent, check_z)
+        for i, code in enumerate(codes):
+            sources.append(source)
+            number = "" if len(codes) == 1 else f"_{i:0{len(str(len(codes) - 1))}}"
+            names.append(code.name or source.stem + number)
+            where = f"{source.path}, row {i}" if len(codes) > 1 else source.path
+            loaders.append(_code_loader(model, code, where, sample_length))
+    return _Inputs(sources, names, iter(loaders))
+
+
+def _sound_loader(
+    model: Baseline, source: Source, sample_length: int
+) -> Callable[[], _Sound]:
+    def load() -> _Sound:
+        clip = model.check_clip(load_audio(source.path, sample_length), source.path)
+        pitch = int(labels_of(source).get("pitch", UNKNOWN))
+        return _Sound(source.path, pitch, len(clip), clip, model.prepare(clip))
+
+    return load
+
+
+def _code_loader(
+    model: Baseline, code: Code, where: str, sample_length: int
+) -> Callable[[], _Sound]:
+    def load() -> _Sound:
+        num_samples = code.num_samples or NOTE_SAMPLES
+        num_samples = min(num_samples, sample_length or num_samples)
+        most = len(code.z) * (model.config.max_samples + 1) - 1
+        if not model.config.min_samples <= num_samples <= most:
+            raise InputError(
+                f"{where}: {num_samples} samples can't be made of {len(code.z)} rows "
+                f"of z; mend the CSV beside it, or move that away and give --pitch."
+            )
+        return _Sound(where, code.pitch, num_samples, z=np.array(code.z))
+
+    return load
+
+
+def _records(
+    model: Baseline, sets: dict[str, list[str]], sample_length: int, skip_corrupt: bool
+) -> _Inputs:
+    sources: list[Source] = []
+    names: list[str] = []
+    for first, paths in sets.items():
+        # The names first: two notes of one name have to be refused before any work.
+        least = model.config.min_samples
+        index = open_notes(
+            paths, None, skip_corrupt, features=("audio", "note_str"), min_samples=least
+        )
+        with index.errors():
+            for values in read_notes(index, ("note_str",)):
+                names.append(values["note_str"].numpy().decode("utf-8", "replace"))
+                sources.append(Source(first, ""))
+
+    def loaders() -> Iterator[Callable[[], _Sound]]:
+        for paths in sets.values():
+            for note in notes_of(paths, model, sample_length, skip_corrupt)[1]:
+                yield lambda note=note: _Sound(
+                    note.where,
+                    int(note.labels["pitch"]),
+                    len(note.audio),
+                    note.audio,
+                    model.prepare(note.audio),
+                )
+
+    return _Inputs(sources, names, loaders())
+
+
+def _pitch(
+    sounds: tuple[_Sound, ...], pitch: int | None, shift: int, phase: str
+) -> int:
+    """The pitch to make; InputError if it, or the phase, isn't known."""
+    first = sounds[0]
+    pitch = first.pitch if pitch is None else pitch
+    if pitch == UNKNOWN:
+        how = (
+            "name it so that it says it, like flute_C4.wav, flute_midi60.wav or "
+            "NSynth's flute_acoustic_002-060-100.wav"
+            if first.clip is not None
+            else "keep beside it the .csv that nsynth_save_embeddings wrote"
+        )
+        raise InputError(
+            f"{first.where}: its pitch is not known; give --pitch (MIDI, 60 is C4), or "
+            f"{how}."
+        )
+    for sound in sounds:
+        if phase == "source" and sound.clip is None:
+            raise InputError(
+                f"{sound.where}: --phase=source takes the phase of a sound, and z has "
+                "none; give the sound, or leave it out."
+            )
+    shifted = min(max(pitch + shift, 0), NUM_PITCHES - 1)
+    if shifted != pitch + shift:
+        logging.info(
+            "%s: pitch %d is out of range, %d is made.",
+            *(first.where, pitch + shift, shifted),
+        )
+    return shifted
+
+
+def _make(
+    model: Baseline,
+    jobs: list[_Job],
+    phase: str,
+    num_iters: int,
+    seed: int | None,
+    normalize: bool,
+) -> list[np.ndarray]:
+    """The jobs' sounds, [t] float32 each."""
+    sounds = {id(sound): sound for job in jobs for sound in job.sounds}
+    clips = [sound for sound in sounds.values() if sound.z is None]
+    if clips:
+        codes = model.encode_prepared([sound.prepared for sound in clips])
+        for sound, z in zip(clips, codes, strict=True):
+            sound.z = z
+    codes, lengths, peaks, phases = [], [], [], []
+    for job in jobs:
+        num_rows = min(len(sound.z) for sound in job.sounds)
+        length = min(sound.num_samples for sound in job.sounds)
+        codes.append(np.mean([sound.z[:num_rows] for sound in job.sounds], axis=0))
+        lengths.append(length)
+        peak = float(np.mean([sound.peak for sound in job.sounds]))
+        peaks.append(1.0 if normalize and peak else peak)
+        if phase == "source":
+            mean = np.mean([sound.clip[:length] for sound in job.sounds], axis=0)
+            phases.append(model.phase(mean))
+    return model.generate(
+        codes,
+        [job.pitch for job in jobs],
+        lengths,
+        num_iters,
+        seed,
+        phases or None,
+        peaks,
+    )

@@ -1,0 +1,262 @@
+"""Sounds or TFRecords in, the baseline's z out."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from magenta_nsynth.api import Baseline
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.data.naming import labels_from_name
+from magenta_nsynth.data.reading import open_notes, read_notes
+from magenta_nsynth.data.sources import recognise
+from magenta_nsynth.embeddings.codes import CodesWriter, csv_path
+from magenta_nsynth.errors import AudioError, InputError
+from magenta_nsynth.files import (
+    Source,
+    atomic_path,
+    expand,
+    find_sources,
+    refuse_collisions,
+)
+from magenta_nsynth.jobs.common import (
+    Failures,
+    check_baseline_arguments,
+    make_folder,
+    pending,
+    writing,
+)
+from magenta_nsynth.progress import Progress
+
+__all__ = ["Note", "notes_of", "save_codes"]
+
+_SHARD = re.compile(r"-(\d+)-of-(\d+)(\.gz)?$")
+LABELS = ("note_str", "pitch", "velocity", "instrument_family", "instrument_source")
+
+
+class Note(NamedTuple):
+    """A note of a TFRecord.
+
+    Attributes:
+      where: its file and record, for messages.
+      audio: [t] float32.
+      labels: of the fields of `data.schema.Note` those that are known.
+    """
+
+    where: str
+    audio: np.ndarray
+    labels: dict[str, Any]
+
+
+def save_codes(
+    model: Baseline,
+    source_paths: Sequence[str | os.PathLike],
+    save_path: str | os.PathLike,
+    sample_length: int = 64_000,
+    batch_size: int = 16,
+    recursive: bool = False,
+    skip_existing: bool = False,
+    skip_corrupt: bool = False,
+) -> int:
+    """Writes `<stem>_z.npy`, float32 [N, 1984], for each sound or set of TFRecords.
+
+    Beside it is `<stem>_z.csv`, with the id and the labels of each note. A sound of
+    more than 65,535 samples has a row for each 65,536.
+
+    Args:
+      model: the opened checkpoint.
+      source_paths: sound files, or TFRecords; files, folders or globs. All shards of
+        one set of TFRecords go into one file.
+      save_path: the folder to write to.
+      sample_length: uses at most so many samples, at 16 kHz, of each note; 0 uses all.
+      batch_size: notes that go through the network side by side, at most.
+      recursive: descends into folders of sounds and mirrors them in `save_path`.
+      skip_existing: leaves out what is there.
+      skip_corrupt: leaves out damaged records, and counts them.
+
+    Returns:
+      0, or 1 if some files failed; those are logged, the others done.
+
+    Raises:
+      InputError: nothing to read, two inputs with one output, a bad argument.
+
+    Source: NSynth, baseline/save_embeddings.py; differs: the list in the README.
+    """
+    check_baseline_arguments(model, save_path, sample_length, batch_size)
+    sets = record_sets(source_paths)
+    if sets:
+        sources = [Source(name, "") for name in sets]
+        stems = [_set_stem(paths) for paths in sets.values()]
+    else:
+        sources = find_sources(source_paths, AUDIO_EXTENSIONS, recursive)
+        stems = [source.stem for source in sources]
+    outputs = [
+        os.path.join(expand(save_path), source.subfolder, f"{stem}_z.npy")
+        for source, stem in zip(sources, stems, strict=True)
+    ]
+    refuse_collisions(sources, outputs)
+    make_folder(save_path)
+    work = pending(list(zip(sources, outputs, strict=True)), skip_existing)
+    failures = Failures()
+    if sets:
+        for source, output in work:
+            with failures.noting():
+                paths = sets[source.path]
+                _save_records(
+                    model, paths, output, sample_length, batch_size, skip_corrupt
+                )
+        return failures.report(len(sources))
+    with Progress(len(work), "files") as progress:
+        for start in range(0, len(work), batch_size):
+            _save_sounds(
+                model, work[start : start + batch_size], sample_length, failures
+            )
+            progress.update(min(start + batch_size, len(work)))
+    return failures.report(len(sources))
+
+
+def record_sets(paths: Sequence[str | os.PathLike]) -> dict[str, list[str]]:
+    """TFRecords by the first of each set's files; {} where the paths are of sounds.
+
+    Raises:
+      InputError: of both kinds, or NSynth's JSON/WAV.
+    """
+    kind, found = recognise(paths, choice="give the files by a quoted glob")
+    if kind in ("jsonwav", "archive"):
+        raise InputError(
+            f"{found[0]}: make TFRecords of it with nsynth_make_tfrecord, or give the "
+            "folder of its sounds."
+        )
+    if kind == "audio":
+        return {}
+    sets: dict[str, list[str]] = {}
+    for path in found:
+        shard = _SHARD.search(path)
+        sets.setdefault(path[: shard.start()] if shard else path, []).append(path)
+    result = {}
+    for paths_of_set in sets.values():
+        shard = _SHARD.search(paths_of_set[0])
+        if shard and len(paths_of_set) != int(shard[2]):
+            result.update({path: [path] for path in paths_of_set})
+        else:
+            result[paths_of_set[0]] = paths_of_set
+    return result
+
+
+def _set_stem(paths: list[str]) -> str:
+    """What is before .tfrecord, as in the original; of one shard its number too."""
+    name, _, rest = os.path.basename(paths[0]).partition(".tfrecord")
+    shard = _SHARD.search(rest)
+    if shard and len(paths) != int(shard[2]):
+        name += f"-{shard[1]}-of-{shard[2]}"
+    return name
+
+
+def notes_of(
+    paths: Sequence[str], model: Baseline, sample_length: int, skip_corrupt: bool
+) -> tuple[int, Iterator[Note]]:
+    """The number of notes in TFRecords, and an iterator of them.
+
+    Raises:
+      InputError: a file or, while iterating, a record that can't be used.
+      AudioError: while iterating, a note that is too short.
+    """
+    features = ("audio", *LABELS, "qualities")
+    least = model.config.min_samples
+    index = open_notes(paths, None, skip_corrupt, features=features, min_samples=least)
+
+    def notes() -> Iterator[Note]:
+        with index.errors():
+            for values in read_notes(index, (*features, "file", "record")):
+                labels = {name: values[name].numpy() for name in (*LABELS, "qualities")}
+                labels["note_str"] = labels["note_str"].decode("utf-8", "replace")
+                where = f"{values['file'].numpy().decode()}, record {values['record']}"
+                audio = values["audio"].numpy()[: sample_length or None]
+                yield Note(where, _long_enough(model, audio, where), labels)
+
+    return index.num_notes, notes()
+
+
+def _long_enough(model: Baseline, audio: np.ndarray, where: str) -> np.ndarray:
+    try:
+        return model.check_clip(audio, where)
+    except AudioError as error:
+        raise AudioError(f"{error} --skip_corrupt leaves such notes out.") from None
+
+
+@contextlib.contextmanager
+def _writer(output: str, num_latent: int) -> Iterator[CodesWriter]:
+    """Both files, whole or not at all; the .npy last, whose presence means done."""
+    with (
+        writing(output),
+        atomic_path(output) as npy,
+        open(npy, "wb") as file,
+        atomic_path(csv_path(output)) as table,
+        open(table, "w", encoding="utf-8", newline="") as text,
+    ):
+        writer = CodesWriter(file, text, num_latent)
+        yield writer
+        writer.close()
+
+
+def _save_records(
+    model: Baseline,
+    paths: list[str],
+    output: str,
+    sample_length: int,
+    batch_size: int,
+    skip_corrupt: bool,
+) -> None:
+    total, notes = notes_of(paths, model, sample_length, skip_corrupt)
+    with (
+        _writer(output, model.config.num_latent) as writer,
+        Progress(total, "notes", os.path.basename(output)) as progress,
+    ):
+        batch: list[Note] = []
+
+        def flush() -> None:
+            prepared = [model.prepare(note.audio) for note in batch]
+            codes = model.encode_prepared(prepared)
+            for note, z in zip(batch, codes, strict=True):
+                writer.add(z, note.labels, len(note.audio))
+            progress.advance(len(batch))
+            batch.clear()
+
+        for note in notes:
+            batch.append(note)
+            if len(batch) == batch_size:
+                flush()
+        if batch:
+            flush()
+
+
+def _save_sounds(
+    model: Baseline,
+    batch: list[tuple[Source, str]],
+    sample_length: int,
+    failures: Failures,
+) -> None:
+    loaded = []
+    for source, output in batch:
+        with failures.noting():
+            audio = model.check_clip(
+                load_audio(source.path, sample_length), source.path
+            )
+            prepared = model.prepare(audio)
+            loaded.append((source, output, len(audio), prepared))
+    if not loaded:
+        return
+    codes = model.encode_prepared([prepared for *_, prepared in loaded])
+    for (source, output, num_samples, _), z in zip(loaded, codes, strict=True):
+        labels = {**labels_of(source), "note_str": source.stem}
+        with failures.noting(), _writer(output, model.config.num_latent) as writer:
+            writer.add(z, labels, num_samples)
+
+
+def labels_of(source: Source) -> dict[str, Any]:
+    """What a sound file's name and folder say of its note."""
+    folder = os.path.basename(os.path.dirname(os.path.abspath(source.path)))
+    return labels_from_name((folder,), source.stem)

@@ -1,0 +1,518 @@
+"""The baseline through the binaries' jobs: z of sounds and TFRecords, and back."""
+
+import csv
+import errno
+import os
+import pathlib
+
+import binaries
+import numpy as np
+import pytest
+import recipe
+import tfrecords
+from scipy.io import wavfile
+
+from magenta_nsynth.api import load_baseline
+from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.jobs.generate_baseline import generate_baseline
+from magenta_nsynth.jobs.save_codes import save_codes
+
+
+@pytest.fixture(scope="module")
+def model(baseline_start):
+    return load_baseline(baseline_start)
+
+
+@pytest.fixture(scope="module")
+def golden(data):
+    return dict(np.load(data / "baseline_tiny" / "inference.npz"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def write_wav(path, audio, rate=16_000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wavfile.write(path, rate, audio)
+    return path
+
+
+def clip(length=3000, seed=0):
+    return recipe.clips(length, seed=seed, batch=1)[0]
+
+
+def examples(count, length=64_000, **fields):
+    """Notes with a name, a pitch and labels of their own."""
+    made = []
+    for i, audio in enumerate(recipe.clips(length, seed=9, batch=count)):
+        name = f"organ_electronic_{i:03}-{40 + i:03}-075"
+        qualities = tuple(int(k in (i % 10, 9)) for k in range(10))
+        labels = {**parse_note_str(name), "qualities": qualities, **fields}
+        made.append(note_to_example(Note(name, audio, **labels)))
+    return made
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_wav(path):
+    rate, audio = wavfile.read(path)
+    assert rate == 16_000
+    assert np.isfinite(audio).all()
+    return audio
+
+
+def assert_z(got, wanted):
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_z_of_sounds_are_the_originals(model, folder, tmp_path, golden):
+    for name, audio in zip(("a-060-100", "b"), golden["audio"], strict=True):
+        write_wav(folder / "organ" / f"{name}.wav", audio)
+    assert save_codes(model, [folder / "organ"], tmp_path / "out") == 0
+    assert binaries.names(tmp_path / "out") == [
+        "a-060-100_z.csv",
+        "a-060-100_z.npy",
+        "b_z.csv",
+        "b_z.npy",
+    ]
+    for name, z in zip(("a-060-100", "b"), golden["z"], strict=True):
+        saved = np.load(tmp_path / "out" / f"{name}_z.npy")
+        assert (saved.shape, saved.dtype) == ((1, 124), np.float32)
+        assert_z(saved, z[0])
+    [row] = read_csv(tmp_path / "out" / "a-060-100_z.csv")
+    assert row == {
+        "note_str": "a-060-100",
+        "pitch": "60",
+        "velocity": "100",
+        "instrument_family": "organ",
+        "instrument_source": "",
+        "qualities": "",
+        "num_samples": "64000",
+        "rows": "1",
+    }
+    [row] = read_csv(tmp_path / "out" / "b_z.csv")
+    assert (row["note_str"], row["pitch"]) == ("b", "")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_every_note_of_a_tfrecord(model, folder, tmp_path, batch_size):
+    records = examples(7)
+    path = tfrecords.write(folder / "nsynth-test.tfrecord", records)
+    assert save_codes(model, [path], tmp_path / "out", batch_size=batch_size) == 0
+    z = np.load(tmp_path / "out" / "nsynth-test_z.npy")
+    assert (z.shape, z.dtype) == ((7, 124), np.float32)
+    wanted = model.encode(recipe.clips(64_000, seed=9, batch=7))[:, 0]
+    assert_z(z, wanted)
+    rows = read_csv(tmp_path / "out" / "nsynth-test_z.csv")
+    assert [row["note_str"] for row in rows] == [
+        f"organ_electronic_{i:03}-{40 + i:03}-075" for i in range(7)
+    ]
+    assert [int(row["pitch"]) for row in rows] == list(range(40, 47))
+    assert {row["velocity"] for row in rows} == {"75"}
+    assert {row["instrument_family"] for row in rows} == {"organ"}
+    assert {row["instrument_source"] for row in rows} == {"electronic"}
+    assert rows[0]["qualities"] == "bright tempo-synced"
+    assert rows[1]["qualities"] == "dark tempo-synced"
+    assert {row["num_samples"] for row in rows} == {"64000"}
+
+
+def test_the_first_group_of_features_is_enough(model, folder, tmp_path):
+    records = [tfrecords.first_group(record) for record in examples(2)]
+    path = tfrecords.write(folder / "a.tfrecord", records)
+    assert save_codes(model, [path], tmp_path / "out") == 0
+    assert len(np.load(tmp_path / "out" / "a_z.npy")) == 2
+
+
+def test_shards_of_a_set_go_into_one_file(model, folder, tmp_path):
+    records = examples(5, 2000)
+    for i in range(2):
+        tfrecords.write(folder / f"n.tfrecord-0000{i}-of-00002", records[i * 3 :][:3])
+    assert save_codes(model, [folder], tmp_path / "all") == 0
+    assert binaries.names(tmp_path / "all") == ["n_z.csv", "n_z.npy"]
+    z = np.load(tmp_path / "all" / "n_z.npy")
+    assert len(z) == 5
+    one = folder / "n.tfrecord-00001-of-00002"
+    assert save_codes(model, [one], tmp_path / "one") == 0
+    saved = np.load(tmp_path / "one" / "n-00001-of-00002_z.npy")
+    assert_z(saved, z[3:])
+
+
+def test_two_sets_of_one_name_are_refused(model, folder, tmp_path):
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        tfrecords.write(folder / name / "n.tfrecord", examples(1, 600))
+    paths = [folder / "a", folder / "b"]
+    with pytest.raises(InputError, match="would both be written to"):
+        save_codes(model, paths, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_notes_of_all_lengths(model, folder, tmp_path):
+    lengths = [513, 30_000, 70_000, 64_000]
+    records = [
+        note_to_example(Note(f"n{i}", clip(n, i))) for i, n in enumerate(lengths)
+    ]
+    path = tfrecords.write(folder / "a.tfrecord", records)
+    assert save_codes(model, [path], tmp_path / "out", sample_length=0) == 0
+    z = np.load(tmp_path / "out" / "a_z.npy")
+    assert len(z) == 5
+    rows = read_csv(tmp_path / "out" / "a_z.csv")
+    assert [int(row["rows"]) for row in rows] == [1, 1, 2, 1]
+    assert [int(row["num_samples"]) for row in rows] == lengths
+    assert_z(z[2:4], model.encode(clip(70_000, 2)))
+    assert {row["pitch"] for row in rows} == {""}
+    # And back: each as long as it was, of z alone.
+    sounds = tmp_path / "sounds"
+    options = {"pitch": 60, "num_iters": 1, "sample_length": 0}
+    assert generate_baseline(model, [tmp_path / "out"], sounds, **options) == 0
+    for i, length in enumerate(lengths):
+        assert len(read_wav(sounds / f"gen_n{i}.wav")) == length
+
+
+def test_a_damaged_record_is_named_or_left_out(model, folder, tmp_path, caplog):
+    records = examples(4, 2000)
+    path = tfrecords.write(folder / "a.tfrecord", records)
+    tfrecords.flip(path, tfrecords.starts(records)[2] + 500)
+    other = tfrecords.write(folder / "b.tfrecord", records[:1])
+    assert save_codes(model, [path, other], tmp_path / "out") == 1
+    assert f"{path}" in caplog.text
+    assert "record 2" in caplog.text
+    assert binaries.names(tmp_path / "out") == ["b_z.csv", "b_z.npy"]
+    assert save_codes(model, [path], tmp_path / "out", skip_corrupt=True) == 0
+    assert len(np.load(tmp_path / "out" / "a_z.npy")) == 3
+
+
+def test_a_short_note_is_named_or_left_out(model, folder, tmp_path, caplog):
+    records = [*examples(1, 512), *examples(2, 600)[1:]]
+    path = tfrecords.write(folder / "a.tfrecord", records)
+    assert save_codes(model, [path], tmp_path / "out") == 1
+    assert "record 0: 512 samples at 16 kHz are too few" in caplog.text
+    assert "--skip_corrupt" in caplog.text
+    assert not (tmp_path / "out" / "a_z.npy").exists()
+    assert save_codes(model, [path], tmp_path / "out", skip_corrupt=True) == 0
+    assert len(np.load(tmp_path / "out" / "a_z.npy")) == 1
+
+
+@pytest.mark.parametrize("job", [save_codes, generate_baseline])
+def test_bad_sounds_are_named_and_the_others_done(model, folder, tmp_path, caplog, job):
+    write_wav(folder / "one_C4.wav", clip(1))
+    write_wav(folder / "few_C4.wav", clip(512))
+    bad = clip(900)
+    bad[5] = np.nan
+    write_wav(folder / "nan_C4.wav", bad)
+    (folder / "empty_C4.wav").write_bytes(b"")
+    (folder / "text_C4.wav").write_bytes(b"no sound at all" * 9)
+    write_wav(folder / "good_C4.wav", np.stack([clip(900), clip(900, 1)], axis=1))
+    assert job(model, [folder], tmp_path / "out") == 1
+    for words in (
+        "one_C4.wav: 1 samples at 16 kHz are too few; the baseline needs 513",
+        "few_C4.wav: 512 samples at 16 kHz are too few",
+        "nan_C4.wav: has NaN",
+        "empty_C4.wav: the file is empty",
+        "text_C4.wav: not a WAV file",
+        "5 of 6 files failed",
+    ):
+        assert words in caplog.text
+    written = binaries.names(tmp_path / "out")
+    assert written == (
+        ["good_C4_z.csv", "good_C4_z.npy"] if job is save_codes else ["gen_good_C4.wav"]
+    )
+
+
+def test_stereo_and_other_rates(model, folder, tmp_path):
+    mono = clip(8000)
+    write_wav(folder / "stereo_C4.wav", np.stack([mono, mono], axis=1))
+    write_wav(folder / "mono_C4.wav", mono)
+    write_wav(folder / "fast_C4.wav", np.repeat(mono, 3), 48_000)
+    assert save_codes(model, [folder], tmp_path / "z") == 0
+    z = {path.stem: np.load(path) for path in (tmp_path / "z").glob("*.npy")}
+    np.testing.assert_allclose(z["stereo_C4_z"], z["mono_C4_z"], atol=1e-5)
+    assert generate_baseline(model, [folder], tmp_path / "g", num_iters=1) == 0
+    for name in ("stereo", "mono", "fast"):
+        assert len(read_wav(tmp_path / "g" / f"gen_{name}_C4.wav")) == 8000
+
+
+def test_skip_existing(model, folder, tmp_path):
+    write_wav(folder / "a_C4.wav", clip())
+    write_wav(folder / "b_C4.wav", clip(seed=1))
+    for job, name in ((save_codes, "a_C4_z.npy"), (generate_baseline, "gen_a_C4.wav")):
+        out = tmp_path / job.__name__
+        out.mkdir()
+        (out / name).write_bytes(b"mine")
+        options = {} if job is save_codes else {"num_iters": 1}
+        assert job(model, [folder], out, skip_existing=True, **options) == 0
+        assert (out / name).read_bytes() == b"mine"
+        assert (out / name.replace("a_", "b_")).exists()
+
+
+def test_folders_are_mirrored(model, folder, tmp_path):
+    write_wav(folder / "x" / "y" / "a_C4.wav", clip())
+    assert save_codes(model, [folder], tmp_path / "z", recursive=True) == 0
+    assert (tmp_path / "z" / "x" / "y" / "a_C4_z.npy").exists()
+    given = {"recursive": True, "num_iters": 1}
+    assert generate_baseline(model, [tmp_path / "z"], tmp_path / "g", **given) == 0
+    assert len(read_wav(tmp_path / "g" / "x" / "y" / "gen_a_C4.wav")) == 3000
+
+
+@pytest.mark.parametrize("where", ["header", "rows"])
+def test_a_full_disk_leaves_nothing_half_written(
+    model, folder, tmp_path, monkeypatch, where
+):
+    import magenta_nsynth.embeddings.codes as codes
+
+    path = tfrecords.write(folder / "a.tfrecord", examples(3, 600))
+    name = "_write_header" if where == "header" else "add"
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(codes.CodesWriter, name, fail)
+    with pytest.raises(OSError, match="No space") as error:
+        save_codes(model, [path], tmp_path / "out")
+    assert error.value.filename == str(tmp_path / "out" / "a_z.npy")
+    assert binaries.names(tmp_path / "out") == []
+
+
+def test_sound_to_sound_at_its_own_pitch(model, folder, tmp_path):
+    """By the name, a record's label or the CSV beside z: the same sound."""
+    audio = clip(64_000, 4)
+    write_wav(folder / "n-043-075.wav", audio)
+    note = Note("n-043-075", audio, pitch=43)
+    record = tfrecords.write(tmp_path / "r.tfrecord", [note_to_example(note)])
+    assert save_codes(model, [record], tmp_path / "z") == 0
+    options = {"num_iters": 3, "seed": 1, "normalize": True}
+    wanted = model.reconstruct(audio, 43, num_iters=3, seed=1)
+    wanted = wanted / np.abs(wanted).max()
+    for i, source in enumerate((folder, record, tmp_path / "z")):
+        out = tmp_path / f"out{i}"
+        assert generate_baseline(model, [source], out, **options) == 0
+        sound = read_wav(out / "gen_n-043-075.wav")
+        assert sound.shape == (64_000,)
+        np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
+
+
+def test_the_pitch_can_be_changed(model, folder, tmp_path, caplog):
+    audio = clip(4000, 4)
+    write_wav(folder / "n-126-075.wav", audio)
+    caplog.set_level("INFO")
+    for options, pitch in (
+        ({"pitch_shift": -2}, 124),
+        ({"pitch": 0}, 0),
+        ({"pitch": 127}, 127),
+        ({"pitch": 60, "pitch_shift": 3}, 63),
+        ({"pitch_shift": 2}, 127),
+    ):
+        out = tmp_path / str(options)
+        given = {**options, "num_iters": 2, "seed": 0}
+        assert generate_baseline(model, [folder], out, **given) == 0
+        wanted = model.reconstruct(audio, pitch, num_iters=2, seed=0)
+        np.testing.assert_allclose(
+            read_wav(out / "gen_n-126-075.wav"), wanted, rtol=0, atol=1e-5
+        )
+    assert "pitch 128 is out of range, 127 is made" in caplog.text
+
+
+def test_an_unknown_pitch_is_asked_for(model, folder, tmp_path, caplog):
+    write_wav(folder / "nameless.wav", clip())
+    write_wav(folder / "tuned_A3.wav", clip())
+    assert generate_baseline(model, [folder], tmp_path / "out", num_iters=1) == 1
+    assert "nameless.wav: its pitch is not known; give --pitch (MIDI" in caplog.text
+    assert "flute_midi60.wav" in caplog.text
+    assert binaries.names(tmp_path / "out") == ["gen_tuned_A3.wav"]
+    caplog.clear()
+    np.save(tmp_path / "z.npy", np.zeros(124, np.float32))
+    assert generate_baseline(model, [tmp_path / "z.npy"], tmp_path / "out") == 1
+    assert "z.npy: its pitch is not known" in caplog.text
+    assert ".csv that nsynth_save_embeddings wrote" in caplog.text
+    caplog.clear()
+    record = [note_to_example(Note("unpitched", clip()))]
+    path = tfrecords.write(tmp_path / "r.tfrecord", record)
+    assert generate_baseline(model, [path], tmp_path / "out") == 1
+    assert "r.tfrecord, record 0: its pitch is not known" in caplog.text
+
+
+def test_z_without_a_csv(model, tmp_path):
+    """As the original saves it: a row for each note, and nothing beside it."""
+    z = np.random.default_rng(0).normal(size=[11, 124]).astype(np.float32)
+    np.save(tmp_path / "nsynth-test_z.npy", z)
+    options = {"pitch": 60, "num_iters": 2, "seed": 3, "sample_length": 2000}
+    path = tmp_path / "nsynth-test_z.npy"
+    assert generate_baseline(model, [path], tmp_path / "out", **options) == 0
+    assert binaries.names(tmp_path / "out") == [
+        f"gen_nsynth-test_z_{i:02}.wav" for i in range(11)
+    ]
+    wanted = model.generate(z[5:6], 60, 2000, 2, 3)
+    sound = read_wav(tmp_path / "out" / "gen_nsynth-test_z_05.wav")
+    np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
+    np.save(tmp_path / "one.npy", z[0])
+    assert (
+        generate_baseline(
+            model, [tmp_path / "one.npy"], tmp_path / "out", pitch=60, num_iters=1
+        )
+        == 0
+    )
+    assert len(read_wav(tmp_path / "out" / "gen_one.wav")) == 64_000
+
+
+def test_halfway_between_two_notes(model, folder, tmp_path):
+    one, other, third = clip(4000, 1), clip(3000, 2) / 2, clip(3500, 3)
+    write_wav(folder / "a_C4.wav", one)
+    write_wav(folder / "b_D4.wav", other)
+    write_wav(folder / "c.wav", third)
+    options = {"num_iters": 4, "seed": 0}
+    out = tmp_path / "out"
+    assert generate_baseline(model, [folder], out, halfway=True, **options) == 0
+    assert binaries.names(out) == ["gen_a_C4_b_D4.wav", "gen_b_D4_c.wav"]
+    z = (model.encode(one) + model.encode(other)) / 2
+    peak = (np.abs(one).max() + np.abs(other).max()) / 2
+    wanted = model.generate(z, 60, 3000, **options, peak=peak)
+    sound = read_wav(out / "gen_a_C4_b_D4.wav")
+    np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
+    # With the phase of the two together, and from z.
+    given = {"halfway": True, "pitch": 50}
+    paths = [folder / "a_C4.wav", folder / "b_D4.wav"]
+    assert generate_baseline(model, paths, out, phase="source", **given) == 0
+    phase = model.phase((one[:3000] + other) / 2)
+    wanted = model.generate(z, 50, 3000, phase=phase, peak=peak)
+    sound = read_wav(out / "gen_a_C4_b_D4.wav")
+    np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
+    assert save_codes(model, paths, tmp_path / "z") == 0
+    assert generate_baseline(model, [tmp_path / "z"], out, **given, **options) == 0
+    wanted = model.generate(z, 50, 3000, **options)
+    sound = read_wav(out / "gen_a_C4_b_D4.wav")
+    np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
+    with pytest.raises(InputError, match="--halfway needs two inputs"):
+        generate_baseline(model, paths[:1], out, halfway=True)
+
+
+def test_a_bad_neighbour_spoils_its_pairs_alone(model, folder, tmp_path):
+    for name in "abcde":
+        write_wav(folder / f"{name}_C4.wav", clip(1000, ord(name)))
+    (folder / "c_C4.wav").write_bytes(b"")
+    given = {"halfway": True, "num_iters": 1, "batch_size": 1}
+    assert generate_baseline(model, [folder], tmp_path / "out", **given) == 1
+    assert binaries.names(tmp_path / "out") == [
+        "gen_a_C4_b_C4.wav",
+        "gen_d_C4_e_C4.wav",
+    ]
+
+
+def test_silence_stays_silence(model, folder, tmp_path):
+    write_wav(folder / "nothing_C4.wav", np.zeros(64_000, np.float32))
+    write_wav(folder / "click_C4.wav", np.eye(1, 1600, 800, np.float32)[0])
+    for phase in ("griffin_lim", "source"):
+        for normalize in (False, True):
+            out = tmp_path / f"{phase}{normalize}"
+            given = {"phase": phase, "normalize": normalize, "num_iters": 2}
+            assert generate_baseline(model, [folder], out, **given) == 0
+            silent = read_wav(out / "gen_nothing_C4.wav")
+            assert silent.shape == (64_000,)
+            assert not np.any(silent)
+            click = read_wav(out / "gen_click_C4.wav")
+            np.testing.assert_allclose(np.abs(click).max(), 1, rtol=1e-5)
+
+
+def test_ids_that_are_no_file_names(model, tmp_path):
+    notes = [Note("a/b é", clip(600), pitch=1), Note("a:b", clip(600), pitch=2)]
+    path = tfrecords.write(tmp_path / "r.tfrecord", map(note_to_example, notes))
+    assert generate_baseline(model, [path], tmp_path / "out", num_iters=1) == 0
+    assert binaries.names(tmp_path / "out") == ["gen_a:b.wav", "gen_a_b é.wav"]
+    path = tfrecords.write(tmp_path / "s.tfrecord", [note_to_example(notes[0])] * 2)
+    with pytest.raises(InputError, match="would both be written to"):
+        generate_baseline(model, [path], tmp_path / "out")
+
+
+def test_a_csv_of_another_file_is_refused(model, folder, tmp_path):
+    write_wav(folder / "a_C4.wav", clip())
+    assert save_codes(model, [folder], tmp_path / "z") == 0
+    npy, table = tmp_path / "z" / "a_C4_z.npy", tmp_path / "z" / "a_C4_z.csv"
+    np.save(npy, np.zeros([2, 124], np.float32))
+    with pytest.raises(InputError, match=r"speaks of 1 rows, and .* has 2"):
+        generate_baseline(model, [npy], tmp_path / "out")
+    table.write_text("note_str,pitch\na,b\n")
+    with pytest.raises(InputError, match=r"a_C4_z\.csv, line 2: expected the columns"):
+        generate_baseline(model, [npy], tmp_path / "out")
+    np.save(npy, np.zeros([2, 16], np.float32))
+    with pytest.raises(InputError, match=r"a_C4_z\.npy: expected z of shape \[124\]"):
+        generate_baseline(model, [npy], tmp_path / "out")
+    npy.write_bytes(b"\x93NUMPY")
+    with pytest.raises(InputError, match=r"not a .npy array, or damaged"):
+        generate_baseline(model, [npy], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pitch": 128}, "--pitch must be 0 to 127, not 128"),
+        ({"pitch": -1}, "--pitch must be 0 to 127"),
+        ({"pitch_shift": 200}, "--pitch_shift must be -127 to 127"),
+        ({"num_iters": 0}, "--griffin_lim_iterations must be 1 or more"),
+        ({"batch_size": 0}, "--batch_size must be 1 or more"),
+        ({"sample_length": 512}, "less than the 513 samples"),
+        ({"save_path": ""}, "No --save_path given"),
+        ({"source_paths": ["nowhere"]}, "nowhere: does not exist"),
+        ({"source_paths": []}, "Nothing to read"),
+    ],
+)
+def test_bad_arguments_are_refused(model, folder, tmp_path, options, words):
+    write_wav(folder / "a_C4.wav", clip())
+    given = {"source_paths": [folder], "save_path": tmp_path / "out", **options}
+    with pytest.raises(InputError, match=words):
+        generate_baseline(model, **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_phase_of_z_is_not_known(model, folder, tmp_path, caplog):
+    write_wav(folder / "a_C4.wav", clip())
+    assert save_codes(model, [folder], tmp_path / "z") == 0
+    given = {"phase": "source"}
+    assert generate_baseline(model, [tmp_path / "z"], tmp_path / "out", **given) == 1
+    assert "a_C4_z.npy: --phase=source takes the phase of a sound" in caplog.text
+
+
+def test_the_binaries(baseline_checkpoint, tiny_checkpoint, folder, tmp_path):
+    """Once as a user does it, with the errors that the flags alone can make."""
+    write_wav(folder / "organ_C4.wav", clip(2000))
+    where = [f"--source_path={folder}", f"--save_path={tmp_path / 'out'}"]
+    checkpoint = f"--checkpoint_path={os.path.dirname(baseline_checkpoint)}"
+    result = binaries.run("nsynth_save_embeddings", checkpoint, *where)
+    assert result.returncode == 0, result.stderr
+    assert np.load(tmp_path / "out" / "organ_C4_z.npy").shape == (1, 124)
+    quick = ["--griffin_lim_iterations=2", "--bit_depth=16", "--seed=1"]
+    result = binaries.run("nsynth_generate", checkpoint, *where, *quick)
+    assert result.returncode == 0, result.stderr
+    assert read_wav(tmp_path / "out" / "gen_organ_C4.wav").dtype == np.int16
+    for name, flags, words in (
+        ("nsynth_generate", ["--temperature=0.5"], "--temperature is for the WaveNet"),
+        ("nsynth_generate", ["--use_ema"], "keeps no averaged weights"),
+        ("nsynth_generate", ["--hop_length=256"], "no --hop_length"),
+        ("nsynth_save_embeddings", ["--master=x"], "set TF_CONFIG"),
+        ("nsynth_save_embeddings", ["--model=wavenet"], "pass one of a WaveNet"),
+    ):
+        line = binaries.error_line(binaries.run(name, checkpoint, *where, *flags))
+        assert words in line
+    given = f"--checkpoint_path={tiny_checkpoint}"
+    for name, flags, words in (
+        ("nsynth_generate", ["--pitch=60"], "--pitch is for the baseline"),
+        ("nsynth_generate", ["--model=baseline"], "of the spectral baseline"),
+        ("nsynth_save_embeddings", ["--skip_corrupt"], "--skip_corrupt is for the"),
+    ):
+        line = binaries.error_line(binaries.run(name, given, *where, *flags))
+        assert words in line
+
+
+def test_the_csv_module_reads_what_is_written(model, tmp_path):
+    """Names with commas, quotes and line breaks."""
+    notes = [Note('a,"b"\nc', clip(600), pitch=1), Note("plain", clip(600), pitch=2)]
+    path = tfrecords.write(tmp_path / "r.tfrecord", map(note_to_example, notes))
+    assert save_codes(model, [path], tmp_path / "out") == 0
+    rows = read_csv(tmp_path / "out" / "r_z.csv")
+    assert [row["note_str"] for row in rows] == ['a,"b"\nc', "plain"]
+    assert pathlib.Path(tmp_path / "out" / "r_z.npy").stat().st_size == 128 + 2 * 496
