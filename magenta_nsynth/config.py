@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 from magenta_nsynth.errors import InputError
 
 __all__ = [
+    "CONFIGS",
     "H512_BO16",
     "NFFT_1024",
+    "PHASES",
     "SAMPLE_RATE",
     "SpectralConfig",
     "WaveNetConfig",
@@ -19,6 +21,7 @@ __all__ = [
 SAMPLE_RATE = 16_000  # Hz. Every model, embedding and output file uses this rate.
 NUM_CLASSES = 256  # 8-bit mu-law
 NUM_PITCHES = 128  # MIDI
+PHASES = ("griffin_lim", "source")  # where the baseline's sounds have theirs from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +176,7 @@ H512_BO16 = WaveNetConfig()
 NFFT_1024 = SpectralConfig()
 
 _NAMED = {"h512_bo16": H512_BO16, "nfft_1024": NFFT_1024}
-_CLASSES = {cls.model_name: cls for cls in (WaveNetConfig, SpectralConfig)}
+CONFIGS = {cls.model_name: cls for cls in (WaveNetConfig, SpectralConfig)}
 
 
 def read_fields(name: str | os.PathLike) -> tuple[str, dict[str, Any]]:
@@ -195,7 +198,7 @@ def read_fields(name: str | os.PathLike) -> tuple[str, dict[str, Any]]:
     try:
         with open(name, encoding="utf-8") as file:
             content = json.load(file)
-        config = _CLASSES[content.get("model", "wavenet")].from_dict(content["config"])
+        config = CONFIGS[content.get("model", "wavenet")].from_dict(content["config"])
         return config.model_name, config.to_dict()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(

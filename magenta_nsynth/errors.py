@@ -18,6 +18,9 @@ __all__ = [
 class NSynthError(ValueError):
     """Base class: what was received, and what to do about it, in one line."""
 
+    # Not ValueError's own, or AutoGraph makes a StagingError of it in a tf.function.
+    __init__ = Exception.__init__
+
 
 class InputError(NSynthError):
     """An argument, a path or an array that can't be used as it is."""

@@ -288,6 +288,10 @@ def test_longer_clips_go_in_windows():
             lambda m: m.decoder(np.zeros([1, 1, 1, 16]), np.array([60])),
             "takes z of shape",
         ),
+        (lambda m: m.decoder(np.zeros([2, 1, 1, 124]), np.array([1])), "pitch of each"),
+        (lambda m: m.decoder(np.zeros([1, 1, 1, 124]), np.array([1.5])), "pitch of ea"),
+        (lambda _: network_input(np.zeros(900, np.float32)), "the shape .batch, time"),
+        (lambda _: SpectralEncoder(TINY, dtype="float64"), "can't be of dtype float64"),
         (lambda _: SpectralConfig(width=0), "SpectralConfig.width must be a whole"),
     ],
 )

@@ -118,7 +118,20 @@ def test_other_models_and_numbers_are_refused(tmp_path, notes, whole, tiny_check
     for given, words in (
         ({"logdir": trained, "model": "wavenet"}, "pass one of a WaveNet"),
         ({"checkpoint_path": tiny_checkpoint}, "pass one of the spectral baseline"),
-        ({"config": {"ae_width": 3}}, "Unknown SpectralConfig fields .'ae_width'"),
+        ({"config": {"ae_width": 3}}, "--ae_width is no number of this network"),
+        (
+            {"logdir": trained, "config": {"num_stages": 3}},
+            "--num_stages is no number of this network, baseline, which has num_latent",
+        ),
+        (
+            {
+                "checkpoint_path": tiny_checkpoint,
+                "model": "",
+                "config": {"num_latent": 3},
+            },
+            "--num_latent is no number of this network, wavenet",
+        ),
+        ({"batch_size": 1}, "--batch_size must be 2 or more for the baseline"),
         ({"crop_length": 512}, "513 to 65535"),
         ({"crop_length": 65_536}, "513 to 65535"),
         ({"logdir": trained, "config": {"width": 2}}, "width is 1 there and 2 was"),
@@ -211,6 +224,13 @@ def test_evaluate_prints_a_table(tmp_path, notes, whole):
     loss = float(everything.split()[2])
     assert f"Step 6: loss {loss:.6f} on 7" in whole[1]
     assert list((tmp_path / "shown").glob("events*"))
+    short = make_notes(tmp_path / "short.tfrecord", 2, 512)
+    line = binaries.error_line(
+        binaries.run(
+            "nsynth_evaluate", given[0], f"--source_path={short}", "--sample_length=0"
+        )
+    )
+    assert "record 0 (from 0): its audio has 512 samples, 513 are asked for" in line
     whole_notes = binaries.run("nsynth_evaluate", *given[:2], "--sample_length=0")
     assert whole_notes.stdout == result.stdout  # they are of 4096 samples
     line = binaries.error_line(

@@ -207,6 +207,41 @@ def test_they_run_in_a_pipeline_of_unknown_lengths():
     assert shapes == [((513, 3, 1), (512,)), ((513, 4, 1), (768,))]
 
 
+def test_too_short_a_clip_in_a_pipeline():
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter([np.zeros(300, np.float32)]),
+        output_signature=tf.TensorSpec([None], tf.float32),
+    ).map(lambda clip: specgram(clip, 1024, 256))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="needs 513 samples"):
+        list(dataset)
+    # Where the graph knows it, it is the same error as everywhere.
+    with pytest.raises(InputError, match="needs 513 at least"):
+        tf.function(lambda: specgram(np.zeros(300, np.float32), 1024, 256))()
+
+
+def test_compiled_it_is_the_same(second):
+    def there_and_back(clip):
+        spec = specgram(clip, 1024, 256, mag_only=True)
+        return spec, ispecgram(spec, hop_length=256, num_iters=2, seed=5)
+
+    plain, compiled = (
+        tf.function(there_and_back, jit_compile=jit, autograph=False)(
+            tf.constant(second)
+        )
+        for jit in (False, True)
+    )
+    eager = there_and_back(second)
+    for i, limit in ((0, 1e-4), (1, 1e-4)):
+        np.testing.assert_allclose(plain[i], eager[i], rtol=0, atol=limit)
+        np.testing.assert_allclose(compiled[i], eager[i], rtol=0, atol=limit)
+
+
+def test_loud_sounds_are_as_good_as_quiet_ones(second):
+    wanted = specgram(second, 1024, 256)
+    loud = specgram(second * np.float32(1e25), 1024, 256)
+    np.testing.assert_allclose(loud[..., 0], wanted[..., 0], rtol=0, atol=1e-4)
+
+
 def test_a_seed_repeats_and_none_does_not():
     magnitude = np.random.default_rng(3).uniform(0, 1, [513, 9])
     one, same, other, fresh = (
@@ -239,7 +274,10 @@ def test_iterations_bring_the_spectrum_nearer(second):
         (lambda: istft(np.zeros([257, 5])), "complex64 of 2 dimensions"),
         (lambda: istft(np.zeros([257, 5], complex), 256, 1281), "hold 1 to 1280"),
         (lambda: griffin_lim(np.zeros([513, 2]), 256), "it needs 3 at least"),
-        (lambda: griffin_lim(np.zeros([513, 5]), 256, 0), "num_iters must be 1"),
+        (lambda: griffin_lim(np.zeros([513, 5]), 256, 0), "num_iters must be a whole"),
+        (lambda: griffin_lim(np.zeros([513, 5]), 256, 2.0), "num_iters must be a wh"),
+        (lambda: griffin_lim(np.zeros([513, 5]), 256, 2**31), "num_iters must be a"),
+        (lambda: griffin_lim(np.zeros([513, 1]), 1000), "it needs 2 at least"),
         (
             lambda: griffin_lim(np.zeros([513, 5]), 256, 2, np.zeros([513, 4])),
             "The phase is of shape",

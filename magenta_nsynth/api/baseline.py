@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.api.sounds import as_clips
-from magenta_nsynth.config import NUM_PITCHES, SpectralConfig
+from magenta_nsynth.config import NUM_PITCHES, PHASES, SpectralConfig
+from magenta_nsynth.data.reading import NOTE_SAMPLES
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.models.spectral import (
     SpectralDecoder,
@@ -23,10 +24,12 @@ from magenta_nsynth.spectral import ispecgram, specgram
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint
 
-__all__ = ["NOTE_SAMPLES", "Baseline", "Prepared", "check_z", "load_baseline"]
+__all__ = ["Baseline", "Prepared", "check_z", "load_baseline"]
 
-NOTE_SAMPLES = 64_000  # of a sound that is made of one z, unless said otherwise
-_WINDOWS_AT_ONCE = 8  # through the networks: 150 MB each at full width
+# Through the networks: on processors one window is as fast, and then comes out the same
+# to the bit whatever there is beside it, which Griffin-Lim would make audible.
+_WINDOWS_AT_ONCE = {"CPU": 1, "GPU": 16}
+_MOST = 1e30  # samples beyond it overflow in a spectrum
 
 
 class Prepared(NamedTuple):
@@ -65,7 +68,7 @@ class Baseline:
           use_ema: refused, for the baseline keeps no averages of its weights.
           hop_length: the WaveNet's; refused.
           num_stages: likewise.
-          dtype: Keras' dtype or policy, such as "mixed_bfloat16".
+          dtype: "float32" or a mixed policy, such as "mixed_bfloat16".
 
         Raises:
           CheckpointError: it can't be read, or is not the baseline's.
@@ -181,7 +184,8 @@ class Baseline:
           float32 at 16 kHz: [t] for one, [b, t] for a batch, a list for a list.
 
         Raises:
-          InputError: another shape, no such pitch, more samples than the codes hold.
+          InputError: another shape or number of values, no such pitch, more samples
+            than the codes hold.
         """
         codes, pack = self._codes(z)
         count, hop = len(codes), self.config.hop_length
@@ -189,18 +193,22 @@ class Baseline:
         full = [spec.shape[1] for spec in specs]
         lengths = num_samples
         if num_samples is None:
-            lengths = [(n - 1) * hop if n > 256 else NOTE_SAMPLES for n in full]
-        lengths = np.broadcast_to(lengths, [count]).tolist()
+            size = self.config.num_frames
+            lengths = [(n - 1) * hop if n > size else NOTE_SAMPLES for n in full]
+        lengths = _one_each(lengths, count, "num_samples", "iu").tolist()
         for length, frames in zip(lengths, full, strict=True):
             if not self.config.min_samples <= length < frames * hop:
                 raise InputError(
                     f"num_samples must be {self.config.min_samples} to "
-                    f"{frames * hop - 1} for z of {frames // 256} rows, not {length}."
+                    f"{frames * hop - 1} for {frames // self.config.num_frames} rows "
+                    f"of z, not {length}."
                 )
         phases = _listed(phase, count)
+        if any(p is not None and not np.isfinite(p).all() for p in phases):
+            raise InputError("The phase holds NaN or infinite values.")
         if len(phases) != count:
             raise InputError(f"{len(phases)} phases were given for {count} sounds.")
-        peaks = np.broadcast_to(peak, [count])
+        peaks = _one_each(peak, count, "peak", "iuf")
         sounds: list[Any] = [None] * count
         # Only equal lengths go side by side.
         for key in sorted(
@@ -295,8 +303,8 @@ class Baseline:
           InputError: an argument that can't be used.
           AudioError: as in `encode`.
         """
-        if phase not in ("griffin_lim", "source"):
-            raise InputError(f"phase must be griffin_lim or source, not {phase!r}.")
+        if phase not in PHASES:
+            raise InputError(f"phase must be {' or '.join(PHASES)}, not {phase!r}.")
         clips, pack = self._clips(sounds, 0)
         prepared = [self.prepare(clip) for clip in clips]
         peaks = [
@@ -320,7 +328,12 @@ class Baseline:
         return as_clips(sounds, sample_length, self.check_clip)
 
     def check_clip(self, audio: np.ndarray, name: str) -> np.ndarray:
-        """The clip [t]; an AudioError that names it, if it is too short."""
+        """The clip [t]; an AudioError that names it, if it is too short or loud."""
+        if len(audio) and np.abs(audio).max() > _MOST:
+            raise AudioError(
+                f"{name}: its samples go up to {np.abs(audio).max():.0e}; scale them "
+                "to [-1, 1]."
+            )
         if len(audio) < self.config.min_samples:
             raise AudioError(
                 f"{name}: {len(audio)} samples at 16 kHz are too few; the baseline "
@@ -340,14 +353,12 @@ class Baseline:
         return [check_z(array, width)], lambda results: results[0]
 
     def _pitches(self, pitch: Any, count: int) -> np.ndarray:
-        array = np.asarray(pitch)
-        good = array.dtype.kind in "iu" and array.ndim <= 1 and array.size in (1, count)
-        if not good or array.min() < 0 or array.max() >= NUM_PITCHES:
+        pitches = _one_each(pitch, count, "pitch", "iu")
+        if pitches.min() < 0 or pitches.max() >= NUM_PITCHES:
             raise InputError(
-                f"pitch must be a MIDI number from 0 to {NUM_PITCHES - 1}, one for all "
-                f"or {count}, not {pitch}."
+                f"pitch must be a MIDI number from 0 to {NUM_PITCHES - 1}, not {pitch}."
             )
-        return np.broadcast_to(array.ravel(), [count])
+        return pitches
 
     @functools.cached_property
     def _encode(self) -> Callable[..., tf.Tensor]:
@@ -368,8 +379,10 @@ class Baseline:
         self, function: Callable[..., tf.Tensor], *arrays: np.ndarray
     ) -> np.ndarray:
         parts = []
-        for start in range(0, len(arrays[0]), _WINDOWS_AT_ONCE):
-            part = slice(start, start + _WINDOWS_AT_ONCE)
+        device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+        step = _WINDOWS_AT_ONCE[device]
+        for start in range(0, len(arrays[0]), step):
+            part = slice(start, start + step)
             values = [tf.constant(array[part]) for array in arrays]
             parts.append(function(*values).numpy())
         return np.concatenate(parts)
@@ -378,9 +391,27 @@ class Baseline:
 def _listed(phase: Any, count: int) -> list[np.ndarray | None]:
     if phase is None:
         return [None] * count
-    if isinstance(phase, np.ndarray | tf.Tensor) and phase.ndim == 2:
-        return [phase]
+    if isinstance(phase, np.ndarray | tf.Tensor):
+        return [phase] if phase.ndim == 2 else list(phase)
+    if not isinstance(phase, list | tuple):
+        raise InputError(f"phase must be an array or a list of them, not {phase!r}.")
     return list(phase)
+
+
+def _one_each(values: Any, count: int, name: str, kinds: str) -> np.ndarray:
+    """One value for all as [count], or `count` of them; of those NumPy kinds."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # of ragged lists
+        array = np.asarray(None)
+    if array.dtype.kind not in kinds or array.ndim > 1 or array.size not in (1, count):
+        what = "finite numbers" if "f" in kinds else "whole numbers"
+        raise InputError(
+            f"{name} must be {what}, one for all or {count}, not {values!r}."
+        )
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite, not {values!r}.")
+    return np.broadcast_to(array.ravel(), [count])
 
 
 def check_z(z: Any, num_latent: int, name: str = "z") -> np.ndarray:
@@ -402,8 +433,10 @@ def check_z(z: Any, num_latent: int, name: str = "z") -> np.ndarray:
             f"{list(array.shape)}; it is of another model, or no z."
         )
     rows = array.reshape(-1, num_latent)
-    if array.dtype.kind != "f" or not np.isfinite(rows).all():
-        raise InputError(f"{name}: expected finite floats, got {array.dtype}.")
+    if array.dtype.kind != "f":
+        raise InputError(f"{name}: expected floats, got {array.dtype}.")
+    if not np.isfinite(rows).all():
+        raise InputError(f"{name}: holds NaN or infinite values.")
     return rows.astype(np.float32, copy=False)
 
 

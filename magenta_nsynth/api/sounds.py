@@ -33,6 +33,8 @@ def as_clips(
       InputError: another shape or dtype, or values that aren't finite.
       AudioError: a file that can't be read. And what `check` raises.
     """
+    if sample_length < 0:
+        raise InputError(f"sample_length must be 0 or more, not {sample_length}.")
     if isinstance(sounds, list | tuple) and not _is_numbers(sounds):
         if not sounds:
             raise InputError("An empty list of sounds was given.")
@@ -69,9 +71,11 @@ def _clip(
             f"{audio.dtype} of {list(audio.shape)}; divide 16-bit integers by "
             "32768 and mix channels to one."
         )
+    with np.errstate(over="ignore"):  # what a float32 can't hold becomes infinite
+        audio = audio[: sample_length or None].astype(np.float32)
     if not np.isfinite(audio).all():
         raise InputError(f"{name}: holds NaN or infinite values.")
-    return check(audio[: sample_length or None].astype(np.float32), name)
+    return check(audio, name)
 
 
 def _is_numbers(values: Sequence[Any]) -> bool:

@@ -48,6 +48,7 @@ def read_notes(
     shard: tuple[int, int] = (0, 1),
     seed: int | None = None,
     needs_pitch: bool = False,
+    min_samples: int = 1,
 ) -> tf.data.Dataset:
     """Every note once, in the order of the files.
 
@@ -65,6 +66,7 @@ def read_notes(
         of the notes, none in two of them.
       seed: shuffles, by blocks and then among some hundred; None keeps the order.
       needs_pitch: a note whose pitch is not known (-1) is an error, as a damaged one.
+      min_samples: so is one with fewer samples.
 
     Returns:
       Dicts by feature: audio float32 [b, length or 64000] in [-1, 1] at 16 kHz,
@@ -85,7 +87,7 @@ def read_notes(
         check_number(batch_size, "batch_size", 1)
     if seed is not None:
         check_number(seed, "seed", 0)
-    demand = Demand(names, length or 1, whole, needs_pitch)
+    demand = Demand(names, max(length or 1, min_samples), whole, needs_pitch)
     table = index.demanding(demand).table
     bounds = len(table.file) * np.arange(num_shards + 1) // num_shards
     notes = np.arange(*bounds[shard_number : shard_number + 2])

@@ -21,16 +21,13 @@ _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\.gz)?")
 
 
 def recognise(
-    paths: Sequence[str | os.PathLike],
-    kind: Kind | None = None,
-    choice: str = "say --read_as=tfrecord or --read_as=audio",
+    paths: Sequence[str | os.PathLike], kind: Kind | None = None
 ) -> tuple[Kind, list[str]]:
     """Finds out what `paths` hold.
 
     Args:
       paths: what a user gave: files, folders or globs.
       kind: what they say it is; None to find out.
-      choice: what to advise where a folder holds both sounds and TFRecords.
 
     Returns:
       The kind; and the paths: of an NSynth folder, of an archive, of all the TFRecord
@@ -59,7 +56,7 @@ def recognise(
         else path
         for path in paths
     ]
-    kinds = {kind} if kind else {_kind(path, choice) for path in paths}
+    kinds = {kind} if kind else {_kind(path) for path in paths}
     if len(kinds) > 1:
         raise InputError(
             f"{', '.join(paths)}: of different kinds ({', '.join(sorted(kinds))}); "
@@ -76,7 +73,7 @@ def recognise(
     return kind, found
 
 
-def _kind(path: str, choice: str) -> Kind:
+def _kind(path: str) -> Kind:
     if not os.path.isdir(path):
         if path.lower().endswith(ARCHIVE_EXTENSIONS):
             return "archive"
@@ -94,13 +91,13 @@ def _kind(path: str, choice: str) -> Kind:
     if records and others:
         raise InputError(
             f"{path}: holds TFRecords ({records[0]}) and other things ({others[0]}); "
-            f"{choice}."
+            "say --read_as=tfrecord or --read_as=audio."
         )
     below = [n for n in others if os.path.isfile(os.path.join(path, n, LABELS_FILE))]
     if below:
         raise InputError(
             f"{path}: the NSynth data is one folder down; give "
-            f"--source_path={os.path.join(path, below[0])}, or {choice}."
+            f"--source_path={os.path.join(path, below[0])}, or say --read_as=audio."
         )
     return "tfrecord" if records else "audio"
 

@@ -77,8 +77,8 @@ class CodesWriter:
         self._csv.writerow(
             [
                 labels.get("note_str", ""),
-                _number(labels.get("pitch", UNKNOWN)),
-                _number(labels.get("velocity", UNKNOWN)),
+                _midi(labels.get("pitch", UNKNOWN)),
+                _midi(labels.get("velocity", UNKNOWN)),
                 _name(FAMILIES, labels.get("instrument_family", UNKNOWN)),
                 _name(SOURCES, labels.get("instrument_source", UNKNOWN)),
                 " ".join(
@@ -106,8 +106,8 @@ class CodesWriter:
         np.lib.format.write_array_header_1_0(self._npy, header)
 
 
-def _number(value: int) -> int | str:
-    return int(value) if value >= 0 else ""
+def _midi(value: int) -> int | str:
+    return int(value) if 0 <= value < NUM_PITCHES else ""
 
 
 def _name(names: Sequence[str], index: int) -> str:
@@ -145,9 +145,9 @@ def read_codes(path: str | os.PathLike, num_latent: int, check: Any) -> list[Cod
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             raise InputError(
-                f"{where}: expected the columns {', '.join(_COLUMNS)} as "
-                "nsynth_save_embeddings writes them; mend the line, or move the file "
-                "away and give --pitch."
+                f"{where}: expected {', '.join(_COLUMNS)} as nsynth_save_embeddings "
+                f"writes them, with a pitch from 0 to {NUM_PITCHES - 1} or none; mend "
+                "the line, or move the file away and give --pitch."
             ) from None
         codes.append(Code(rows[start : start + count], name, pitch, samples))
         start += count
@@ -161,9 +161,17 @@ def read_codes(path: str | os.PathLike, num_latent: int, check: Any) -> list[Cod
 
 def _lines(path: str) -> list[tuple[str, dict[str, Any]]]:
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+        # As a spreadsheet saves it too: with a mark in front, and semicolons.
+        with open(
+            path, encoding="utf-8-sig", errors="surrogateescape", newline=""
+        ) as file:
+            header = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
             return [(f"{path}, line {reader.line_num}", line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: can't be read ({reason}).") from None
+        raise InputError(
+            f"{path}: can't be read ({reason}); mend it, or move it away and give "
+            "--pitch."
+        ) from None

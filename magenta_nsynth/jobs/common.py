@@ -136,7 +136,7 @@ def pending(
     return left
 
 
-def make_folder(save_path: str | os.PathLike) -> None:
+def make_folder(save_path: str | os.PathLike, flag: str = "--save_path") -> None:
     """Creates the output folder; raises InputError unless files can be made there.
 
     Now, because the first file may be hours of work away.
@@ -148,8 +148,7 @@ def make_folder(save_path: str | os.PathLike) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"{save_path}: can't be written to ({error.strerror}); "
-            "give another --save_path."
+            f"{save_path}: can't be written to ({error.strerror}); give another {flag}."
         ) from error
 
 

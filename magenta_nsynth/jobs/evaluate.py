@@ -12,6 +12,7 @@ from magenta_nsynth.data.reading import NoteFilter, NoteIndex, open_notes, read_
 from magenta_nsynth.data.schema import FAMILIES
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
+from magenta_nsynth.jobs.common import make_folder
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.training.evaluation import make_evaluator
 from magenta_nsynth.training.recipes import RECIPES, Recipe
@@ -31,6 +32,7 @@ def evaluate_notes(
     recipe: Recipe,
     length: int,
     batch_size: int,
+    min_samples: int = 1,
 ) -> dict[str, Any]:
     """The loss of the centre of every note.
 
@@ -40,6 +42,7 @@ def evaluate_notes(
       recipe: the model's.
       length: samples of each note; 0 takes all of each, one note after the other.
       batch_size: notes side by side.
+      min_samples: shorter notes are an error.
 
     Returns:
       "loss": [n] float32, of each note; "family": [n] int64; "first": a batch of the
@@ -50,10 +53,11 @@ def evaluate_notes(
     losses, families, first = [], [], {}
     dataset = read_notes(
         notes,
-        (*recipe.features, "instrument_family"),
+        recipe.measured_features,
         length or None,
         batch_size if length else None,
         needs_pitch=recipe.needs_pitch,
+        min_samples=min_samples,
     )
     with notes.errors(), Progress(notes.num_notes, "notes", "evaluating") as progress:
         for values in dataset:
@@ -118,6 +122,8 @@ def evaluate(
     """
     if batch_size < 1:
         raise InputError(f"--batch_size must be 1 or more, not {batch_size}.")
+    if logdir:
+        make_folder(logdir, "--logdir")
     checkpoint = Checkpoint(checkpoint_path)
     require_model(checkpoint, model or checkpoint.model or "wavenet")
     recipe = RECIPES[checkpoint.model]
@@ -141,7 +147,7 @@ def evaluate(
         source_paths,
         filters,
         skip_corrupt,
-        features=recipe.features,
+        features=recipe.measured_features,
         min_samples=sample_length or least,
         needs_pitch=recipe.needs_pitch,
     )
@@ -150,7 +156,9 @@ def evaluate(
     else:
         autoencoder = load_autoencoder(checkpoint_path, **options)
         evaluator = make_evaluator(autoencoder, num_towers)
-        result = evaluate_notes(evaluator, notes, recipe, sample_length, batch_size)
+        result = evaluate_notes(
+            evaluator, notes, recipe, sample_length, batch_size, least
+        )
     if notes.num_skipped:
         logging.warning("%d damaged notes are left out.", notes.num_skipped)
     print(table(result["loss"], result["family"], recipe))
@@ -165,18 +173,11 @@ def evaluate(
 
 def _evaluate_whole_notes(model: WaveNet, notes: NoteIndex) -> dict[str, np.ndarray]:
     nats, families = [], []
-    features = ("audio", "instrument_family", "file", "record")
     hop = model.config.ae_hop_length
+    dataset = read_notes(notes, ("audio", "instrument_family"), min_samples=hop)
     with notes.errors(), Progress(notes.num_notes, "notes", "evaluating") as progress:
-        for note in read_notes(notes, features, batch_size=None):
+        for note in dataset:
             audio = note["audio"].numpy()
-            if len(audio) < hop:
-                raise InputError(
-                    f"{note['file'].numpy().decode()}, record "
-                    f"{int(note['record'])} (from 0): {len(audio)} samples are less "
-                    f"than one frame of {hop}; leave such records out by "
-                    "--skip_corrupt."
-                )
             nats.append(model.nll(audio[: len(audio) // hop * hop]))
             families.append(int(note["instrument_family"].numpy().ravel()[0]))
             progress.advance()

@@ -1,5 +1,7 @@
 """Sounds, TFRecords or z in, the baseline's sounds out."""
 
+import collections
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -9,13 +11,13 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import Baseline
-from magenta_nsynth.api.baseline import NOTE_SAMPLES, Prepared, check_z
+from magenta_nsynth.api.baseline import Prepared, check_z
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio, save_audio
 from magenta_nsynth.config import NUM_PITCHES
-from magenta_nsynth.data.reading import open_notes, read_notes
+from magenta_nsynth.data.reading import NOTE_SAMPLES
 from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.codes import Code, read_codes
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.jobs.common import (
     Failures,
@@ -25,12 +27,23 @@ from magenta_nsynth.jobs.common import (
     pending,
     writing,
 )
-from magenta_nsynth.jobs.save_codes import labels_of, notes_of, record_sets
+from magenta_nsynth.jobs.save_codes import (
+    Note,
+    labels_of,
+    notes_of,
+    open_records,
+    record_sets,
+)
 from magenta_nsynth.progress import Progress
 
-__all__ = ["PHASES", "generate_baseline"]
+__all__ = ["generate_baseline"]
 
-PHASES = ("griffin_lim", "source")
+_NAMING = (
+    "name it so that it says it, like flute_C4.wav, flute_midi60.wav or NSynth's "
+    "flute_acoustic_002-060-100.wav"
+)
+_LABELLING = "make its TFRecord anew with it (nsynth_make_tfrecord --csv)"
+_BESIDE = "keep beside it the .csv that nsynth_save_embeddings wrote"
 
 
 class _Sound:
@@ -39,6 +52,7 @@ class _Sound:
     Attributes:
       where: what to call it in messages.
       pitch: MIDI, or -1.
+      how: what to do where the pitch isn't known.
       num_samples: of what is made of it.
       clip: [t] float32, or None for z.
       prepared: the clip as the network sees it.
@@ -49,12 +63,14 @@ class _Sound:
         self,
         where: str,
         pitch: int,
+        how: str,
         num_samples: int,
         clip: np.ndarray | None = None,
         prepared: Prepared | None = None,
         z: np.ndarray | None = None,
     ) -> None:
-        self.where, self.pitch, self.num_samples = where, pitch, num_samples
+        self.where, self.pitch, self.how = where, pitch, how
+        self.num_samples = num_samples
         self.clip, self.prepared, self.z = clip, prepared, z
 
     @property
@@ -72,11 +88,13 @@ class _Inputs(NamedTuple):
       sources: the file of each, and its folder.
       names: of each, for its output.
       loaders: functions that read each, in order.
+      failures: of whole files.
     """
 
     sources: list[Source]
     names: list[str]
     loaders: Iterator[Callable[[], _Sound]]
+    failures: Failures
 
 
 class _Job(NamedTuple):
@@ -90,7 +108,7 @@ def generate_baseline(
     source_paths: Sequence[str | os.PathLike],
     save_path: str | os.PathLike,
     sample_length: int = 64_000,
-    batch_size: int = 16,
+    batch_size: int = 1,
     npy_only: bool = False,
     recursive: bool = False,
     skip_existing: bool = False,
@@ -141,15 +159,17 @@ def generate_baseline(
     _check_range("pitch", pitch, 0, NUM_PITCHES - 1)
     _check_range("pitch_shift", pitch_shift, 1 - NUM_PITCHES, NUM_PITCHES - 1)
     _check_range("griffin_lim_iterations", num_iters, 1, None)
+    if phase == "source" and seed is not None:
+        raise InputError("--seed is Griffin-Lim's; leave it out with --phase=source.")
     inputs = _find(
         model, source_paths, save_path, sample_length, npy_only, recursive, skip_corrupt
     )
-    sources, names = inputs.sources, inputs.names
+    sources, names, failures = inputs.sources, inputs.names, inputs.failures
     if halfway:
         if len(names) < 2:
             raise InputError(
-                f"--halfway needs two inputs or more, and there is {sources[0].path} "
-                "alone; repeat --source_path."
+                f"--halfway needs two inputs or more, and there is {len(names)}; "
+                "repeat --source_path."
             )
         names = [f"{one}_{other}" for one, other in itertools.pairwise(names)]
         sources = sources[:-1]
@@ -159,48 +179,63 @@ def generate_baseline(
     ]
     refuse_collisions(sources, outputs)
     make_folder(save_path)
+    num_unreadable = len(failures.messages)
     wanted = {
         output
         for _, output in pending(
             list(zip(sources, outputs, strict=True)), skip_existing
         )
     }
-    failures = Failures()
+    jobs: list[_Job] = []
 
-    def flush(jobs: list[_Job]) -> None:
-        audio = _make(model, jobs, phase, num_iters, seed, normalize)
-        for job, clip in zip(jobs, audio, strict=True):
+    def flush() -> None:
+        done = list(jobs)
+        jobs.clear()
+        try:
+            audio = _make(model, done, phase, num_iters, seed, normalize)
+        except InputError as error:
+            failures.messages += [f"{job.output}: {error}" for job in done]
+            return
+        for job, clip in zip(done, audio, strict=True):
             with failures.noting(), writing(job.output):
-                save_audio(job.output, clip, bit_depth if bit_depth == "float" else 16)
-        progress.advance(len(jobs))
+                depth = bit_depth if bit_depth == "float" else int(bit_depth)
+                save_audio(job.output, clip, depth)
+        progress.advance(len(done))
 
-    def add(sounds: tuple[_Sound, ...], output: str) -> None:
-        if None in sounds or output not in wanted:
+    def add(sounds: Sequence[_Sound | NSynthError], output: str) -> None:
+        if output not in wanted:
             return
         with failures.noting():
-            jobs.append(_Job(sounds, _pitch(sounds, pitch, pitch_shift, phase), output))
+            for sound in sounds:
+                if isinstance(sound, NSynthError):
+                    also = f" So {output} is not made." if halfway else ""
+                    raise type(sound)(f"{sound}{also}")
+            jobs.append(
+                _Job(tuple(sounds), _pitch(sounds, pitch, pitch_shift, phase), output)
+            )
+        if len(jobs) >= batch_size:
+            flush()
 
-    jobs: list[_Job] = []
     with Progress(len(wanted), "sounds") as progress:
-        before = None
-        with failures.noting():  # a damaged record ends the reading, not the rest
-            for i, load in enumerate(inputs.loaders):
-                uses = outputs[max(0, i - 1) : i + 1] if halfway else outputs[i : i + 1]
-                sound = None
-                if wanted.intersection(uses):
-                    with failures.noting():
-                        sound = load()
-                if not halfway:
-                    add((sound,), outputs[i])
-                elif i > 0:
-                    add((before, sound), outputs[i - 1])
-                before = sound
-                if len(jobs) == batch_size:
-                    flush(jobs)
-                    jobs.clear()
+        before: _Sound | NSynthError | None = None
+        for i, load in enumerate(inputs.loaders):
+            uses = outputs[max(0, i - 1) : i + 1] if halfway else outputs[i : i + 1]
+            sound = _attempt(load) if wanted.intersection(uses) else None
+            if not halfway:
+                add([sound], outputs[i])
+            elif i > 0:
+                add([before, sound], outputs[i - 1])
+            before = sound
         if jobs:
-            flush(jobs)
-    return failures.report(len(outputs))
+            flush()
+    return failures.report(len(outputs) + num_unreadable)
+
+
+def _attempt(load: Callable[[], _Sound]) -> "_Sound | NSynthError":
+    try:
+        return load()
+    except NSynthError as error:
+        return error
 
 
 def _check_range(name: str, value: int | None, low: int, high: int | None) -> None:
@@ -224,29 +259,39 @@ def _find(
     recursive: bool,
     skip_corrupt: bool,
 ) -> _Inputs:
-    sets = {} if npy_only else record_sets(source_paths)
+    sets = {} if npy_only else record_sets(source_paths, recursive, skip_corrupt)
     if sets:
         return _records(model, sets, sample_length, skip_corrupt)
     found = find_sounds_or_npy(
         source_paths, AUDIO_EXTENSIONS, npy_only, recursive, save_path
     )
-    sources: list[Source] = []
-    names: list[str] = []
+    inputs = _Inputs([], [], iter(()), Failures())
     loaders: list[Callable[[], _Sound]] = []
     for source in found:
         if not source.path.lower().endswith(".npy"):
-            sources.append(source)
-            names.append(source.stem)
+            inputs.sources.append(source)
+            inputs.names.append(source.stem)
             loaders.append(_sound_loader(model, source, sample_length))
             continue
-        codes = read_codes(source.path, model.config.num_latent, check_z)
-        for i, code in enumerate(codes):
-            sources.append(source)
-            number = "" if len(codes) == 1 else f"_{i:0{len(str(len(codes) - 1))}}"
-            names.append(code.name or source.stem + number)
-            where = f"{source.path}, row {i}" if len(codes) > 1 else source.path
-            loaders.append(_code_loader(model, code, where, sample_length))
-    return _Inputs(sources, names, iter(loaders))
+        with inputs.failures.noting():
+            codes = read_codes(source.path, model.config.num_latent, check_z)
+            names = _distinct([code.name or source.stem for code in codes])
+            for i, (code, name) in enumerate(zip(codes, names, strict=True)):
+                inputs.sources.append(source)
+                inputs.names.append(name)
+                where = f"{source.path}, row {i}" if len(codes) > 1 else source.path
+                loaders.append(_code_loader(model, code, where, sample_length))
+    return inputs._replace(loaders=iter(loaders))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, those that several have with their number in the list."""
+    counts = collections.Counter(names)
+    digits = len(str(len(names) - 1))
+    return [
+        name if counts[name] == 1 else f"{name}_{i:0{digits}}"
+        for i, name in enumerate(names)
+    ]
 
 
 def _sound_loader(
@@ -255,7 +300,7 @@ def _sound_loader(
     def load() -> _Sound:
         clip = model.check_clip(load_audio(source.path, sample_length), source.path)
         pitch = int(labels_of(source).get("pitch", UNKNOWN))
-        return _Sound(source.path, pitch, len(clip), clip, model.prepare(clip))
+        return _Sound(source.path, pitch, _NAMING, len(clip), clip, model.prepare(clip))
 
     return load
 
@@ -265,14 +310,18 @@ def _code_loader(
 ) -> Callable[[], _Sound]:
     def load() -> _Sound:
         num_samples = code.num_samples or NOTE_SAMPLES
-        num_samples = min(num_samples, sample_length or num_samples)
+        if 0 < sample_length < num_samples:
+            logging.info(
+                "%s: %d samples are cut to %d.", where, num_samples, sample_length
+            )
+            num_samples = sample_length
         most = len(code.z) * (model.config.max_samples + 1) - 1
         if not model.config.min_samples <= num_samples <= most:
             raise InputError(
                 f"{where}: {num_samples} samples can't be made of {len(code.z)} rows "
                 f"of z; mend the CSV beside it, or move that away and give --pitch."
             )
-        return _Sound(where, code.pitch, num_samples, z=np.array(code.z))
+        return _Sound(where, code.pitch, _BESIDE, num_samples, z=np.array(code.z))
 
     return load
 
@@ -280,49 +329,39 @@ def _code_loader(
 def _records(
     model: Baseline, sets: dict[str, list[str]], sample_length: int, skip_corrupt: bool
 ) -> _Inputs:
-    sources: list[Source] = []
-    names: list[str] = []
+    inputs, indices = _Inputs([], [], iter(()), Failures()), []
+    # All of it once before any work: two notes of one name are told apart, and a set
+    # with a damaged record is left out as a whole, as nsynth_save_embeddings does.
     for first, paths in sets.items():
-        # The names first: two notes of one name have to be refused before any work.
-        least = model.config.min_samples
-        index = open_notes(
-            paths, None, skip_corrupt, features=("audio", "note_str"), min_samples=least
-        )
-        with index.errors():
-            for values in read_notes(index, ("note_str",)):
-                names.append(values["note_str"].numpy().decode("utf-8", "replace"))
-                sources.append(Source(first, ""))
+        with inputs.failures.noting():
+            index = open_records(paths, model, skip_corrupt)
+            notes = notes_of(index, model, sample_length, quiet=True)
+            names = _distinct([note.labels["note_str"] for note in notes])
+            inputs.names.extend(names)
+            inputs.sources.extend([Source(first, "")] * len(names))
+            indices.append(index)
 
     def loaders() -> Iterator[Callable[[], _Sound]]:
-        for paths in sets.values():
-            for note in notes_of(paths, model, sample_length, skip_corrupt)[1]:
-                yield lambda note=note: _Sound(
-                    note.where,
-                    int(note.labels["pitch"]),
-                    len(note.audio),
-                    note.audio,
-                    model.prepare(note.audio),
-                )
+        for index in indices:
+            for note in notes_of(index, model, sample_length):
+                yield functools.partial(_sound_of, note)
 
-    return _Inputs(sources, names, loaders())
+    def _sound_of(note: Note) -> _Sound:
+        pitch, clip = int(note.labels["pitch"]), note.audio
+        prepared = model.prepare(clip)
+        return _Sound(note.where, pitch, _LABELLING, len(clip), clip, prepared)
+
+    return inputs._replace(loaders=loaders())
 
 
-def _pitch(
-    sounds: tuple[_Sound, ...], pitch: int | None, shift: int, phase: str
-) -> int:
+def _pitch(sounds: Sequence[_Sound], pitch: int | None, shift: int, phase: str) -> int:
     """The pitch to make; InputError if it, or the phase, isn't known."""
     first = sounds[0]
     pitch = first.pitch if pitch is None else pitch
-    if pitch == UNKNOWN:
-        how = (
-            "name it so that it says it, like flute_C4.wav, flute_midi60.wav or "
-            "NSynth's flute_acoustic_002-060-100.wav"
-            if first.clip is not None
-            else "keep beside it the .csv that nsynth_save_embeddings wrote"
-        )
+    if not 0 <= pitch < NUM_PITCHES:
         raise InputError(
             f"{first.where}: its pitch is not known; give --pitch (MIDI, 60 is C4), or "
-            f"{how}."
+            f"{first.how}."
         )
     for sound in sounds:
         if phase == "source" and sound.clip is None:

@@ -7,19 +7,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
 from magenta_nsynth.api import Baseline
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.data.finding import find_records
+from magenta_nsynth.data.json_wav import LABELS_FILE
 from magenta_nsynth.data.naming import labels_from_name
-from magenta_nsynth.data.reading import open_notes, read_notes
-from magenta_nsynth.data.sources import recognise
+from magenta_nsynth.data.reading import NoteIndex, iterate, open_notes, read_notes
 from magenta_nsynth.embeddings.codes import CodesWriter, csv_path
-from magenta_nsynth.errors import AudioError, InputError
+from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import (
     Source,
     atomic_path,
     expand,
     find_sources,
+    matches_of,
     refuse_collisions,
 )
 from magenta_nsynth.jobs.common import (
@@ -31,10 +34,17 @@ from magenta_nsynth.jobs.common import (
 )
 from magenta_nsynth.progress import Progress
 
-__all__ = ["Note", "notes_of", "save_codes"]
+__all__ = ["Note", "labels_of", "notes_of", "open_records", "record_sets", "save_codes"]
 
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(\.gz)?$")
-LABELS = ("note_str", "pitch", "velocity", "instrument_family", "instrument_source")
+_LABELS = (
+    "note_str",
+    "pitch",
+    "velocity",
+    "instrument_family",
+    "instrument_source",
+    "qualities",
+)
 
 
 class Note(NamedTuple):
@@ -86,7 +96,7 @@ def save_codes(
     Source: NSynth, baseline/save_embeddings.py; differs: the list in the README.
     """
     check_baseline_arguments(model, save_path, sample_length, batch_size)
-    sets = record_sets(source_paths)
+    sets = record_sets(source_paths, recursive, skip_corrupt)
     if sets:
         sources = [Source(name, "") for name in sets]
         stems = [_set_stem(paths) for paths in sets.values()]
@@ -118,22 +128,36 @@ def save_codes(
     return failures.report(len(sources))
 
 
-def record_sets(paths: Sequence[str | os.PathLike]) -> dict[str, list[str]]:
+def record_sets(
+    paths: Sequence[str | os.PathLike], recursive: bool, skip_corrupt: bool
+) -> dict[str, list[str]]:
     """TFRecords by the first of each set's files; {} where the paths are of sounds.
 
     Raises:
-      InputError: of both kinds, or NSynth's JSON/WAV.
+      InputError: of both kinds, NSynth's JSON/WAV, or an option of the other kind.
     """
-    kind, found = recognise(paths, choice="give the files by a quoted glob")
-    if kind in ("jsonwav", "archive"):
+    matches = [
+        match
+        for path in paths
+        if os.fspath(path)
+        for match in matches_of(expand(path), "give another --source_path")
+    ]
+    kinds = {_holds_records(path) for path in matches}
+    if len(kinds) > 1:
         raise InputError(
-            f"{found[0]}: make TFRecords of it with nsynth_make_tfrecord, or give the "
-            "folder of its sounds."
+            f"{', '.join(matches)}: both TFRecords and others; give one kind at a time."
         )
-    if kind == "audio":
+    if kinds != {True}:
+        if skip_corrupt:
+            raise InputError("--skip_corrupt is for TFRecords; leave it out.")
         return {}
+    if recursive:
+        raise InputError(
+            "--recursive is for folders of sounds; give TFRecords by a quoted glob, "
+            "such as 'data/**/*.tfrecord*'."
+        )
     sets: dict[str, list[str]] = {}
-    for path in found:
+    for path in find_records(matches):
         shard = _SHARD.search(path)
         sets.setdefault(path[: shard.start()] if shard else path, []).append(path)
     result = {}
@@ -146,6 +170,34 @@ def record_sets(paths: Sequence[str | os.PathLike]) -> dict[str, list[str]]:
     return result
 
 
+def _holds_records(path: str) -> bool:
+    """Whether a path is a TFRecord, or a folder of them and not of sounds."""
+    if not os.path.isdir(path):
+        return _is_record(path)
+    try:
+        names = [name for name in os.listdir(path) if not name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}.") from None
+    records = [name for name in names if _is_record(name)]
+    sounds = [name for name in names if name.lower().endswith(AUDIO_EXTENSIONS)]
+    if records and sounds:
+        raise InputError(
+            f"{path}: holds TFRecords ({records[0]}) and sounds ({sounds[0]}); give "
+            "the files by a quoted glob."
+        )
+    if LABELS_FILE in names and not records and not sounds:
+        raise InputError(
+            f"{path}: make TFRecords of it with nsynth_make_tfrecord, or give the "
+            "folder of its sounds."
+        )
+    return bool(records)
+
+
+def _is_record(name: str) -> bool:
+    name = os.path.basename(name).lower()
+    return ".tfrecord" in name and not name.endswith((*AUDIO_EXTENSIONS, ".npy"))
+
+
 def _set_stem(paths: list[str]) -> str:
     """What is before .tfrecord, as in the original; of one shard its number too."""
     name, _, rest = os.path.basename(paths[0]).partition(".tfrecord")
@@ -155,36 +207,47 @@ def _set_stem(paths: list[str]) -> str:
     return name
 
 
-def notes_of(
-    paths: Sequence[str], model: Baseline, sample_length: int, skip_corrupt: bool
-) -> tuple[int, Iterator[Note]]:
-    """The number of notes in TFRecords, and an iterator of them.
+def open_records(
+    paths: Sequence[str], model: Baseline, skip_corrupt: bool
+) -> NoteIndex:
+    """The index of TFRecords whose notes `notes_of` reads.
 
     Raises:
-      InputError: a file or, while iterating, a record that can't be used.
-      AudioError: while iterating, a note that is too short.
+      InputError: a file that can't be used.
     """
-    features = ("audio", *LABELS, "qualities")
-    least = model.config.min_samples
-    index = open_notes(paths, None, skip_corrupt, features=features, min_samples=least)
-
-    def notes() -> Iterator[Note]:
-        with index.errors():
-            for values in read_notes(index, (*features, "file", "record")):
-                labels = {name: values[name].numpy() for name in (*LABELS, "qualities")}
-                labels["note_str"] = labels["note_str"].decode("utf-8", "replace")
-                where = f"{values['file'].numpy().decode()}, record {values['record']}"
-                audio = values["audio"].numpy()[: sample_length or None]
-                yield Note(where, _long_enough(model, audio, where), labels)
-
-    return index.num_notes, notes()
+    features, least = ("audio", *_LABELS), model.config.min_samples
+    return open_notes(paths, None, skip_corrupt, features=features, min_samples=least)
 
 
-def _long_enough(model: Baseline, audio: np.ndarray, where: str) -> np.ndarray:
-    try:
-        return model.check_clip(audio, where)
-    except AudioError as error:
-        raise AudioError(f"{error} --skip_corrupt leaves such notes out.") from None
+def notes_of(
+    index: NoteIndex, model: Baseline, sample_length: int, quiet: bool = False
+) -> Iterator[Note]:
+    """The notes of TFRecords, one after the other.
+
+    Args:
+      index: of `open_records`.
+      model: that they are for.
+      sample_length: cuts each to so many samples, which is logged; 0 takes all.
+      quiet: leaves that out.
+
+    Raises:
+      InputError: a record that can't be used.
+    """
+    features = ("audio", *_LABELS, "file", "record")
+    dataset = read_notes(index, features, min_samples=model.config.min_samples)
+    for values in iterate(dataset, index):
+        labels = {name: values[name].numpy() for name in _LABELS}
+        labels["note_str"] = labels["note_str"].decode("utf-8", "surrogateescape")
+        file = os.fsdecode(values["file"].numpy())
+        where = f"{file}, record {values['record']} ({labels['note_str']})"
+        audio = values["audio"].numpy()
+        if 0 < sample_length < len(audio):
+            if not quiet:
+                logging.info(
+                    "%s: %d samples are cut to %d.", where, len(audio), sample_length
+                )
+            audio = audio[:sample_length]
+        yield Note(where, model.check_clip(audio, where), labels)
 
 
 @contextlib.contextmanager
@@ -195,11 +258,18 @@ def _writer(output: str, num_latent: int) -> Iterator[CodesWriter]:
         atomic_path(output) as npy,
         open(npy, "wb") as file,
         atomic_path(csv_path(output)) as table,
-        open(table, "w", encoding="utf-8", newline="") as text,
+        open(
+            table, "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as text,
     ):
         writer = CodesWriter(file, text, num_latent)
         yield writer
         writer.close()
+        file.flush()
+        text.flush()
+        # An older pair goes now: no moment has the one's .npy beside the other's .csv.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(output)
 
 
 def _save_records(
@@ -210,10 +280,10 @@ def _save_records(
     batch_size: int,
     skip_corrupt: bool,
 ) -> None:
-    total, notes = notes_of(paths, model, sample_length, skip_corrupt)
+    index = open_records(paths, model, skip_corrupt)
     with (
         _writer(output, model.config.num_latent) as writer,
-        Progress(total, "notes", os.path.basename(output)) as progress,
+        Progress(index.num_notes, "notes", os.path.basename(output)) as progress,
     ):
         batch: list[Note] = []
 
@@ -225,7 +295,7 @@ def _save_records(
             progress.advance(len(batch))
             batch.clear()
 
-        for note in notes:
+        for note in notes_of(index, model, sample_length):
             batch.append(note)
             if len(batch) == batch_size:
                 flush()

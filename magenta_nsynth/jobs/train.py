@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from magenta_nsynth.config import H512_BO16, NFFT_1024, WaveNetConfig
+from magenta_nsynth.config import CONFIGS, H512_BO16, NFFT_1024, WaveNetConfig
 from magenta_nsynth.data.reading import (
     NoteFilter,
     NoteIndex,
@@ -135,15 +135,15 @@ def train(options: TrainOptions) -> int:
             paths,
             filters,
             options.skip_corrupt,
-            features=options.recipe.features,
+            features=features,
             min_samples=options.crop_length,
             needs_pitch=options.recipe.needs_pitch,
         )
         if any(paths)
         else None
-        for paths, filters in (
-            (options.train_path, options.filters),
-            (options.eval_path, None),
+        for paths, filters, features in (
+            (options.train_path, options.filters, options.recipe.features),
+            (options.eval_path, None, options.recipe.measured_features),
         )
     )
     if notes is None:
@@ -188,6 +188,13 @@ def _completed(options: TrainOptions) -> TrainOptions:
         model = model or start.model or "wavenet"
         require_model(start, model)
     model = model or "wavenet"
+    known = {field.name for field in dataclasses.fields(CONFIGS[model])}
+    others = [name for name in options.config if name not in known]
+    if others:
+        raise InputError(
+            f"--{others[0]} is no number of this network, {model}, which has "
+            f"{', '.join(sorted(known))}; leave it out."
+        )
     options = dataclasses.replace(options, model=model)
     missing = {
         name: getattr(options.recipe, name)
@@ -327,6 +334,14 @@ class _Run:
                     f"--batch_size={self.options.batch_size} can't be divided among "
                     f"{replicas} devices; take a multiple of {replicas}."
                 )
+        else:
+            replicas = 1
+        if self.options.model == "baseline" and self.options.batch_size < 2 * replicas:
+            raise InputError(
+                f"--batch_size must be {2 * replicas} or more for the baseline, 2 for "
+                f"--batch_size must be {2 * replicas} or more for the baseline, 2 "
+                "of a single one nothing is left."
+            )
         self.evaluator = make_evaluator(self.trainer.model, self.num_towers)
 
     @property

@@ -74,6 +74,9 @@ def network_input(audio: Any, config: SpectralConfig = NFFT_1024) -> tf.Tensor:
     Raises:
       InputError: another rank or dtype, or too few samples.
     """
+    audio = tf.convert_to_tensor(audio)
+    if audio.shape.rank != 2:
+        raise InputError(f"Audio has the shape [batch, time], not {audio.shape}.")
     spec = specgram(audio, config.n_fft, config.hop_length, mag_only=True)
     static = spec.shape[2]
     num_frames = tf.shape(spec)[2] if static is None else static
@@ -209,7 +212,20 @@ class _Block(keras.layers.Layer):
 
 
 class _SpectralModel(ConfiguredModel):
+    """What the three models share.
+
+    They compute in float32, or under a mixed policy: batch norm has no other kernels.
+    """
+
     config_class = SpectralConfig
+
+    def __init__(self, config: Any, name: str, dtype: Any, **kwargs: Any) -> None:
+        super().__init__(config, name, dtype, **kwargs)
+        if self.dtype_policy.variable_dtype != "float32":
+            raise InputError(
+                f"{name} can't be of dtype {self.dtype_policy.name}; give float32, "
+                "mixed_bfloat16 or mixed_float16."
+            )
 
     def _blocks(self, layers: dict, part: str, channels: int) -> list[_Block]:
         blocks = []
@@ -309,7 +325,8 @@ class SpectralDecoder(_SpectralModel):
 
         Args:
           z: float32 [b, 1, 1, 1984], of the encoder.
-          pitch: [b] or [b, 1] integers, MIDI, 0 to 127.
+          pitch: [b] or [b, 1] integers, MIDI, 0 to 127; for any other the pitch is
+            left out, without an error.
           training: as in `SpectralEncoder`.
 
         Returns:
@@ -335,6 +352,14 @@ class SpectralDecoder(_SpectralModel):
             raise InputError(
                 f"{self.name} takes z of shape [batch, 1, 1, "
                 f"{self.config.num_latent}], not {z.shape}."
+            )
+        num_pitches = pitch.shape.num_elements()
+        if not pitch.dtype.is_integer or (
+            None not in (z.shape[0], num_pitches) and z.shape[0] != num_pitches
+        ):
+            raise InputError(
+                f"{self.name} takes a whole number as the pitch of each z, not "
+                f"{pitch.dtype.name} of shape {pitch.shape} for {z.shape[0]} z."
             )
         h = tf.cast(z, self.compute_dtype)
         # A product, not a look-up: its gradient is dense, and Adam moves every row.

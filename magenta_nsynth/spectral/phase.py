@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.errors import InputError
@@ -63,11 +64,16 @@ def griffin_lim(
     Source: NSynth, griffin_lim (Griffin and Lim 1984).
     """
     magnitude, unbatch = as_batch(magnitude, tf.float32, 2, "the magnitude")
+    if magnitude.shape[1] is None or magnitude.shape[1] < 2:
+        raise InputError(f"The magnitude has {magnitude.shape[1]} bins, not 2 or more.")
     n_fft = 2 * (magnitude.shape[1] - 1)
     hop_length = check_sizes(n_fft, hop_length)
-    if num_iters < 1:
-        raise InputError(f"num_iters must be 1 or more, not {num_iters}.")
-    least = 1 + min_samples(n_fft) // hop_length
+    whole = isinstance(num_iters, int | np.integer)
+    if not whole or not 1 <= num_iters < 2**31:
+        raise InputError(
+            f"num_iters must be a whole number from 1 to {2**31 - 1}, not {num_iters}."
+        )
+    least = max(2, 1 + min_samples(n_fft) // hop_length)
     num_frames = magnitude.shape[2]
     if num_frames is not None and num_frames < least:
         raise InputError(
@@ -92,7 +98,9 @@ def griffin_lim(
     magnitude = tf.transpose(magnitude, [0, 2, 1])
     spectrum = polar(magnitude, tf.transpose(phase, [0, 2, 1]))
 
-    spectrum = _iterate(spectrum, magnitude, hop_length, tf.constant(num_iters), inner)
+    spectrum = _iterate(
+        spectrum, magnitude, hop_length, tf.constant(num_iters, tf.int32), inner
+    )
     return unbatch(frames_istft(spectrum, hop_length, length))
 
 
@@ -124,5 +132,6 @@ def _random_phase(magnitude: tf.Tensor, seed: int | None) -> tf.Tensor:
     shape = tf.shape(magnitude)
     if seed is None:
         return tf.random.uniform(shape, 0, math.pi)
-    phase = tf.random.stateless_uniform(shape[1:], [seed, 0], 0, math.pi)
+    # The algorithm named: the default is another one on other devices.
+    phase = tf.random.stateless_uniform(shape[1:], [seed, 0], 0, math.pi, alg="philox")
     return tf.broadcast_to(phase, shape)

@@ -7,12 +7,24 @@ import tensorflow as tf
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.spectral.phase import angle, griffin_lim, polar
-from magenta_nsynth.spectral.stft import as_batch, check_sizes, istft, stft
+from magenta_nsynth.spectral.stft import (
+    as_batch,
+    check_sizes,
+    istft,
+    stft,
+)
 
-__all__ = ["RANGE_DB", "ispecgram", "log_magnitude", "specgram", "to_magnitude"]
+__all__ = [
+    "ispecgram",
+    "log_magnitude",
+    "phase_difference",
+    "specgram",
+    "to_magnitude",
+    "wrap",
+]
 
-RANGE_DB = 120.0  # below the loudest value, that the logarithmic magnitude covers
-_LEAST_POWER = 1e-13
+_RANGE_DB = 120.0  # below the loudest value, that the logarithmic magnitude covers
+_LEAST_MAGNITUDE = math.sqrt(1e-13)
 
 
 def specgram(
@@ -67,7 +79,7 @@ def specgram(
         return unbatch(magnitude[..., None])
     phase = angle(spectrum) / math.pi
     if dphase:
-        phase = tf.concat([phase[..., :1], _wrap(phase[..., 1:] - phase[..., :-1])], 2)
+        phase = phase_difference(phase)
     if log_mag and mask:
         phase = phase * magnitude
     return unbatch(tf.stack([magnitude, phase], axis=-1))
@@ -121,6 +133,8 @@ def ispecgram(
             f"The spectrogram has {spec.shape[-1]} channels, and these options ask for "
             f"{num_channels}: mag_only={mag_only}, re_im={re_im}."
         )
+    if spec.shape[1] is None:
+        raise InputError("The number of bins has to be known; set the tensor's shape.")
     if n_fft is not None and spec.shape[1] != n_fft // 2 + 1:
         raise InputError(
             f"The spectrogram has {spec.shape[1]} bins, and n_fft={n_fft} has "
@@ -138,32 +152,33 @@ def ispecgram(
         # A magnitude of 0 is 120 dB down: whatever its phase was, it isn't heard.
         second = tf.math.divide_no_nan(second, first)
     if dphase:
-        second = _wrap(tf.cumsum(second, axis=2))
+        second = wrap(tf.cumsum(second, axis=2))
     spectrum = polar(magnitude, second * math.pi)
     return unbatch(to_peak(istft(spectrum, hop_length, length)))
 
 
-def log_magnitude(spectrum: tf.Tensor) -> tf.Tensor:
+def log_magnitude(spectrum: tf.Tensor, range_db: float = _RANGE_DB) -> tf.Tensor:
     """|X| in decibels below each clip's loudest, -120..0 as 0..1.
 
     Args:
       spectrum: complex64 [b, ...].
+      range_db: in place of 120.
 
     Returns:
       float32 of the same shape; all 1 where |X| is nowhere above 3.2e-7.
     """
-    power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
-    power = tf.maximum(power, _LEAST_POWER)
-    axes = list(range(1, power.shape.rank))
-    loudest = tf.reduce_max(power, axis=axes, keepdims=True)
+    # Of |X|, not of its square, which is infinite from 1.8e19 on.
+    magnitude = tf.maximum(tf.abs(spectrum), _LEAST_MAGNITUDE)
+    axes = list(range(1, magnitude.shape.rank))
+    loudest = tf.reduce_max(magnitude, axis=axes, keepdims=True)
     # Of the quotient, whose logarithm is exactly 0 where it is 1.
-    decibels = tf.math.log(power / loudest) * (10 / math.log(10))
-    return tf.maximum(decibels, -RANGE_DB) / RANGE_DB + 1
+    decibels = tf.math.log(magnitude / loudest) * (20 / math.log(10))
+    return tf.maximum(decibels, -range_db) / range_db + 1
 
 
 def to_magnitude(log_mag: Any) -> tf.Tensor:
     """The reverse of `log_magnitude`: |X|, 1e-6 to 1."""
-    exponent = (tf.cast(log_mag, tf.float32) - 1) * (RANGE_DB / 20 * math.log(10))
+    exponent = (tf.cast(log_mag, tf.float32) - 1) * (_RANGE_DB / 20 * math.log(10))
     return tf.exp(exponent)
 
 
@@ -173,6 +188,11 @@ def to_peak(audio: tf.Tensor, peak: Any = 1.0) -> tf.Tensor:
     return tf.math.divide_no_nan(audio, largest) * peak
 
 
-def _wrap(phase: tf.Tensor) -> tf.Tensor:
+def phase_difference(phase: tf.Tensor) -> tf.Tensor:
+    """From frame to frame, the first one kept: [b, bins, frames], half turns."""
+    return tf.concat([phase[..., :1], wrap(phase[..., 1:] - phase[..., :-1])], axis=2)
+
+
+def wrap(phase: tf.Tensor) -> tf.Tensor:
     """Half turns brought into [-1, 1]."""
     return phase - 2 * tf.round(phase / 2)

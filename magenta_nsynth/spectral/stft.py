@@ -7,7 +7,14 @@ import tensorflow as tf
 
 from magenta_nsynth.errors import InputError
 
-__all__ = ["as_batch", "check_length", "check_sizes", "istft", "min_samples", "stft"]
+__all__ = [
+    "as_batch",
+    "check_length",
+    "check_sizes",
+    "istft",
+    "min_samples",
+    "stft",
+]
 
 # Window sums below this are the rims of the first and last frame: not divided by.
 _TINY = np.finfo(np.float32).tiny
@@ -28,7 +35,8 @@ def stft(audio: Any, n_fft: int = 512, hop_length: int | None = None) -> tf.Tens
       complex64 [b, n_fft / 2 + 1, 1 + t // hop_length], without b for audio [t].
 
     Raises:
-      InputError: another rank or dtype, or fewer samples than can be reflected.
+      InputError: another rank or dtype, or fewer samples than can be reflected. In a
+        graph that doesn't know their number, InvalidArgumentError when run.
 
     Source: librosa 0.6's stft, which NSynth calls; checked against 0.10.2.
     """
@@ -40,6 +48,12 @@ def stft(audio: Any, n_fft: int = 512, hop_length: int | None = None) -> tf.Tens
             f"The audio has {audio.shape[1]} samples; a spectrogram with n_fft={n_fft} "
             f"needs {least} at least."
         )
+    if audio.shape[1] is None:
+        check = tf.debugging.assert_greater_equal(
+            tf.shape(audio)[1], least, f"A spectrogram needs {least} samples at least."
+        )
+        with tf.control_dependencies([check] if check is not None else []):
+            audio = tf.identity(audio)
     frames = frames_stft(audio, n_fft, hop_length, tf.float64)
     return unbatch(tf.transpose(frames, [0, 2, 1]))
 
@@ -67,8 +81,11 @@ def istft(
     Source: librosa's istft, which NSynth calls.
     """
     spectrum, unbatch = as_batch(spectrum, tf.complex64, 2, "the spectrum")
-    if spectrum.shape[1] is None or spectrum.shape[1] < 2:
-        raise InputError(f"The spectrum has {spectrum.shape[1]} bins, not 2 or more.")
+    if spectrum.shape[1] is None or spectrum.shape[1] < 2 or spectrum.shape[2] == 0:
+        raise InputError(
+            f"The spectrum is of {spectrum.shape[1]} bins and {spectrum.shape[2]} "
+            "frames; 2 bins and 1 frame are the least."
+        )
     n_fft = 2 * (spectrum.shape[1] - 1)
     hop_length = check_sizes(n_fft, hop_length)
     check_length(length, spectrum.shape[2], n_fft, hop_length)

@@ -83,7 +83,8 @@ class ReplicatedTrainer:
     """`Trainer.train_step` on every replica of a strategy, as one step.
 
     The gradients' mean over the replicas is the same as that of one device with the
-    whole batch, up to float noise.
+    whole batch, up to float noise. Not so the baseline's, whose batch norms see the
+    notes of their own replica alone.
     """
 
     def __init__(self, trainer: Trainer, strategy: tf.distribute.Strategy) -> None:

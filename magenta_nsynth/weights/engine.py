@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from magenta_nsynth.config import H512_BO16
+from magenta_nsynth.config import CONFIGS, H512_BO16
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.spectral import (
     SpectralAutoencoder,
@@ -364,6 +364,8 @@ def strip_checkpoint(
 
 def require_model(checkpoint: Checkpoint, model: str) -> None:
     """Raises CheckpointError unless it is a checkpoint of `model`."""
+    if model not in CONFIGS:
+        raise InputError(f"model must be {' or '.join(CONFIGS)}, not {model!r}.")
     if checkpoint.model != model:
         some = ", ".join(list(checkpoint.shapes)[:3])
         raise CheckpointError(
