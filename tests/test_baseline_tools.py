@@ -699,6 +699,7 @@ def test_the_binaries(baseline_checkpoint, tiny_checkpoint, folder, tmp_path):
     for name, flags, words in (
         ("nsynth_generate", ["--temperature=0.5"], "--temperature is for the WaveNet"),
         ("nsynth_generate", ["--use_ema"], "keeps no averaged weights"),
+        ("nsynth_generate", ["--phase=source", *quick[:1]], "does nothing with"),
         ("nsynth_generate", ["--hop_length=256"], "no --hop_length"),
         ("nsynth_save_embeddings", ["--master=x"], "set TF_CONFIG"),
         ("nsynth_save_embeddings", ["--model=wavenet"], "pass one of a WaveNet"),

@@ -352,7 +352,7 @@ def test_flags_reach_generate():
 def test_flags_reach_generate_of_the_baseline():
     arguments = ["--model=baseline", "--source_path=a", "--save_path=o", "--pitch=0"]
     arguments += ["--pitch_shift=-2", "--phase=source", "--halfway", "--skip_corrupt"]
-    arguments += ["--griffin_lim_iterations=5", "--batch_size=3", "--skip_existing"]
+    arguments += ["--batch_size=3", "--skip_existing"]
     [_, [job, positional, options]] = recorded(
         "nsynth_generate", GENERATING, *arguments
     )["calls"]
@@ -368,11 +368,17 @@ def test_flags_reach_generate_of_the_baseline():
         "pitch": 0,
         "pitch_shift": -2,
         "phase": "source",
-        "num_iters": 5,
+        "num_iters": 1000,
         "halfway": True,
         "bit_depth": "float",
         "normalize": False,
     }
+
+
+def test_iterations_reach_generate_where_they_count():
+    arguments = ["--model=baseline", "--griffin_lim_iterations=5"]
+    [_, [_, _, options]] = recorded("nsynth_generate", GENERATING, *arguments)["calls"]
+    assert options["num_iters"] == 5
 
 
 def test_the_gpu_is_chosen_only_where_a_number_is_given():

@@ -26,7 +26,9 @@ def parse_note(
     file, record = tf.unstack(place)
     values = parse_record(serialized, demand, file, record)
     if "file" in demand.features:
-        values["file"] = tf.gather([os.fsencode(name) for name in files], file)
+        values["file"] = tf.gather(
+            [name.encode("utf-8", "surrogateescape") for name in files], file
+        )
     if "record" in demand.features:
         values["record"] = record
     return {name: values[name] for name in demand.features}

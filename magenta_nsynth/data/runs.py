@@ -1,6 +1,5 @@
 """Runs: neighbouring records of one file, read in one go from where the first lies."""
 
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -111,7 +110,9 @@ def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Data
       (slot int64, serialized string) for each note of the run that was asked for.
     """
     file, offset, start, length = tf.unstack(row)
-    names = [os.fsencode(name) for name in table.files]  # not all are UTF-8
+    names = [
+        name.encode("utf-8", "surrogateescape") for name in table.files
+    ]  # not all are UTF-8
     # TFRecordDataset itself has no way to say where to begin. This operation can't be
     # the outermost one: TensorFlow (2.17, 2.21) forgets the offset in copying it.
     variant = tf.raw_ops.TFRecordDatasetV2(
