@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times spectrograms and Griffin-Lim of 16 notes against librosa's.
+"""Times spectrograms, Griffin-Lim and the CQT of 16 notes against librosa's.
 
     pip install librosa==0.10.2
     python benchmarks/spectral.py
@@ -19,13 +19,14 @@ import librosa
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.spectral import griffin_lim, specgram
+from magenta_nsynth.spectral import cqt, griffin_lim, specgram
+from magenta_nsynth.spectral.cqt import C2_HZ
 
 N_FFT, HOP = 1024, 256
 
 
 def main() -> None:
-    """Measures and prints both tables."""
+    """Measures and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--notes", type=int, default=16)
     parser.add_argument("--iterations", type=int, default=100)
@@ -48,7 +49,12 @@ def main() -> None:
         given = {"n_iter": options.iterations, "momentum": 0, **sizes}
         return librosa.griffinlim(mag, **given)
 
+    def librosa_cqt(audio: np.ndarray) -> np.ndarray:
+        given = {"sr": 16_000, "hop_length": HOP, "fmin": C2_HZ, "n_bins": 240}
+        return librosa.cqt(audio, bins_per_octave=40, filter_scale=0.8, **given)
+
     constant = tf.constant(magnitude)
+    compiled_cqt = tf.function(cqt, reduce_retracing=True)
     compiled = tf.function(
         lambda audio: specgram(audio, N_FFT, HOP, mag_only=True), autograph=False
     )
@@ -66,6 +72,15 @@ def main() -> None:
             "librosa, each": lambda: [librosa_griffin_lim(mag) for mag in magnitude],
             "librosa, all": lambda: librosa_griffin_lim(magnitude),
         },
+        "constant-Q transform": {
+            "ours": lambda: compiled_cqt(tf.constant(notes)).numpy(),
+            "librosa, each": lambda: [librosa_cqt(note) for note in notes],
+            "librosa, all": lambda: librosa_cqt(notes),
+        },
+    }
+    tasks["constant-Q transform of the first"] = {
+        "ours": lambda: compiled_cqt(tf.constant(notes[:1])).numpy(),
+        "librosa": lambda: librosa_cqt(notes[0]),
     }
     for task, ways in tasks.items():
         seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -77,7 +92,7 @@ def main() -> None:
                     seconds[way].append(time.perf_counter() - start)
         medians = {way: statistics.median(times) for way, times in seconds.items()}
         best = min(medians[way] for way in medians if way.startswith("librosa"))
-        print(f"{task}, {options.notes} notes of 4 s:")
+        print(f"{task} ({options.notes} notes of 4 s):")
         for way, median in medians.items():
             ratio = f"  {best / median:.2f} times librosa" if "ours" in way else ""
             print(f"  {way:14} {median * 1000:9.1f} ms{ratio}")

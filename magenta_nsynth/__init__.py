@@ -29,6 +29,7 @@ _HOME = {
     "SpectralConfig": "config",
     "WaveNet": "api",
     "WaveNetConfig": "config",
+    "cqt": "spectral",
     "griffin_lim": "spectral",
     "inverse_mu_law": "audio.mu_law",
     "ispecgram": "spectral",
@@ -37,6 +38,7 @@ _HOME = {
     "load_model": "api",
     "load_wavenet": "api",
     "mu_law": "audio.mu_law",
+    "rainbowgram": "spectral",
     "save_audio": "audio",
     "specgram": "spectral",
 }
