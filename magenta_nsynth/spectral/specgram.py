@@ -9,6 +9,7 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.spectral.phase import angle, griffin_lim, polar
 from magenta_nsynth.spectral.stft import (
     as_batch,
+    check_samples,
     check_sizes,
     istft,
     stft,
@@ -65,10 +66,41 @@ def specgram(
     of their unwrapped sum (the same but for rounding), linear silence isn't NaN.
     """
     audio, unbatch = as_batch(audio, tf.float32, 1, "audio")
-    spectrum = stft(audio, n_fft, hop_length)
+    hop_length = check_sizes(n_fft, hop_length)
+    check_samples(audio.shape[1], n_fft)
+    spec = _clip_by_clip(
+        audio, n_fft, hop_length, mask, log_mag, re_im, dphase, mag_only
+    )
+    num_samples = audio.shape[1]
+    num_frames = None if num_samples is None else 1 + num_samples // hop_length
+    num_channels = 1 if mag_only and not re_im else 2
+    shape = [audio.shape[0], n_fft // 2 + 1, num_frames, num_channels]
+    return unbatch(tf.ensure_shape(spec, shape))
+
+
+@tf.function(reduce_retracing=True, autograph=False)
+def _clip_by_clip(
+    audio: tf.Tensor, n_fft: int, hop_length: int, *options: bool
+) -> tf.Tensor:
+    """`specgram` of [b, t]: what one clip needs stays in a processor's caches."""
+
+    def of_clip(clip: tf.Tensor) -> tf.Tensor:
+        return _channels(stft(clip[None], n_fft, hop_length), *options)[0]
+
+    return tf.map_fn(of_clip, audio)
+
+
+def _channels(
+    spectrum: tf.Tensor,
+    mask: bool,
+    log_mag: bool,
+    re_im: bool,
+    dphase: bool,
+    mag_only: bool,
+) -> tf.Tensor:
+    """The channels of spectra [b, bins, frames]; the options are `specgram`'s."""
     if re_im:
-        parts = [tf.math.real(spectrum), tf.math.imag(spectrum)]
-        return unbatch(tf.stack(parts, axis=-1))
+        return tf.stack([tf.math.real(spectrum), tf.math.imag(spectrum)], axis=-1)
     if log_mag:
         magnitude = log_magnitude(spectrum)
     else:
@@ -76,13 +108,13 @@ def specgram(
         loudest = tf.reduce_max(magnitude, axis=[1, 2], keepdims=True)
         magnitude = tf.math.divide_no_nan(magnitude, loudest)
     if mag_only:
-        return unbatch(magnitude[..., None])
+        return magnitude[..., None]
     phase = angle(spectrum) / math.pi
     if dphase:
         phase = phase_difference(phase)
     if log_mag and mask:
         phase = phase * magnitude
-    return unbatch(tf.stack([magnitude, phase], axis=-1))
+    return tf.stack([magnitude, phase], axis=-1)
 
 
 def ispecgram(

@@ -10,6 +10,7 @@ from magenta_nsynth.errors import InputError
 __all__ = [
     "as_batch",
     "check_length",
+    "check_samples",
     "check_sizes",
     "istft",
     "min_samples",
@@ -42,15 +43,12 @@ def stft(audio: Any, n_fft: int = 512, hop_length: int | None = None) -> tf.Tens
     """
     hop_length = check_sizes(n_fft, hop_length)
     audio, unbatch = as_batch(audio, tf.float32, 1, "audio")
-    least = min_samples(n_fft)
-    if audio.shape[1] is not None and audio.shape[1] < least:
-        raise InputError(
-            f"The audio has {audio.shape[1]} samples; a spectrogram with n_fft={n_fft} "
-            f"needs {least} at least."
-        )
+    check_samples(audio.shape[1], n_fft)
     if audio.shape[1] is None:
         check = tf.debugging.assert_greater_equal(
-            tf.shape(audio)[1], least, f"A spectrogram needs {least} samples at least."
+            tf.shape(audio)[1],
+            min_samples(n_fft),
+            f"A spectrogram needs {min_samples(n_fft)} samples at least.",
         )
         with tf.control_dependencies([check] if check is not None else []):
             audio = tf.identity(audio)
@@ -148,6 +146,15 @@ def _window(n_fft: int) -> tf.Tensor:
 def min_samples(n_fft: int) -> int:
     """The fewest samples that n_fft / 2 samples of reflection can be taken of."""
     return n_fft // 2 + 1
+
+
+def check_samples(num_samples: int | None, n_fft: int) -> None:
+    """Raises InputError for too few samples; None is not known."""
+    if num_samples is not None and num_samples < min_samples(n_fft):
+        raise InputError(
+            f"The audio has {num_samples} samples; a spectrogram with n_fft={n_fft} "
+            f"needs {min_samples(n_fft)} at least."
+        )
 
 
 def check_sizes(n_fft: int, hop_length: int | None) -> int:
