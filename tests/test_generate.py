@@ -10,8 +10,10 @@ from binaries import command, names, run, run_and_signal
 from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet
+from magenta_nsynth.audio import AUDIO_EXTENSIONS
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.jobs import generate as job
+from magenta_nsynth.jobs.common import find_sounds_or_npy
 from magenta_nsynth.jobs.generate import generate
 from magenta_nsynth.progress import Progress
 
@@ -195,7 +197,7 @@ def test_sounds_go_before_embeddings_unless_npy_only(model, folder, golden_tiny)
     wavfile.write(sound, 16_000, golden_tiny["audio"][0])
 
     def found(paths, npy_only=False):
-        sources = job._find(paths, npy_only, False, "out")
+        sources = find_sounds_or_npy(paths, AUDIO_EXTENSIONS, npy_only, False, "out")
         return sorted(os.path.basename(source.path) for source in sources)
 
     assert found([folder]) == ["sound.WAV"]

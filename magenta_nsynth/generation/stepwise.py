@@ -13,9 +13,10 @@ from magenta_nsynth.models.wavenet import WaveNetDecoder
 __all__ = ["StepwiseDecoder"]
 
 # A product with one row takes another path through the matrix libraries than one with
-# several, and rounds otherwise. With two rows at least, a clip's samples are the same
-# to the bit whatever batch it is in.
-_MIN_ROWS = 2
+# several, and rounds otherwise; on processors without AVX-512 so do two and three rows.
+# With four rows at least, a clip's samples are the same to the bit whatever batch it is
+# in, and four take no longer than one.
+_MIN_ROWS = 4
 
 
 class StepwiseDecoder:
