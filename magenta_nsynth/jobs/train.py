@@ -339,8 +339,8 @@ class _Run:
         if self.options.model == "baseline" and self.options.batch_size < 2 * replicas:
             raise InputError(
                 f"--batch_size must be {2 * replicas} or more for the baseline, 2 for "
-                f"--batch_size must be {2 * replicas} or more for the baseline, 2 "
-                "of a single one nothing is left."
+                "each device: its innermost batch norms have one value of each note, "
+                "and of a single one nothing is left."
             )
         self.evaluator = make_evaluator(self.trainer.model, self.num_towers)
 
