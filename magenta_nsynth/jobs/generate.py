@@ -11,11 +11,10 @@ from absl import logging
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, save_audio
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.arrays import check_encoding, load_array
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.formatting import format_duration
-from magenta_nsynth.generation.synthesis import check_encoding
 from magenta_nsynth.jobs.common import (
     Failures,
     check_arguments,
