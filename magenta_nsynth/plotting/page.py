@@ -1,0 +1,126 @@
+"""A web page of pictures that play: one folder, no server, nothing from outside."""
+
+import html
+import importlib.resources
+import os
+import pathlib
+import re
+import string
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+
+from magenta_nsynth.audio import save_audio
+from magenta_nsynth.files import atomic_path
+from magenta_nsynth.plotting.axes import draw_curves
+from magenta_nsynth.plotting.labels import plain_style
+from magenta_nsynth.plotting.panel import Panel
+
+__all__ = ["write_page"]
+
+_NARROW_COLUMNS = 2  # on a phone
+
+
+def write_page(
+    folder: str | os.PathLike,
+    panels: Sequence[Panel],
+    sounds: Sequence[np.ndarray | None],
+    captions: Sequence[str],
+    columns: int,
+    title: str,
+) -> str:
+    """Writes index.html, and beside it pictures/ and sounds/.
+
+    Args:
+      folder: to write to; made where it is missing. The page comes last.
+      panels: the pictures, row by row.
+      sounds: of each [t] float32 at 16 kHz, or None where there is none to play.
+      captions: of each.
+      columns: that the page has where there is room; two on a phone.
+      title: of the page.
+
+    Returns:
+      The path of index.html.
+
+    Raises:
+      OSError: something can't be written.
+      AudioError: a sound can't be.
+    """
+    folder = pathlib.Path(folder)
+    values = [p.curves for p in panels if p.curves is not None]
+    limits = (
+        (min(v.min() for v in values), max(v.max() for v in values)) if values else ()
+    )
+    cells = []
+    for i, (panel, sound, caption) in enumerate(
+        zip(panels, sounds, captions, strict=True), start=1
+    ):
+        # The number keeps names apart, the rest is for who looks into the folder.
+        stem = f"{i:0{len(str(len(panels)))}}_{re.sub(r'[^A-Za-z0-9-]+', '_', caption)}"
+        cells.append(_write_cell(folder, stem[:80], panel, sound, caption, limits))
+    template = importlib.resources.files(__package__) / "page.html"
+    page = string.Template(template.read_text(encoding="utf-8")).substitute(
+        title=html.escape(title),
+        columns=columns,
+        narrow_columns=min(columns, _NARROW_COLUMNS),
+        cells="\n".join(cells),
+    )
+    path = folder / "index.html"
+    with atomic_path(path) as temporary:
+        pathlib.Path(temporary).write_text(page, encoding="utf-8")
+    return str(path)
+
+
+def _write_cell(
+    folder: pathlib.Path,
+    stem: str,
+    panel: Panel,
+    sound: np.ndarray | None,
+    caption: str,
+    limits: tuple[float, ...],
+) -> str:
+    name = html.escape(caption, quote=True)
+    head = f"<li><figure><figcaption>{name}</figcaption>"
+    if panel.message:
+        message = html.escape(panel.message)
+        return f'{head}<div class="failed">{message}</div></figure></li>'
+    pictures = []
+    if panel.image is not None:
+        path = f"pictures/{stem}.png"
+        with atomic_path(folder / path) as temporary:
+            imsave(temporary, panel.image[::-1], format="png")
+        pictures.append(f'<img src="{path}" alt="Rainbowgram of {name}">')
+    if panel.curves is not None:
+        path = f"pictures/{stem}_embedding.png"
+        _write_curves(folder / path, panel, limits)
+        pictures.append(f'<img class="curves" src="{path}" alt="Embedding of {name}">')
+    shown = "".join(pictures)
+    if sound is None:
+        return f"{head}<div>{shown}</div></figure></li>"
+    path = f"sounds/{stem}.wav"
+    save_audio(folder / path, sound, 16)
+    return (
+        f'{head}<button type="button" aria-pressed="false" aria-label="Play {name}">'
+        f'{shown}<span class="line"></span></button>'
+        f'<audio controls preload="metadata" src="{path}" aria-label="{name}"></audio>'
+        "</figure></li>"
+    )
+
+
+def _write_curves(path: pathlib.Path, panel: Panel, limits: tuple[float, ...]) -> None:
+    """The curves from edge to edge, so that they lie under the picture in time."""
+    low, high = limits
+    pad = 0.05 * float(high - low) or 1.0
+    with plain_style():
+        figure = Figure(figsize=(4, 1.2), dpi=150)
+        FigureCanvasAgg(figure)
+        ax = figure.add_axes((0, 0, 1, 1))
+        draw_curves(ax, panel)
+        ax.set_axis_off()
+        ax.set_xlim(panel.start, panel.end)
+        ax.set_ylim(low - pad, high + pad)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png")
