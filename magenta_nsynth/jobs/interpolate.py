@@ -94,7 +94,11 @@ def interpolate(
     manifest = Manifest(folder)
     sources = load_mix_sources(model, kind, found, sample_length)
     mixes = plan_mixes([source.name for source in sources], **plan)
-    if kind == "baseline" and generation is not None and generation["pitch"] is None:
+    if (
+        kind == "baseline"
+        and generation is not None
+        and generation.get("pitch") is None
+    ):
         _check_pitches(mixes, sources)
     _log_cut(kind, sources)
     facts = {
@@ -123,7 +127,7 @@ def _check(
     match_loudness: bool,
     sample_length: int,
 ) -> None:
-    batch_size = 1 if generation is None else generation["batch_size"]
+    batch_size = 1 if generation is None else generation.get("batch_size", 1)
     if isinstance(model, Baseline):
         check_baseline_arguments(model, save_path, sample_length, batch_size)
     elif model is not None:
@@ -132,7 +136,7 @@ def _check(
         check_folder(save_path)
         if generation is not None:
             raise InputError("--generate needs a checkpoint; give --checkpoint_path.")
-    if match_loudness and (generation is None or generation["normalize"]):
+    if match_loudness and (generation is None or generation.get("normalize")):
         raise InputError(
             "--match_loudness sets the level of the sounds of --generate, and so it "
             "goes with that, and not with --normalize."

@@ -205,7 +205,7 @@ class Outputs:
             if match_loudness:
                 levels = [signals.rms(clip) for clip in note.clips()]
                 scale = signals.loudness_scale(audio, levels, note.weights(), name)
-            elif is_baseline and not generation["normalize"]:
+            elif is_baseline and not generation.get("normalize"):
                 scale = _peak(note)
             results = self._save_sound(path, audio, scale)
             self._manifest.add({name: {**recipes[name], **results}})
