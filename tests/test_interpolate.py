@@ -376,6 +376,18 @@ def test_a_kill_leaves_a_manifest_that_is_true(model, arrays, out, play, monkeyp
     assert seeds == {written[0]: 2} and len(names(out)) == 7
 
 
+def test_a_sound_is_not_said_to_be_of_another_embedding(model, arrays, out, play):
+    paths, sound = list(arrays.values()), "gen_flute+organ_0.5_0.5_embeddings.wav"
+    interpolate(model, paths, out, generation=SEEDED)
+    of = "flute+organ_0.5_0.5_embeddings.npy"
+    interpolate(model, paths, out)
+    assert manifest_of(out)[sound]["embedding"] == of
+    interpolate(model, paths, out, sample_length=1024)
+    assert manifest_of(out)[sound]["embedding"] is None
+    interpolate(model, paths, out, generation=SEEDED, skip_existing=True)
+    assert manifest_of(out)[sound]["embedding"] == of and len(play) == 2
+
+
 def test_a_manifest_is_kept_up(arrays, out):
     paths = list(arrays.values())
     interpolate(None, paths, out, weights=[1, 3])
@@ -534,6 +546,9 @@ def test_the_baselines_z(baseline, notes, out):
     assert files[f"{name}_z.csv"] == {"kind": "labels", "of": f"{name}_z.npy"}
     assert files[f"gen_{name}.wav"]["num_iters"] == 3
     assert files[f"gen_{name}.wav"]["model"] == "baseline"
+    (out / f"{name}_z.csv").unlink()
+    assert interpolate(baseline, paths, out, weights=[1, 3], skip_existing=True) == 0
+    assert rows_of(out / f"{name}_z.csv") == [row]
     # The mix is a source like any other.
     paths = [out / f"{name}_z.npy", notes["one_C4"]]
     assert interpolate(baseline, paths, out, method="spherical") == 0

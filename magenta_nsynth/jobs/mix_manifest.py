@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from magenta_nsynth.errors import InputError
@@ -73,12 +73,22 @@ class Manifest:
             and _without_results(made) == _without_results(entry)
         )
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Takes out files that are about to be written, so that no entry is wrong."""
-        known = [name for name in names if name in self._entries]
-        for name in known:
-            del self._entries[name]
-        if known:
+    def forget(self, recipes: Mapping[str, dict[str, Any]]) -> None:
+        """Takes out files that are about to be written, so that no entry is wrong.
+
+        A sound that was made of an embedding that now becomes another one keeps its
+        entry, which names that no more.
+        """
+        old = {name: self._entries.pop(name, None) for name in recipes}
+        changed = {
+            name
+            for name, entry in old.items()
+            if entry and _without_results(entry) != _without_results(recipes[name])
+        }
+        for entry in self._entries.values():
+            if entry.get("embedding") in changed:
+                entry["embedding"] = None
+        if any(old.values()):
             self._save()
 
     def add(self, entries: dict[str, dict[str, Any]]) -> None:

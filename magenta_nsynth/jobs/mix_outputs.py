@@ -114,37 +114,45 @@ class Outputs:
 
     def write_embeddings(self, files: Sequence[MixFile]) -> None:
         """Writes the .npy of each mix, and the .csv of z."""
-        recipes = {
-            name: {"kind": "embedding", **notes[0].facts} for name, notes in files
-        }
-        work = self._begin("embeddings", recipes)
+        recipes: dict[str, dict[str, Any]] = {}
+        for name, notes in files:
+            recipes[name] = {"kind": "embedding", **notes[0].facts}
+            if notes[0].facts["model"] == "baseline":
+                recipes[csv_path(name)] = {"kind": "labels", "of": name}
+        work = set(self._begin("embeddings", recipes))
         made = {}
         for name, notes in files:
-            if name not in work:
+            if work.isdisjoint([name, csv_path(name)]):
                 continue
             arrays = [note.embedding() for note in notes]
-            made[name] = {
-                **recipes[name],
+            self._save_embedding(name, notes, arrays)
+            results: dict[str, Any] = {
                 "mixed_frames": notes[0].num_frames,
                 "mixed_samples": notes[0].num_samples,
-                **({"notes": len(notes)} if len(notes) > 1 else {}),
-                "frames": sum(map(len, arrays)),
-                "channels": arrays[0].shape[1],
-                "software": _SOFTWARE,
             }
-            path = os.path.join(self._folder, name)
-            if notes[0].facts["model"] == "wavenet":
-                with writing(path):
-                    save_array(path, arrays[0])
-                continue
-            with writing_codes(path, arrays[0].shape[1]) as writer:
-                for note, z in zip(notes, arrays, strict=True):
-                    pitch = note.parts[note.mix.heaviest].pitch
-                    labels = {"note_str": note.name, "pitch": pitch}
-                    writer.add(z, labels, note.num_samples)
-            labels = os.path.basename(csv_path(name))
-            made[labels] = {"kind": "labels", "of": name}
+            if len(notes) > 1:
+                results["notes"] = len(notes)
+            results["frames"] = sum(map(len, arrays))
+            results["channels"] = arrays[0].shape[1]
+            results["software"] = _SOFTWARE
+            made[name] = {**recipes[name], **results}
+            if csv_path(name) in recipes:
+                made[csv_path(name)] = recipes[csv_path(name)]
         self._manifest.add(made)
+
+    def _save_embedding(
+        self, name: str, notes: Sequence[MixNote], arrays: Sequence[np.ndarray]
+    ) -> None:
+        path = os.path.join(self._folder, name)
+        if notes[0].facts["model"] == "wavenet":
+            with writing(path):
+                save_array(path, arrays[0])
+            return
+        with writing_codes(path, arrays[0].shape[1]) as writer:
+            for note, z in zip(notes, arrays, strict=True):
+                pitch = note.parts[note.mix.heaviest].pitch
+                labels = {"note_str": note.name, "pitch": pitch}
+                writer.add(z, labels, note.num_samples)
 
     def write_sums(self, files: Sequence[MixFile]) -> None:
         """Writes the same mixes of the sounds."""
@@ -220,7 +228,7 @@ class Outputs:
         if len(work) < len(recipes):
             done = len(recipes) - len(work)
             logging.info("%s: %d of %d are done already.", what, done, len(recipes))
-        self._manifest.forget(work)
+        self._manifest.forget({name: recipes[name] for name in work})
         return work
 
     def _save_sound(self, path: str, audio: np.ndarray, scale: float) -> dict[str, Any]:
