@@ -327,6 +327,20 @@ def test_the_loudness_of_the_sources(model, tmp_path, out, play):
     assert not read(out / "gen_none+none_0.5_0.5_embeddings.wav").any()
 
 
+@pytest.mark.parametrize("which", ["wavenet", "baseline"])
+def test_normalized(model, baseline, which, sounds, out, play):
+    options = {"num_iters": 1, "pitch": 60} if which == "baseline" else {}
+    a_model = baseline if which == "baseline" else model
+    options = {"generation": {"normalize": True, "seed": 1, **options}}
+    assert interpolate(a_model, [sounds["flute"], sounds["bass"]], out, **options) == 0
+    [path] = out.glob("gen_*.wav")
+    np.testing.assert_allclose(np.abs(read(path)).max(), 1, rtol=1e-6)
+    entry = manifest_of(out)[path.name]
+    assert entry["normalize"] is True
+    # z makes sounds of full level as it is.
+    assert (abs(entry["scale"] - 1) < 1e-4) == (which == "baseline")
+
+
 def test_only_what_is_there_and_the_same_is_skipped(model, sounds, out, play, caplog):
     paths = [sounds["flute"], sounds["organ"]]
 
@@ -493,8 +507,11 @@ def test_names_are_short_and_of_their_own(tmp_path):
     for name in found:
         assert len(os.fsencode(f"gen_{name}_embeddings.wav.unfinished")) <= 255
         assert all(f"{letter}ü" in name for letter in "abcd")
-    [one] = plan_mixes(["a"] * 40)
-    assert len(one.name) <= 255
+    many = [f"note{i}" for i in range(40)]
+    [one], [other] = plan_mixes(many), plan_mixes(many, [*range(40)])
+    assert one.name.startswith("note0+note1+38_more~") and one.name.endswith("_equal")
+    assert "_weights~" in other.name
+    assert plan_mixes([*many[:39], "x"])[0].name != one.name
     line = [mix.name for mix in plan_mixes(["a", "b"], steps=5001)]
     assert len(set(line)) == 5001
 

@@ -213,12 +213,16 @@ class Outputs:
             if match_loudness:
                 levels = [signals.rms(clip) for clip in note.clips()]
                 scale = signals.loudness_scale(audio, levels, note.weights(), name)
-            elif is_baseline and not generation.get("normalize"):
+            elif generation.get("normalize"):
+                scale = 1 / (float(np.abs(audio).max()) or 1.0)
+            elif is_baseline:
                 scale = _peak(note)
             results = self._save_sound(path, audio, scale)
             self._manifest.add({name: {**recipes[name], **results}})
 
-        return job(model, paths, self._folder, sample_length=0, save=save, **generation)
+        # Not normalised there: the manifest is to know the scale.
+        given = {**generation, "normalize": False}
+        return job(model, paths, self._folder, sample_length=0, save=save, **given)
 
     def _begin(self, what: str, recipes: dict[str, dict[str, Any]]) -> list[str]:
         """The files to write, which the manifest then knows nothing of."""

@@ -22,6 +22,7 @@ _MOST_MIXES = 10_000
 # ".unfinished" take 30.
 _NAMES_BYTES = 120
 _WEIGHTS_BYTES = 60
+_MOST_NAMED = 6
 
 
 class Mix(NamedTuple):
@@ -92,7 +93,7 @@ def plan_mixes(
     if crossfade is not None and count != 2:
         raise InputError(f"--crossfade goes from one source to another, not {count}.")
     # A backslash is a folder's elsewhere, and in names of the baseline's sounds.
-    head = _joined([name.replace("\\", "_") for name in names], "+", _NAMES_BYTES)
+    head = _names_text([name.replace("\\", "_") for name in names])
     tail = "" if method == "linear" else f"_{method}"
     if crossfade is not None:
         crossfade_weights(2, *crossfade)  # refuses what is none
@@ -138,29 +139,37 @@ def _cells(
     return normalized_weights(weights, count)[None], [{}], [""]
 
 
+def _names_text(names: Sequence[str]) -> str:
+    """All names, or as much of them as there is room for and a sum that tells them."""
+    text = "+".join(names)
+    digest = _digest(text)
+    if len(names) > _MOST_NAMED:
+        names = [*names[:2], f"{len(names) - 2}_more"]
+    elif len(os.fsencode(text)) <= _NAMES_BYTES:
+        return text
+    room = (_NAMES_BYTES - len(digest)) // len(names) - 1
+    return f"{'+'.join(_cut(name, room) for name in names)}~{digest}"
+
+
 def _weight_texts(cells: np.ndarray) -> list[str]:
     """Weights as names say them, with as many digits as tell them apart."""
     different = len(np.unique(cells, axis=0))
     for digits in (3, 6, 17):
-        texts = [
-            _joined([f"{w + 0.0:.{digits}g}" for w in cell], "_", _WEIGHTS_BYTES)
-            for cell in cells
-        ]
+        texts = [_weights_text(cell, digits) for cell in cells]
         if len(set(texts)) == different:
             break
     return texts
 
 
-def _joined(parts: Sequence[str], separator: str, most: int) -> str:
-    """The parts in so many bytes; where each is cut short, a sum of all tells it."""
-    text = separator.join(parts)
-    if len(os.fsencode(text)) <= most:
+def _weights_text(weights: np.ndarray, digits: int) -> str:
+    text = "_".join(f"{weight + 0.0:.{digits}g}" for weight in weights)
+    if len(text) <= _WEIGHTS_BYTES:
         return text
-    digest = hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
-    room = most - len(digest) - 1
-    each = max(room // len(parts) - len(separator), 1)
-    short = separator.join(_cut(part, each) for part in parts)
-    return f"{_cut(short, room)}~{digest}"
+    return "equal" if len(set(weights)) == 1 else f"weights~{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
 
 
 def _cut(text: str, most: int) -> str:
