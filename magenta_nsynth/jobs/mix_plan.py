@@ -68,6 +68,37 @@ def plan_mixes(
       InputError: what doesn't go together.
     """
     count = len(names)
+    _check(count, weights, steps, grid, method, stretch, crossfade)
+    # A backslash is a folder's elsewhere, and in names of the baseline's sounds.
+    head = _names_text([name.replace("\\", "_") for name in names])
+    tail = "" if method == "linear" else f"_{method}"
+    if crossfade is not None:
+        tail = f"_crossfade{crossfade[0]:g}-{crossfade[1]:g}{tail}"
+    if stretch != 1:
+        tail += f"_stretch{stretch:g}"
+    if count == 1:
+        return [Mix(head + tail, np.ones(1), {})]
+    if crossfade is not None:
+        return [Mix(head + tail, None, {})]
+    cells, places, marks = _cells(count, weights, steps, grid)
+    return [
+        Mix(f"{head}{mark}_{text}{tail}", cell, place)
+        for cell, place, mark, text in zip(
+            cells, places, marks, _weight_texts(cells), strict=True
+        )
+    ]
+
+
+def _check(
+    count: int,
+    weights: Sequence[float] | None,
+    steps: int | None,
+    grid: tuple[int, int] | None,
+    method: str,
+    stretch: float,
+    crossfade: tuple[float, float] | None,
+) -> None:
+    """Raises InputError for what doesn't go together; see `plan_mixes`."""
     given = {
         "--weights": weights is not None,
         "--steps": steps is not None,
@@ -92,25 +123,8 @@ def plan_mixes(
         )
     if crossfade is not None and count != 2:
         raise InputError(f"--crossfade goes from one source to another, not {count}.")
-    # A backslash is a folder's elsewhere, and in names of the baseline's sounds.
-    head = _names_text([name.replace("\\", "_") for name in names])
-    tail = "" if method == "linear" else f"_{method}"
     if crossfade is not None:
         crossfade_weights(2, *crossfade)  # refuses what is none
-        tail = f"_crossfade{crossfade[0]:g}-{crossfade[1]:g}{tail}"
-    if stretch != 1:
-        tail += f"_stretch{stretch:g}"
-    if count == 1:
-        return [Mix(head + tail, np.ones(1), {})]
-    if crossfade is not None:
-        return [Mix(head + tail, None, {})]
-    cells, places, marks = _cells(count, weights, steps, grid)
-    return [
-        Mix(f"{head}{mark}_{text}{tail}", cell, place)
-        for cell, place, mark, text in zip(
-            cells, places, marks, _weight_texts(cells), strict=True
-        )
-    ]
 
 
 def _cells(
