@@ -299,6 +299,13 @@ def test_what_is_generated_is_what_nsynth_generate_makes(model, arrays, out, tmp
     assert wanted.items() <= entry.items() and "batch_size" not in entry
 
 
+def test_a_long_mix_is_generated_whole(model, arrays, out, play):
+    options = {"stretch": 20, "generation": SEEDED}
+    assert interpolate(model, [arrays["flute"]], out, **options) == 0
+    name = "gen_flute_stretch20_embeddings.wav"
+    assert len(read(out / name)) == manifest_of(out)[name]["samples"] == 240 * 512
+
+
 def test_the_loudness_of_the_sources(model, tmp_path, out, play):
     levels = {"loud": 0.3, "soft": 0.02, "none": 0.0}
     paths = {}
