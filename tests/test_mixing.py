@@ -228,7 +228,7 @@ def test_lines():
 
 
 def test_grids():
-    grid = nsynth.grid_weights(5, 3)
+    grid = nsynth.grid_weights(3, 5)
     assert grid.shape == (3, 5, 4)
     np.testing.assert_allclose(grid.sum(-1), 1)
     corners = grid[[0, 0, -1, -1], [0, -1, 0, -1]]
@@ -242,14 +242,14 @@ def test_grids():
     corners = three[[0, 0, -1, -1], [0, -1, 0, -1]]
     np.testing.assert_array_equal(corners, [*np.eye(3), [0, 0.5, 0.5]])
     np.testing.assert_allclose(three.sum(-1), 1)
-    two = nsynth.grid_weights(3, 2, 2)
+    two = nsynth.grid_weights(2, 3, 2)
     np.testing.assert_array_equal(two, [nsynth.line_weights(3)] * 2)
     np.testing.assert_array_equal(
-        nsynth.grid_weights(1, 3, 2)[:, 0], nsynth.line_weights(3)
+        nsynth.grid_weights(3, 1, 2)[:, 0], nsynth.line_weights(3)
     )
     for corners, middle in ((4, [0.25] * 4), (3, [0.25, 0.375, 0.375]), (2, [0.5] * 2)):
         np.testing.assert_array_equal(nsynth.grid_weights(1, 1, corners), [[middle]])
-    assert nsynth.grid_weights(3, 11).shape == (11, 3, 4)
+    assert nsynth.grid_weights(3, 11).shape == (3, 11, 4)
     for wrong in ((0, 1, 4), (1, 0, 4), (2, 2, 5), (2, 2, 1)):
         with pytest.raises(InputError):
             nsynth.grid_weights(*wrong)
@@ -287,7 +287,7 @@ def test_the_loudness_of_the_sources(caplog):
         ([3, -1], 0.75 * levels[0] + 0.25 * levels[1]),
         ([0, 1], levels[1]),
     ):
-        result = nsynth.match_loudness(0.01 * sine, sources, weights)
+        result = nsynth.match_loudness(0.05 * sine, sources, weights)
         assert result.dtype == np.float32
         np.testing.assert_allclose(rms(result), level, rtol=1e-6)
     fading = loudness_scale(sine, levels, crossfade_weights(101))
@@ -299,6 +299,10 @@ def test_the_loudness_of_the_sources(caplog):
     assert np.abs(result).max() == 1
     # Wanted: the mean of the levels; got: 1 in 1,000 samples.
     assert f"{20 * np.log10(np.mean(levels) * 1000**0.5):.1f} dB below" in caplog.text
+    with caplog.at_level("INFO", logger="absl"):
+        noise = nsynth.match_loudness(1e-5 * sine, sources)
+    np.testing.assert_allclose(noise, 1e-3 * sine, rtol=1e-6)
+    assert "the noise of silence" in caplog.text
     np.testing.assert_array_equal(nsynth.match_loudness(np.zeros(5), sources), 0)
     np.testing.assert_array_equal(nsynth.match_loudness(sine, [np.zeros(9)] * 2), 0)
     with pytest.raises(InputError, match="source 1"):

@@ -345,7 +345,7 @@ def test_flags_reach_the_circle_and_the_files():
     ("arguments", "words"),
     [
         (["--grid=3"], "rows x columns"),
-        (["--grid=0x3"], "a row and a column"),
+        (["--grid=0x3"], "rows x columns"),
         (["--transform=stft", "--fmin=9"], "--fmin does nothing with --transform=stft"),
         (["--n_fft=9"], "--n_fft does nothing"),
     ],

@@ -16,6 +16,8 @@ __all__ = [
     "sum_signals",
 ]
 
+_MOST_GAIN = 100.0  # 40 dB
+
 
 def normalized_weights(
     weights: Sequence[float] | np.ndarray | None, count: int
@@ -119,9 +121,9 @@ def match_loudness(
 ) -> np.ndarray:
     """Scales audio to the weighted mean RMS of the sounds that it was mixed of.
 
-    It never clips: where the peak would go above 1 the audio is scaled to a peak of 1,
-    and a log line says how much quieter than its sources it stays. Silence stays
-    silence.
+    It never clips: where the peak would go above 1 the audio is scaled to a peak of 1.
+    Nor is it raised by more than 40 dB, for what is so quiet is the noise of silence.
+    Either way a log line says how much quieter than its sources it stays.
 
     Args:
       audio: [t] float.
@@ -161,12 +163,14 @@ def loudness_scale(
     if not level:
         return 1.0
     scale = wanted / level
-    limit = 1 / float(np.abs(audio).max())
+    limit, reason = 1 / float(np.abs(audio).max()), "it would clip"
+    if limit > _MOST_GAIN:
+        limit, reason = _MOST_GAIN, "the noise of silence would be heard"
     if scale <= limit:
         return scale
     logging.info(
-        "%s stays %.1f dB below the loudness of its sources: any louder it would clip.",
-        *(name, 20 * np.log10(scale / limit)),
+        "%s stays %.1f dB below the loudness of its sources: any louder %s.",
+        *(name, 20 * np.log10(scale / limit), reason),
     )
     return limit
 

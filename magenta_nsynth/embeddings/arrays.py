@@ -1,10 +1,14 @@
-"""Reading .npy files of embeddings, and checking what they hold."""
+"""Reading, checking and writing .npy files of embeddings."""
+
+import io
+import pathlib
 
 import numpy as np
 
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import atomic_path
 
-__all__ = ["check_encoding", "load_array"]
+__all__ = ["check_encoding", "load_array", "save_array"]
 
 
 def load_array(path: str, in_memory: bool = True) -> np.ndarray:
@@ -67,3 +71,12 @@ def check_encoding(
             f"{name}: holds values that are no finite numbers (dtype {encoding.dtype})."
         )
     return values
+
+
+def save_array(path: str, array: np.ndarray) -> None:
+    """Writes an array as .npy; a reader never sees it half-written."""
+    with atomic_path(path) as temporary:
+        # np.save's own way to a file does not say why it failed.
+        content = io.BytesIO()
+        np.save(content, array)
+        pathlib.Path(temporary).write_bytes(content.getbuffer())

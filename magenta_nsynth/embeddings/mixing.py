@@ -227,7 +227,7 @@ def line_weights(steps: int) -> np.ndarray:
     return np.stack([1 - second, second], axis=1)
 
 
-def grid_weights(columns: int, rows: int, corners: int = 4) -> np.ndarray:
+def grid_weights(rows: int, columns: int, corners: int = 4) -> np.ndarray:
     """Bilinear weights of 2 to 4 sounds in a grid: float64 [rows, columns, corners].
 
     The first sound is in the top left corner, the second in the top right, the third
@@ -239,12 +239,12 @@ def grid_weights(columns: int, rows: int, corners: int = 4) -> np.ndarray:
     of what it has no room for, and 1 x 1 is the mean of all.
 
     Args:
-      columns: of the grid.
       rows: of the grid.
+      columns: of the grid.
       corners: 2 to 4.
     """
-    _check_count("columns", columns)
     _check_count("rows", rows)
+    _check_count("columns", columns)
     if corners not in (2, 3, 4):
         raise InputError(f"A grid has 2 to 4 corners, not {corners}.")
     x = line_weights(columns)  # [columns, (left, right)]

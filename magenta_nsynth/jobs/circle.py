@@ -1,7 +1,6 @@
 """The sounds of the blog's figures: reconstructions, and the circle of mixtures."""
 
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ from absl import logging
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import load_audio
 from magenta_nsynth.audio.mixing import sum_signals
+from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.mixing import mix
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, expand
@@ -197,8 +197,6 @@ def _save_encoding(folder: str, name: str, encoding: np.ndarray) -> str:
     """Writes an embedding to be generated from; its path."""
     stem = re.sub(r"[^\w+.-]+", "_", name.replace(" + ", "+"))[:100]
     path = os.path.join(expand(folder), f"{stem}_embeddings.npy")
-    with writing(path), atomic_path(path) as temporary:
-        content = io.BytesIO()
-        np.save(content, encoding)
-        pathlib.Path(temporary).write_bytes(content.getbuffer())
+    with writing(path):
+        save_array(path, encoding)
     return path

@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,15 +16,19 @@ from magenta_nsynth.files import Source, check_folder, expand, find_sources
 
 __all__ = [
     "Failures",
+    "SaveSound",
     "check_arguments",
     "check_baseline_arguments",
     "find_sounds_or_npy",
+    "generated_name",
     "load_clip",
     "make_folder",
     "pending",
     "writing",
 ]
 
+# Writes a finished sound, [t] float32, to a path.
+SaveSound = Callable[[str, np.ndarray], None]
 # After these no other file could be written either.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -100,6 +104,11 @@ def find_sounds_or_npy(
         for source in sounds or here:
             found.setdefault(os.path.abspath(source.path), source)
     return list(found.values())
+
+
+def generated_name(name: str) -> str:
+    """The file that a sound made of `name` goes to."""
+    return f"gen_{name}.wav"
 
 
 def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:

@@ -34,7 +34,15 @@ from magenta_nsynth.jobs.common import (
 )
 from magenta_nsynth.progress import Progress
 
-__all__ = ["Note", "labels_of", "notes_of", "open_records", "record_sets", "save_codes"]
+__all__ = [
+    "Note",
+    "labels_of",
+    "notes_of",
+    "open_records",
+    "record_sets",
+    "save_codes",
+    "writing_codes",
+]
 
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(\.gz)?$")
 _LABELS = (
@@ -251,7 +259,7 @@ def notes_of(
 
 
 @contextlib.contextmanager
-def _writer(output: str, num_latent: int) -> Iterator[CodesWriter]:
+def writing_codes(output: str, num_latent: int) -> Iterator[CodesWriter]:
     """Both files, whole or not at all; the .npy last, whose presence means done."""
     with (
         writing(output),
@@ -282,7 +290,7 @@ def _save_records(
 ) -> None:
     index = open_records(paths, model, skip_corrupt)
     with (
-        _writer(output, model.config.num_latent) as writer,
+        writing_codes(output, model.config.num_latent) as writer,
         Progress(index.num_notes, "notes", os.path.basename(output)) as progress,
     ):
         batch: list[Note] = []
@@ -322,7 +330,10 @@ def _save_sounds(
     codes = model.encode_prepared([prepared for *_, prepared in loaded])
     for (source, output, num_samples, _), z in zip(loaded, codes, strict=True):
         labels = {**labels_of(source), "note_str": source.stem}
-        with failures.noting(), _writer(output, model.config.num_latent) as writer:
+        with (
+            failures.noting(),
+            writing_codes(output, model.config.num_latent) as writer,
+        ):
             writer.add(z, labels, num_samples)
 
 

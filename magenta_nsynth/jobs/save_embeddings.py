@@ -1,8 +1,6 @@
 """A folder of sounds in, an embedding per sound out."""
 
-import io
 import os
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +8,8 @@ from absl import logging
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
-from magenta_nsynth.files import atomic_path, expand, find_sources, refuse_collisions
+from magenta_nsynth.embeddings.arrays import save_array
+from magenta_nsynth.files import expand, find_sources, refuse_collisions
 from magenta_nsynth.jobs.common import (
     Failures,
     check_arguments,
@@ -88,9 +87,6 @@ def _encode_and_save(
         return
     encodings = model.encode([audio for _, audio in batch], 0, batch_size)
     for (output, _), encoding in zip(batch, encodings, strict=True):
-        with failures.noting(), writing(output), atomic_path(output) as path:
-            # np.save's own way to a file does not say why it failed.
-            content = io.BytesIO()
-            np.save(content, encoding)
-            pathlib.Path(path).write_bytes(content.getbuffer())
+        with failures.noting(), writing(output):
+            save_array(output, encoding)
         logging.debug("%s: %s", output, encoding.shape)
