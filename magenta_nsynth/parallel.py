@@ -8,7 +8,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from magenta_nsynth.errors import NSynthError
 
 __all__ = ["in_processes"]
 
@@ -34,6 +37,9 @@ def in_processes(
     Yields:
       (key, result) in the order of the calls; `result()` returns what the call did or
       raises what it raised.
+
+    Raises:
+      NSynthError: a worker ended by itself.
     """
     if num_workers <= 1:
         for key, arguments in calls:
@@ -49,11 +55,23 @@ def in_processes(
             waiting.append((key, pool.submit(function, *arguments)))
             while len(waiting) > _WAITING * num_workers:
                 key, future = waiting.popleft()
-                yield key, future.result
+                yield key, _result_of(future)
         for key, future in waiting:
-            yield key, future.result
+            yield key, _result_of(future)
+    except BrokenProcessPool as error:
+        raise NSynthError(
+            "A process that was at work has ended, for want of memory perhaps; run it "
+            "again with fewer --num_workers (--skip_existing keeps what is done)."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _result_of(future: Future) -> Callable[[], Any]:
+    """Waits; that the worker is gone is no result of the call."""
+    if isinstance(future.exception(), BrokenProcessPool):
+        raise future.exception()
+    return future.result
 
 
 def _become_worker() -> None:

@@ -17,7 +17,7 @@ from magenta_nsynth.plotting.page import write_page
 from magenta_nsynth.plotting.panel import Panel
 
 RATE = 16_000
-CAPTIONS = ['a <b> & "c"', "dos/tres: original", "鐘"]
+CAPTIONS = ['a <b> & "c"', "dos/tres: original", "鐘", "alone"]
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,11 @@ def page(tmp_path_factory):
         Panel("a", image=image, curves=curves),
         Panel("b", image=image),
         Panel("c", message="c.wav: the file is <empty>"),
+        Panel("d", curves=np.tile(curves, [8, 1])),
     ]
-    sounds = [0.1 * np.sin(np.arange(n * RATE) / 9) for n in (2, 3)] + [None]
+    sounds = [0.1 * np.sin(np.arange(n * RATE) / 9) for n in (2, 3)] + [None] * 2
     folder = tmp_path_factory.mktemp("page")
-    return pathlib.Path(write_page(folder, panels, sounds, CAPTIONS, 3, "T & <t>"))
+    return pathlib.Path(write_page(folder, panels, sounds, CAPTIONS, 4, "T & <t>"))
 
 
 class Links(html.parser.HTMLParser):
@@ -53,7 +54,7 @@ class Links(html.parser.HTMLParser):
 def test_all_that_a_page_needs_lies_in_its_folder(page):
     text = page.read_text(encoding="utf-8")
     links = Links(text)
-    assert len(links.found) == 5  # three pictures, two sounds
+    assert len(links.found) == 6  # four pictures, two sounds
     for link in links.found:
         assert (page.parent / link).is_file(), link
     assert "http:" not in text and "https:" not in text and "url(" not in text
@@ -150,6 +151,16 @@ STATE = """return [...document.querySelectorAll('audio')].map((audio, i) => ({
   pressed: document.querySelectorAll('button')[i].getAttribute('aria-pressed')}));"""
 
 
+@pytest.mark.parametrize("browser", [800, 1200], indirect=True)
+def test_pictures_of_a_row_are_level_and_keep_a_width(browser):
+    boxes = browser.run(
+        "return [...document.querySelectorAll('.shown')].map("
+        "x => [x.getBoundingClientRect().top, x.clientWidth])"
+    )
+    assert len({round(top) for top, _ in boxes}) == 1
+    assert min(width for _, width in boxes) >= 150
+
+
 def wait_for(browser, condition):
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -198,3 +209,9 @@ def test_a_phone_has_no_need_to_scroll_sideways(browser):
         "return getComputedStyle(document.querySelector('ul')).gridTemplateColumns"
     )
     assert len(columns.split()) == 2
+    beyond = browser.run(
+        "return [...document.querySelectorAll('img, .failed')].map("
+        "x => x.getBoundingClientRect().right - x.closest('li').getBoundingClientRect()"
+        ".right)"
+    )
+    assert len(beyond) == 5 and max(beyond) <= 0

@@ -99,6 +99,7 @@ def test_notes_and_hertz_beside_the_transforms():
     named = dict(zip(labels, places, strict=True))
     assert named["4k"] == pytest.approx(256)
     assert -np.diff(places).max() >= 0.05 * len(stft)
+    assert frequency_ticks(stft, "notes")[1] == ["C8", "C7", "C6", "C5"]
     _, labels = frequency_ticks(np.geomspace(261.63, 523.25, 41), "notes")
     assert " ".join(labels) == "C5 B4 A4 G4 F4 E4 D4 C4"
 
@@ -135,6 +136,7 @@ def test_an_embedding_is_a_curve_in_its_own_color_for_each_channel():
         (np.zeros([2, 4, 16]), r"shape \[2, 4, 16\]"),
         (np.zeros([0, 16]), r"shape \[0, 16\]"),
         (np.full([3, 16], np.nan), "no finite numbers"),
+        (np.full([3, 16], 1e300), "no finite numbers"),
     ],
 )
 def test_what_is_no_embedding_over_time_is_refused(encoding, words):
@@ -150,6 +152,17 @@ def test_other_arguments_that_can_not_be_used():
         nsynth.draw_rainbowgram(ax, tone(220), colormap="rainbo")
     with pytest.raises(InputError, match="one clip"):
         nsynth.draw_rainbowgram(ax, np.stack([tone(220)] * 2))
+    for audio, words in (
+        (np.full(900, np.nan), "finite floats"),
+        (np.zeros(900, np.int16), "divide by 32768"),
+        ([[0.1], [0.1, 0.2]], "finite floats"),
+    ):
+        with pytest.raises(InputError, match=words):
+            nsynth.draw_rainbowgram(ax, audio)
+        with pytest.raises(InputError, match=words):
+            nsynth.rainbowgram_image(audio)
+    with pytest.raises(InputError, match="above 0"):
+        nsynth.draw_embedding(ax, np.ones([2, 4]), hop_length=0)
 
 
 def test_grids():
@@ -157,6 +170,8 @@ def test_grids():
     assert grid_of(6) == (2, 3)
     assert grid_of(33, rows=3) == (3, 11)
     assert grid_of(33, columns=11) == (3, 11)
+    with pytest.raises(InputError, match="-1 x 0"):
+        grid_of(3, -1, 0)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 11)])
@@ -199,10 +214,12 @@ def test_curves_lie_under_their_picture_in_time_and_on_one_scale():
 LONG = "an_instrument_with_a_long_name_that_goes_on_and_on_" * 3
 
 
-@pytest.mark.parametrize("axis", ["none", "notes"])
-def test_no_label_is_cut_off_or_lies_on_another(axis):
+@pytest.mark.parametrize(
+    ("axis", "frames"), [("none", 251), ("notes", 251), ("hz", 13), ("notes", 37_501)]
+)
+def test_no_label_is_cut_off_or_lies_on_another(axis, frames):
     curves = np.ones([125, 16], np.float32)
-    panels = [picture(i, curves=curves) for i in range(6)]
+    panels = [picture(i, frames=frames, curves=curves) for i in range(6)]
     look = Look(
         axis=axis,
         title=LONG,
@@ -224,6 +241,13 @@ def test_no_label_is_cut_off_or_lies_on_another(axis):
             assert across < 1 or along < 1, (box, other)
     texts = [text.get_text() for text in figure.texts]
     assert "short" in texts and "$x_1$ costs" in texts
+
+
+def test_curves_alone_have_a_cell_to_themselves():
+    curves = np.ones([125, 16], np.float32)
+    figure = draw_figure([picture(curves=curves), Panel("z", curves=curves)])
+    above, below, alone = (ax.get_position() for ax in figure.axes)
+    assert alone.y1 == pytest.approx(above.y1) and alone.y0 == pytest.approx(below.y0)
 
 
 def test_words_stand_in_the_place_of_a_picture():

@@ -1,21 +1,26 @@
 """From files to figures: the job of nsynth_rainbowgram, and its flags."""
 
 import json
+import os
+import signal
+import sys
+import time
 
 import numpy as np
 import pytest
 import tfrecords
-from binaries import error_line, run
+from binaries import error_line, run, run_and_signal
 from matplotlib.image import imread
 from test_cli import recorded
 
 from magenta_nsynth.api import load_wavenet
 from magenta_nsynth.audio import load_audio, save_audio
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.jobs import circle
 from magenta_nsynth.jobs.panels import PanelMaker
-from magenta_nsynth.jobs.pictured import Inputs, find_items
-from magenta_nsynth.jobs.rainbowgram import check_outputs, draw_each, draw_one_figure
+from magenta_nsynth.jobs.pictured import Companions, Inputs, Item, find_items
+from magenta_nsynth.jobs.rainbowgram import draw_each, draw_one_figure, is_one_figure
+from magenta_nsynth.parallel import in_processes
 from magenta_nsynth.plotting import figure as figure_module
 from magenta_nsynth.plotting.look import Look
 
@@ -85,7 +90,7 @@ def test_a_bad_file_keeps_its_cell_and_is_reported(sounds, tmp_path, drawn, capl
     assert one_figure(sounds, tmp_path / "f.png") == 1
     panels = drawn[0][0]
     assert "b.wav" in panels[1].message and panels[2].image is not None
-    assert "1 of 4 files failed" in caplog.text
+    assert "missing of 1 of 4 sounds" in caplog.text
     for name in ("a", "c", "silence"):
         (sounds / f"{name}.wav").write_bytes(b"")
     assert one_figure(sounds, tmp_path / "none.png") == 1
@@ -186,6 +191,84 @@ def test_several_processes_draw_the_same(sounds, tmp_path):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
+def test_a_worker_that_dies_is_said():
+    with pytest.raises(NSynthError, match="fewer --num_workers"):
+        list(in_processes(os._exit, [("", (1,))], 2))
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    program = f"""
+import multiprocessing, time
+from magenta_nsynth.parallel import in_processes
+if __name__ == "__main__":
+    calls = in_processes(time.sleep, [(i, (0 if i < 7 else 600,)) for i in range(9)], 2)
+    next(calls)
+    workers = multiprocessing.active_children()
+    with open({str(tmp_path / "workers")!r}, "w") as file:
+        print(*[worker.pid for worker in workers], file=file)
+    time.sleep(600)
+"""
+    (tmp_path / "program.py").write_text(program)
+    words = [sys.executable, str(tmp_path / "program.py")]
+    run_and_signal(words, tmp_path / "workers", signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    workers = (tmp_path / "workers").read_text().split()
+    assert len(workers) == 2
+    while any(os.path.exists(f"/proc/{pid}/fd/0") for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_can_not_be_written_stops_nothing_else(sounds, tmp_path, caplog):
+    save_audio(sounds / "deep" / "a.wav", np.ones(900) / 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "deep").touch()
+    items = find_items(Inputs([sounds], recursive=True))
+    assert draw_each(items, PanelMaker(), str(tmp_path / "out")) == 1
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    assert "deep" in caplog.text
+
+
+def test_what_was_made_is_not_read(sounds, tmp_path):
+    save_audio(sounds / "made" / "gen_a.wav", np.ones(900) / 2)
+    save_audio(sounds / "page" / "a.wav", np.ones(900) / 2)
+    left_out = [sounds / "made", sounds / "page"]
+    items = find_items(Inputs([sounds], recursive=True, left_out=left_out))
+    assert items.count == 4
+
+
+def test_companions_by_the_names_that_the_tools_give(tmp_path):
+    for name in ("gen_a", "a", "gen_b_embeddings", "gen_gen_b_embeddings"):
+        save_audio(tmp_path / f"{name}.wav", np.ones(900) / 2)
+    found = Companions(tmp_path, [".wav"], "--x")
+    for name, companion in (
+        ("a", "gen_a"), ("b", "gen_b_embeddings"),
+        ("gen_b_embeddings", "gen_gen_b_embeddings"),
+    ):  # fmt: skip
+        item = Item(name, "", str(tmp_path / f"{name}.wav"), None)
+        assert found.of(item) == str(tmp_path / f"{companion}.wav")
+    with pytest.raises(InputError, match="--x"):
+        found.of(Item("gen_gen_b_embeddings", "", found.of(item), None))
+
+
+def test_captions_say_what_titles_and_labels_say(sounds, tmp_path):
+    again = tmp_path / "again"
+    for name in ("a", "b", "c", "silence"):
+        save_audio(again / f"gen_{name}.wav", np.full(800, 0.1))
+    maker = PanelMaker(reconstructions_path=str(again), keep_audio=True)
+    page = tmp_path / "page"
+    one_figure(sounds, "", maker, columns=4, page_path=str(page))
+    text = (page / "index.html").read_text()
+    assert "<span>a: original</span>" in text
+    assert "<span>a: reconstruction</span>" in text
+    look = Look(row_labels=["x", "y"], column_labels=["p", "q"])
+    one_figure(sounds, "", look=look, page_path=str(page))
+    assert "<span>c - y - p</span>" in (page / "index.html").read_text()
+    # What the larger page had is gone.
+    assert len(list((page / "pictures").iterdir())) == 4
+    assert not list((page / "sounds").iterdir())
+
+
 def test_two_sounds_with_one_picture_are_refused(sounds, tmp_path):
     save_audio(sounds / "deep" / "a.wav", np.ones(900) / 2)
     items = find_items(Inputs([sounds, sounds / "deep"]))
@@ -211,20 +294,23 @@ def test_notes_of_a_tfrecord(tmp_path, drawn, caplog):
         find_items(Inputs([out], note_filter=chosen))
 
 
-def test_where_things_go(tmp_path):
-    assert check_outputs(str(tmp_path / "new" / "f.png"))
-    assert check_outputs("", str(tmp_path / "page"))
-    assert not check_outputs(str(tmp_path / "pictures"))
+def test_where_things_go(sounds, tmp_path):
+    assert is_one_figure(str(tmp_path / "new" / "f.png"))
+    assert is_one_figure("", str(tmp_path / "page"))
+    assert not is_one_figure(str(tmp_path / "pictures"))
     (tmp_path / "odd.png").mkdir()
-    assert not check_outputs(str(tmp_path / "odd.png"))
+    assert not is_one_figure(str(tmp_path / "odd.png"))
     with pytest.raises(InputError, match=r"\.png, \.svg, \.pdf"):
-        check_outputs(str(tmp_path / "f.jpg"))
+        is_one_figure(str(tmp_path / "f.jpg"))
     with pytest.raises(InputError, match="--html goes with one figure"):
-        check_outputs(str(tmp_path / "pictures"), str(tmp_path / "page"))
+        is_one_figure(str(tmp_path / "pictures"), str(tmp_path / "page"))
     with pytest.raises(InputError, match="No --save_path"):
-        check_outputs("")
+        is_one_figure("")
     with pytest.raises(InputError, match="can't be written to"):
-        check_outputs("/proc/nowhere/f.png")
+        one_figure(sounds, "/proc/nowhere/f.png")
+    with pytest.raises(InputError, match="Titles"):
+        one_figure(sounds, tmp_path / "new" / "f.png", look=Look(titles=["a"]))
+    assert not (tmp_path / "new").exists()
 
 
 def test_reconstructions_are_made_once_and_not_of_other_settings(
@@ -242,6 +328,10 @@ def test_reconstructions_are_made_once_and_not_of_other_settings(
         circle.reconstruct(model, inputs, folder, **options)
     with pytest.raises(InputError, match="other settings"):
         circle.reconstruct(model, inputs, folder, **{**options, "seed": 5})
+    # Another sound of that name is not taken for the first one's reconstruction.
+    save_audio(tmp_path / "a.wav", golden_tiny["audio"][1][:512])
+    circle.reconstruct(model, inputs, folder, **options)
+    assert len(load_audio(tmp_path / "made" / "gen_a.wav")) == 512
     np.save(tmp_path / "z.npy", np.zeros([1, 16]))
     with pytest.raises(InputError, match="made of sound files"):
         circle.reconstruct(model, Inputs([tmp_path / "z.npy"]), folder, **options)
@@ -254,7 +344,9 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
     order = ("bass", "organ", "flute")
     for name in order:
         save_audio(tmp_path / f"{name}.wav", clips[name])
-    inputs = Inputs([tmp_path / f"{name}.wav" for name in order])
+    save_audio(tmp_path / "other" / "bass.wav", clips["flute"])
+    paths = [tmp_path / f"{name}.wav" for name in order[:2]]
+    inputs = Inputs([*paths, tmp_path / "other" / "bass.wav"])  # two of one name
     arguments = (model, inputs, PanelMaker(), str(tmp_path / "made"))
     options = {"seed": 1, "temperature": 1.0, "batch_size": 6, "curves": True}
     path = str(tmp_path / "circle.png")
@@ -262,8 +354,7 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
     [(panels, rows, columns, look)] = drawn
     assert (rows, columns) == (2, 7)
     assert list(look.column_labels) == [
-        "bass", "bass + organ", "organ", "organ + flute", "flute", "flute + bass",
-        "bass",
+        "bass", "bass + organ", "organ", "organ + bass", "bass", "bass + bass", "bass",
     ]  # fmt: skip
     assert look.row_labels[0].startswith("Sum") and "mean" in look.row_labels[1].lower()
     # Above: the embedding of the signals' mean; below: the mean of the embeddings.
@@ -273,6 +364,8 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
     np.testing.assert_allclose(panels[8].curves, both, atol=1e-6)
     expected = PanelMaker().cell("", model.generate(both, seed=1), None).panel
     np.testing.assert_array_equal(panels[8].image, expected.image)
+    assert (panels[7].curves != panels[11].curves).any()
+    assert (panels[7].image != panels[11].image).any()
     # Again: nothing is generated, and the picture is the same.
     first = (tmp_path / "circle.png").read_bytes()
     with monkeypatch.context() as patch:
@@ -281,6 +374,11 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
     assert (tmp_path / "circle.png").read_bytes() == first
     settings = json.loads((tmp_path / "made" / "settings.json").read_text())
     assert settings["seed"] == 1
+    with monkeypatch.context() as patch:  # before hours of work
+        patch.setattr(model, "encode", None)
+        with pytest.raises(InputError, match="Titles"):
+            look = Look(titles=["a"])
+            circle.draw_circle(*arguments, path, look=look, **options)
     with pytest.raises(InputError, match="two sound files or more"):
         one = Inputs([tmp_path / "bass.wav"])
         circle.draw_circle(model, one, PanelMaker(), str(tmp_path), path, **options)
@@ -312,7 +410,7 @@ def test_flags_reach_the_job():
         {
             "recursive": True, "sample_length": 9, "limit": 5,
             "note_filter": {"min_pitch": 3}, "skip_corrupt": False,
-            "left_out": "f.png",
+            "left_out": ["f.png", "p", "sounds_beside"],
         },
     )  # fmt: skip
     assert calls["PanelMaker"][1] == {
@@ -320,7 +418,8 @@ def test_flags_reach_the_job():
             "transform": "cqt", "hop_length": 128, "peak_db": 60.0, "demodulate": True,
             "fmin": 55.0, "num_bins": 84, "bins_per_octave": 12, "filter_scale": 1.0,
         },
-        "colors": "hsv", "sample_length": 9, "encoder": "load_wavenet",
+        "colors": "hsv", "sample_length": 9, "keep_audio": True,
+        "encoder": "load_wavenet",
         "embeddings_path": "", "reconstructions_path": "r",
     }  # fmt: skip
     assert calls["draw_one_figure"][1] == {
@@ -348,6 +447,9 @@ def test_flags_reach_the_circle_and_the_files():
         (["--grid=0x3"], "rows x columns"),
         (["--transform=stft", "--fmin=9"], "--fmin does nothing with --transform=stft"),
         (["--n_fft=9"], "--n_fft does nothing"),
+        (["--limit=-1"], "limit"),
+        (["--names", "--titles=a"], "--names does nothing with --titles"),
+        (["--checkpoint_path=c"], "has nothing to do"),
     ],
 )
 def test_flags_that_do_nothing_are_refused(arguments, words):

@@ -78,7 +78,7 @@ def find_sounds_or_npy(
     extensions: Sequence[str],
     npy_only: bool,
     recursive: bool,
-    save_path: str | os.PathLike,
+    left_out: Sequence[str | os.PathLike],
 ) -> list[Source]:
     """Of each path the sounds, or where it has none the .npy files.
 
@@ -87,7 +87,7 @@ def find_sounds_or_npy(
       extensions: of sounds.
       npy_only: leaves sounds out.
       recursive: descends into folders.
-      save_path: a folder that is not descended into: what an earlier run wrote below
+      left_out: folders that are not descended into: what an earlier run wrote below
         the sounds is none of them.
 
     Raises:
@@ -97,9 +97,7 @@ def find_sounds_or_npy(
         return find_sources(source_paths, [".npy"], recursive)
     found: dict[str, Source] = {}
     for path in source_paths or [""]:
-        here = find_sources(
-            [path], [*extensions, ".npy"], recursive, left_out=save_path
-        )
+        here = find_sources([path], [*extensions, ".npy"], recursive, left_out)
         sounds = [s for s in here if not s.path.lower().endswith(".npy")]
         for source in sounds or here:
             found.setdefault(os.path.abspath(source.path), source)

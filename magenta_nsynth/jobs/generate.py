@@ -95,7 +95,7 @@ def generate(
             f"--samples_per_save must be 1 or more, not {samples_per_save}."
         )
     sources = find_sounds_or_npy(
-        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, save_path
+        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, [save_path]
     )
     paths = [
         os.path.join(expand(save_path), s.subfolder, generated_name(s.stem))

@@ -272,7 +272,7 @@ def _find(
     if sets:
         return _records(model, sets, sample_length, skip_corrupt)
     found = find_sounds_or_npy(
-        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, save_path
+        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, [save_path]
     )
     inputs = _Inputs([], [], iter(()), Failures())
     loaders: list[Callable[[], _Sound]] = []

@@ -71,7 +71,7 @@ def find_mix_sources(
         source
         for path in source_paths or [""]
         for source in find_sounds_or_npy(
-            [path], AUDIO_EXTENSIONS, False, False, save_path
+            [path], AUDIO_EXTENSIONS, False, False, [save_path]
         )
     ]
 

@@ -1,15 +1,17 @@
 """The panels of figures: of each item its picture, its curves, its reconstruction."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.jobs.common import Failures
 from magenta_nsynth.jobs.pictured import Companions, Item
 from magenta_nsynth.plotting.colors import RAINBOW, colormap
 from magenta_nsynth.plotting.drawing import make_panel
@@ -30,7 +32,6 @@ class PanelMaker:
     """Makes panels; what can't be made is noted, and says so in its place.
 
     Attributes:
-      failures: what was noted.
       per_item: panels of an item, 2 where reconstructions go beside the originals.
     """
 
@@ -42,6 +43,7 @@ class PanelMaker:
         embeddings_path: str = "",
         reconstructions_path: str = "",
         sample_length: int = 0,
+        keep_audio: bool = False,
     ) -> None:
         """Finds what there is.
 
@@ -52,6 +54,7 @@ class PanelMaker:
           embeddings_path: draws embeddings from .npy files in its place.
           reconstructions_path: where sounds are that go beside the originals.
           sample_length: of them at most so many samples are used; 0 uses all.
+          keep_audio: gives each cell its sound, for a page.
 
         Raises:
           InputError: something that isn't there or can't be used.
@@ -60,7 +63,7 @@ class PanelMaker:
         self._options: dict[str, Any] = {"colormap": colors, **(transform or {})}
         # What is wrong with the transform shows before anything is read.
         make_panel("", np.zeros(4096, np.float32), **self._options)
-        self._sample_length = sample_length
+        self._sample_length, self._keep_audio = sample_length, keep_audio
         self._encoder, self._embeddings, self._reconstructions = encoder, None, None
         if encoder is not None:
             self._options["embedding_hop_length"] = encoder.config.ae_hop_length
@@ -73,7 +76,7 @@ class PanelMaker:
                 reconstructions_path, AUDIO_EXTENSIONS, "--reconstructions_path"
             )
         self.per_item = 1 if self._reconstructions is None else 2
-        self.failures = Failures()
+        self._failures: dict[str, list[str]] = {}
 
     def of(self, item: Item) -> list[Shown]:
         """The `per_item` cells of an item."""
@@ -128,7 +131,7 @@ class PanelMaker:
             panel = make_panel(name, audio, encoding, **self._options)
         except NSynthError as error:
             return Shown(Panel(name, message=self._note(name, error)), None, caption)
-        return Shown(panel, audio, caption)
+        return Shown(panel, audio if self._keep_audio else None, caption)
 
     def _curves_or_none(
         self, name: str, audio: np.ndarray, curves: Callable[[np.ndarray], np.ndarray]
@@ -140,8 +143,26 @@ class PanelMaker:
             self._note(name, error)
             return None
 
+    @contextlib.contextmanager
+    def noting(self, name: str) -> Iterator[None]:
+        """Notes an `NSynthError` about a sound in place of raising it."""
+        try:
+            yield
+        except NSynthError as error:
+            self._note(name, error)
+
     def _note(self, name: str, error: NSynthError) -> str:
-        """Notes an error, and with it the sound that it is about."""
         message = str(error) if name in str(error) else f"{name}: {error}"
-        self.failures.messages.append(message)
+        self._failures.setdefault(name, []).append(message)
         return message
+
+    def report(self, num_sounds: int) -> int:
+        """Logs what was noted; the exit status of a run over so many sounds."""
+        for message in itertools.chain(*self._failures.values()):
+            logging.error("%s", message)
+        if self._failures:
+            logging.error(
+                "Something is missing of %d of %d sounds; the others are done.",
+                *(len(self._failures), num_sounds),
+            )
+        return 1 if self._failures else 0

@@ -17,7 +17,7 @@ from magenta_nsynth.jobs.save_codes import record_sets
 
 __all__ = ["Companions", "Inputs", "Item", "Items", "find_items"]
 
-_ENCODED, _GENERATED = "_embeddings", "gen_"
+_ENCODED = "_embeddings"
 
 
 class Inputs(NamedTuple):
@@ -30,7 +30,7 @@ class Inputs(NamedTuple):
       limit: takes the first so many alone; 0 takes all.
       note_filter: which notes of TFRecords to take, arguments of `NoteFilter`.
       skip_corrupt: leaves out damaged records.
-      left_out: a folder that is not descended into.
+      left_out: folders that are not descended into.
     """
 
     paths: Sequence[str | os.PathLike]
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
     limit: int = 0
     note_filter: Mapping[str, Any] = {}
     skip_corrupt: bool = False
-    left_out: str = ""
+    left_out: Sequence[str] = ()
 
 
 class Item(NamedTuple):
@@ -142,10 +142,7 @@ class Companions:
         self._path, self._flag = path, flag
         self._found: dict[tuple[str, str], str] = {}
         for source in find_sources([path], extensions, recursive=True):
-            stem = source.stem.removeprefix(_GENERATED).removesuffix(_ENCODED)
-            # What was generated goes before a file of the very name.
-            if (source.subfolder, stem) not in self._found or stem != source.stem:
-                self._found[source.subfolder, stem] = source.path
+            self._found.setdefault((source.subfolder, source.stem), source.path)
 
     def of(self, item: Item) -> str:
         """The path of an item's companion.
@@ -153,11 +150,16 @@ class Companions:
         Raises:
           InputError: there is none.
         """
-        for key in ((item.subfolder, item.name), ("", item.name)):
-            path = self._found.get(key)
-            if path and os.path.abspath(path) != os.path.abspath(item.path or os.sep):
-                return path
+        name = item.name
+        # What the tools write for a sound or an embedding goes before a mere namesake.
+        made = (f"gen_{name}", f"gen_{name}_embeddings", f"{name}_embeddings", name)
+        own = os.path.abspath(item.path or os.sep)
+        for folder in (item.subfolder, ""):
+            for stem in made:
+                path = self._found.get((folder, stem))
+                if path and os.path.abspath(path) != own:
+                    return path
         raise InputError(
-            f"{item.path or item.name}: there is nothing for it in "
-            f"{self._flag}={self._path}; the name has to begin alike."
+            f"{item.path or name}: there is nothing for it in {self._flag}="
+            f"{self._path}, such as {made[0]}.wav or {made[2]}.npy."
         )

@@ -17,26 +17,31 @@ from magenta_nsynth.plotting.look import Look, grid_of
 from magenta_nsynth.plotting.page import write_page
 from magenta_nsynth.progress import Progress
 
-__all__ = ["check_outputs", "draw_each", "draw_one_figure", "finish_figure"]
+__all__ = [
+    "draw_each",
+    "draw_one_figure",
+    "finish_figure",
+    "is_one_figure",
+    "make_place",
+]
 
 _PAIR = ("Original", "Reconstruction")
 _OTHERS = (".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".eps", ".html")
+_MANY = 200  # pictures whose drawing takes a while
 _WORTH_PROCESSES = 8  # files; for fewer their start takes longer than the drawing
 
 
-def check_outputs(save_path: str, page_path: str = "") -> bool:
+def is_one_figure(save_path: str, page_path: str = "") -> bool:
     """Whether --save_path names one figure (or there is none, but a page).
 
     Raises:
-      InputError: no output, a picture of another kind, a place that can't be written.
+      InputError: no output, or a picture of another kind.
     """
     if not save_path and not page_path:
         raise InputError(
             "No --save_path given: name a figure (.png, .svg or .pdf), or a folder for "
             "a file to each sound."
         )
-    if page_path:
-        make_folder(page_path, "--html")
     if not save_path:
         return True
     ending = os.path.splitext(save_path)[1].lower()
@@ -47,14 +52,20 @@ def check_outputs(save_path: str, page_path: str = "") -> bool:
             "those, or a folder."
         )
     if ending in FORMATS and not is_folder:
-        make_folder(os.path.dirname(expand(save_path)) or ".")
         return True
     if page_path:
         raise InputError(
             "--html goes with one figure; give --save_path=figure.png, or none."
         )
-    make_folder(save_path)
     return False
+
+
+def make_place(save_path: str, page_path: str) -> None:
+    """Makes the folders of a figure and a page; see `make_folder`."""
+    if save_path:
+        make_folder(os.path.dirname(expand(save_path)) or ".")
+    if page_path:
+        make_folder(page_path, "--html")
 
 
 def draw_one_figure(
@@ -97,37 +108,54 @@ def draw_one_figure(
             f"A grid of {columns} columns parts originals from their reconstructions; "
             "take an even number."
         )
-    if per_item == 2 and not look.column_labels:
-        look = dataclasses.replace(look, column_labels=_PAIR * (columns // 2))
-    # Before hours of work; of notes and not yet of what they are.
     check_figure(count, rows, columns, look)
+    make_place(save_path, page_path)
     cells: list[Shown] = []
     with Progress(items.count, "sounds") as progress:
         for item in items.items:
             cells += maker.of(item)
             progress.advance()
     if all(cell.panel.message for cell in cells):
-        return maker.failures.report(items.count)
-    look = _with_names(look, cells, columns, per_item, names)
+        return maker.report(items.count)
+    captions = _captions(look, cells, columns, per_item)
+    look = _labelled(look, cells, columns, per_item, names)
+    cells = [
+        cell._replace(caption=caption)
+        for cell, caption in zip(cells, captions, strict=True)
+    ]
     finish_figure(cells, save_path, rows, columns, look, page_path)
-    return maker.failures.report(items.count)
+    return maker.report(items.count)
 
 
-def _with_names(
+def _captions(
+    look: Look, cells: Sequence[Shown], columns: int, per_item: int
+) -> list[str]:
+    """What a page calls each cell: what the figure has in titles and labels."""
+    captions = list(look.titles) or [cell.caption for cell in cells]
+    for labels, number in ((look.row_labels, 0), (look.column_labels, 1)):
+        if labels:
+            captions = [
+                f"{caption} - {labels[divmod(i, columns)[number]]}"
+                for i, caption in enumerate(captions)
+            ]
+    return captions
+
+
+def _labelled(
     look: Look, cells: Sequence[Shown], columns: int, per_item: int, names: bool | None
 ) -> Look:
-    """The look with the sounds' names where it has room for them."""
+    """The look with what nothing says yet: pairs, and names where there is room."""
+    has_labels = bool(look.row_labels or look.column_labels)
+    if per_item == 2 and not look.column_labels:
+        look = dataclasses.replace(look, column_labels=_PAIR * (columns // 2))
     if look.titles or names is False:
         return look
+    titles = [cell.panel.name for cell in cells]
     if names is None and per_item == 2 and columns == 2 and not look.row_labels:
-        return dataclasses.replace(
-            look, row_labels=[cell.panel.name for cell in cells[::2]]
-        )
-    if names is None and (
-        look.row_labels or len(cells) == 1 or (look.column_labels and per_item == 1)
-    ):
+        return dataclasses.replace(look, row_labels=titles[::2])
+    if names is None and (has_labels or len(cells) == 1):
         return look
-    return dataclasses.replace(look, titles=[cell.panel.name for cell in cells])
+    return dataclasses.replace(look, titles=titles)
 
 
 def finish_figure(
@@ -145,22 +173,22 @@ def finish_figure(
     """
     panels = [cell.panel for cell in cells]
     if save_path:
+        if len(panels) > _MANY:
+            logging.info("Drawing %d pictures.", len(panels))
         path = expand(save_path)
         with writing(path):
             write_figure(path, panels, rows, columns, look)
         logging.info("%s: %d x %d pictures.", save_path, rows, columns)
     if page_path:
-        captions = look.titles or [cell.caption for cell in cells]
-        title = look.title or os.path.basename(os.path.abspath(page_path))
-        with writing(os.path.join(expand(page_path), "index.html")):
-            page = write_page(
-                expand(page_path),
-                panels,
-                [cell.audio for cell in cells],
-                captions,
-                columns,
-                title,
-            )
+        folder = expand(page_path)
+        page = write_page(
+            folder,
+            panels,
+            [cell.audio for cell in cells],
+            [cell.caption for cell in cells],
+            columns,
+            look.title or os.path.basename(os.path.abspath(folder)),
+        )
         logging.info("%s: open it in a browser.", page)
 
 
@@ -203,6 +231,7 @@ def draw_each(
     if not items.are_notes:
         sources = [Source(item.path, item.subfolder) for item in items.items]
         refuse_collisions(sources, map(output_of, items.items))
+    make_folder(save_path)
     with Progress(items.count, "sounds") as progress:
         todo = _to_do(items, output_of, maker, skip_existing, progress)
 
@@ -212,16 +241,19 @@ def draw_each(
                 if any(cell.panel.message for cell in cells):
                     progress.advance()
                     continue
-                titles = [cell.caption for cell in cells] if names else look.titles
-                its_look = dataclasses.replace(look, titles=titles)
                 panels = [cell.panel for cell in cells]
+                its_look = dataclasses.replace(
+                    look,
+                    titles=[panel.name for panel in panels] if names else (),
+                    column_labels=_PAIR if maker.per_item == 2 else (),
+                )
                 yield output, (output, panels, 1, len(cells), its_look)
 
         for output, result in in_processes(write_figure, calls(), num_workers):
-            with maker.failures.noting(), writing(output):
+            with maker.noting(output), writing(output):
                 result()
             progress.advance()
-    return maker.failures.report(items.count)
+    return maker.report(items.count)
 
 
 def _to_do(
@@ -240,14 +272,19 @@ def _to_do(
             num_done += 1
             progress.advance()
         elif output in taken:
-            maker.failures.messages.append(
-                f"{output}: another note has the same name; not drawn."
-            )
+            with maker.noting(output):
+                raise InputError(
+                    f"{output}: another note has the same name; not drawn."
+                )
             progress.advance()
         else:
-            with writing(output):
-                pass  # its folder is there now
-            yield item, output
+            has_folder = False
+            with maker.noting(output), writing(output):
+                has_folder = True
+            if has_folder:
+                yield item, output
+            else:
+                progress.advance()
         taken.add(output)
     if num_done:
         logging.info("%d of %d were there already.", num_done, items.count)

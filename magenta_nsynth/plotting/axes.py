@@ -58,6 +58,7 @@ def draw_curves(ax: Axes, panel: Panel, axis: str = "none") -> None:
     ax.set_yticks([])
     if axis != "none":
         ax.yaxis.set_major_locator(MaxNLocator(3))
+        ax.yaxis.get_offset_text().set_size(6)
         _mark_seconds(ax)
 
 
@@ -101,9 +102,12 @@ def frequency_ticks(
     gap = _LEAST_GAP * len(frequencies)
     for frequency, label in reversed(candidates):
         place = float(np.interp(frequency, frequencies, np.arange(len(frequencies))))
-        if not places or places[-1] - place >= gap:
-            places.append(place)
-            labels.append(label)
+        if places and places[-1] - place < gap:
+            if axis == "notes":
+                break  # one octave without a label among others would mislead
+            continue
+        places.append(place)
+        labels.append(label)
     return places, labels
 
 

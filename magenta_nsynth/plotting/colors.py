@@ -21,7 +21,7 @@ def colormap(name: str) -> Colormap:
     """
     if name not in matplotlib.colormaps:
         like = difflib.get_close_matches(name, list(matplotlib.colormaps), 3)
-        hint = f" {', '.join(like)} come near." if like else ""
+        hint = f" Near it: {', '.join(like)}." if like else ""
         raise InputError(
             f"{name!r} is not a colour map of matplotlib's; take {RAINBOW}, hsv, "
             f"twilight or another.{hint}"

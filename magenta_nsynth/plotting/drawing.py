@@ -40,7 +40,8 @@ def make_panel(
     """
     panel = Panel(name)
     if audio is not None:
-        panel = _pictured(name, rainbowgram(audio, **options), colormap, options)
+        gram = rainbowgram(_checked(audio, name), **options)
+        panel = _pictured(name, gram, colormap, options)
     if encoding is None:
         return panel
     rate = options.get("sample_rate", SAMPLE_RATE)
@@ -74,7 +75,7 @@ def draw_rainbowgram(
       InputError: a shape, colour map or option that can't be used.
     """
     _check_axis(axis)
-    gram = rainbowgram(audio, **options)
+    gram = rainbowgram(_checked(audio, "the audio"), **options)
     axes.draw_image(ax, _pictured("the audio", gram, colormap, options), axis)
     return gram
 
@@ -99,6 +100,8 @@ def draw_embedding(
       InputError: another shape, or values that aren't finite.
     """
     _check_axis(axis)
+    if not hop_length > 0 or not sample_rate > 0:
+        raise InputError("hop_length and sample_rate must be above 0.")
     curves = check_curves(encoding)
     panel = Panel("", curves=curves, seconds_per_row=hop_length / sample_rate)
     axes.draw_curves(ax, panel, axis)
@@ -121,7 +124,7 @@ def rainbowgram_image(
     Raises:
       InputError: as `rainbowgram`, or another colour map.
     """
-    gram = rainbowgram(audio, **options)
+    gram = rainbowgram(_checked(audio, "the audio"), **options)
     image = color_of(gram.magnitude.numpy(), gram.phase.numpy(), colormap)
     return image[..., ::-1, :, :]
 
@@ -140,6 +143,21 @@ def _pictured(
         frequencies=gram.frequencies,
         seconds_per_frame=hop_length / options.get("sample_rate", SAMPLE_RATE),
     )
+
+
+def _checked(audio: Any, name: str) -> np.ndarray:
+    try:
+        audio = np.asarray(audio)
+    except ValueError:
+        audio = np.empty(0, object)  # a list of several lengths
+    if audio.dtype.kind in "iu":
+        raise InputError(
+            f"{name}: is {audio.dtype}; divide by {2 ** (8 * audio.itemsize - 1)} for "
+            "floats in [-1, 1]."
+        )
+    if audio.dtype.kind != "f" or not np.isfinite(audio).all():
+        raise InputError(f"{name}: audio must be an array of finite floats.")
+    return audio
 
 
 def _check_axis(axis: str) -> None:

@@ -50,6 +50,7 @@ def draw_figure(
     Raises:
       InputError: too few cells, labels of another number, a figure too large.
     """
+    panels = list(panels)
     if not panels:
         raise InputError("There is nothing to draw.")
     look = look or Look()
@@ -130,13 +131,15 @@ def _draw_panel(
                 lowest.set_xlim(*layout.seconds)
         else:
             room = layout.cell_width * 0.9
-            [words], size = fit_labels([panel.message], room, 7, num_lines=5)
+            [words], size = fit_labels([panel.message], room, 7, num_lines=9)
             draw_message(lowest, words, size)
     if panel.curves is not None:
         if lowest is not None:
             lowest.tick_params(labelbottom=False)
-        y += layout.curves_top
-        lowest = _place(figure, layout, x, y, layout.cell_width, layout.curves)
+        height = layout.curves_top + layout.curves
+        if lowest is not None:
+            y, height = y + layout.curves_top, layout.curves
+        lowest = _place(figure, layout, x, y, layout.cell_width, height)
         draw_curves(lowest, panel, look.axis)
         lowest.set_ylim(*layout.values)
         if not look.own_width:

@@ -14,7 +14,7 @@ from matplotlib.textpath import text_to_path
 
 __all__ = ["fit_labels", "plain_style"]
 
-_LEAST_SIZE = 5.0  # points
+_LEAST_SIZE, _LEAST_SHARE = 5.0, 0.75  # points; of the size where there is room
 _POINTS = 72.0  # of an inch
 _said: set[str] = set()  # fonts, and characters, that are not there
 _FALLBACK = "DejaVu Sans"  # comes with matplotlib
@@ -30,6 +30,7 @@ def plain_style(font: str = "") -> Iterator[None]:
       font: the name of a font family, "" for matplotlib's own.
     """
     installed = {entry.name for entry in font_manager.fontManager.ttflist}
+    installed |= font_manager.font_family_aliases  # serif, monospace ...
     if font and font not in installed:
         if font not in _said:
             absl_logging.warning(
@@ -93,13 +94,15 @@ def fit_labels(
     Returns:
       The labels with line breaks, and the size.
     """
+    labels = [re.sub(r"[\x00-\x1f\x7f]+", " ", str(label)) for label in labels]
+    least = max(_LEAST_SIZE, _LEAST_SHARE * size)
     while True:
         broken = [_break(label, room, size, num_lines) for label in labels]
         if all(text is not None for text in broken):
             return broken, size
-        if size <= _LEAST_SIZE:
+        if size <= least:
             break
-        size = max(_LEAST_SIZE, size - 0.5)
+        size = max(least, size - 0.5)
     return [
         _break(label, room, size, num_lines) or _shorten(label, room, size, num_lines)
         for label in labels

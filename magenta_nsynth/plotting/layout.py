@@ -15,7 +15,7 @@ _SECONDS_PER_SQUARE = 4.0  # a note's picture is square; a longer one is wider
 _NARROWEST, _WIDEST = 0.5, 6.0  # share
 _CURVES = 0.45  # share
 _MARGIN, _GAP, _SMALL_GAP = 0.1, 0.08, 0.04
-_TICKS_LEFT, _TICKS_BELOW = 0.3, 0.2
+_TICKS_LEFT, _TICKS_BELOW, _TICKS_RIGHT = 0.3, 0.2, 0.15
 _LINE = 1.3 / 72  # of a line, per point of its size
 _LEAST_HEIGHT = 0.3
 _MOST_PIXELS = 30_000  # of a side; matplotlib ends at 65,536
@@ -112,7 +112,8 @@ def _lay_out(
         titles.room + body + _GAP + (_TICKS_BELOW if has_axis else 0.0),
     )
     left = _MARGIN + row_words.room + (_TICKS_LEFT if has_axis else 0.0)
-    width = left + columns * step[0] - (step[0] - cell_width) + _MARGIN
+    width = left + (columns - 1) * step[0] + cell_width + _MARGIN
+    width += _TICKS_RIGHT if has_axis else 0.0
     heading = _words([look.title] if look.title else [], width - 2 * _MARGIN, 12, 3)
     top = _MARGIN + heading.room + titles.room
     total = top - titles.room + rows * step[1] - _GAP + column_words.room + _MARGIN

@@ -65,7 +65,13 @@ class Look:
 
 
 def grid_of(count: int, rows: int = 0, columns: int = 0) -> tuple[int, int]:
-    """(rows, columns) for `count` pictures; 0 is what the other one leaves."""
+    """(rows, columns) for `count` pictures; 0 is what the other one leaves.
+
+    Raises:
+      InputError: a number below 0.
+    """
+    if rows < 0 or columns < 0:
+        raise InputError(f"A grid of {rows} x {columns}: give numbers of 1 and more.")
     if not columns:
         columns = -(-count // rows) if rows else math.ceil(math.sqrt(count))
     return rows or -(-count // columns), columns

@@ -22,6 +22,12 @@ from magenta_nsynth.plotting.panel import Panel
 __all__ = ["write_page"]
 
 _NARROW_COLUMNS = 2  # on a phone
+_ADVICE = (
+    "<p>Click a picture to hear it. With the keyboard: Tab to a picture, Space or "
+    "Enter plays and pauses, the arrow keys move.</p>"
+)
+# What `write_page` writes beside the page, and nothing else.
+_OWN = re.compile(r"\d+_[A-Za-z0-9_-]*\.(png|wav)")
 
 
 def write_page(
@@ -56,14 +62,18 @@ def write_page(
     )
     cells = []
     for i, (panel, sound, caption) in enumerate(
-        zip(panels, sounds, captions, strict=True), start=1
+        zip(panels, sounds, captions, strict=True)
     ):
         # The number keeps names apart, the rest is for who looks into the folder.
-        stem = f"{i:0{len(str(len(panels)))}}_{re.sub(r'[^A-Za-z0-9-]+', '_', caption)}"
-        cells.append(_write_cell(folder, stem[:80], panel, sound, caption, limits))
+        words = re.sub(r"[^A-Za-z0-9-]+", "_", caption)[:60]
+        stem = f"{i + 1:0{len(str(len(panels)))}}_{words}"
+        order = _narrow_order(i, len(panels), columns)
+        content = _write_cell(folder, stem, panel, sound, caption, limits)
+        cells.append(f'<li style="--narrow-order: {order}">{content}</li>')
     template = importlib.resources.files(__package__) / "page.html"
     page = string.Template(template.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
+        advice=_ADVICE if any(sound is not None for sound in sounds) else "",
         columns=columns,
         narrow_columns=min(columns, _NARROW_COLUMNS),
         cells="\n".join(cells),
@@ -71,7 +81,26 @@ def write_page(
     path = folder / "index.html"
     with atomic_path(path) as temporary:
         pathlib.Path(temporary).write_text(page, encoding="utf-8")
+    _remove_others(folder, page)
     return str(path)
+
+
+def _narrow_order(number: int, count: int, columns: int) -> int:
+    """A cell's place on a phone, whose two columns keep two rows side by side."""
+    if columns <= _NARROW_COLUMNS or count != 2 * columns:
+        return number
+    row, column = divmod(number, columns)
+    return 2 * column + row
+
+
+def _remove_others(folder: pathlib.Path, page: str) -> None:
+    """Removes what an earlier page had, that was larger or of other names."""
+    for name in ("pictures", "sounds"):
+        if not (folder / name).is_dir():
+            continue
+        for path in (folder / name).iterdir():
+            if _OWN.fullmatch(path.name) and f"{name}/{path.name}" not in page:
+                path.unlink()
 
 
 def _write_cell(
@@ -83,10 +112,10 @@ def _write_cell(
     limits: tuple[float, ...],
 ) -> str:
     name = html.escape(caption, quote=True)
-    head = f"<li><figure><figcaption>{name}</figcaption>"
+    head = f'<figure><figcaption title="{name}"><span>{name}</span></figcaption>'
     if panel.message:
         message = html.escape(panel.message)
-        return f'{head}<div class="failed">{message}</div></figure></li>'
+        return f'{head}<div class="shown failed">{message}</div></figure>'
     pictures = []
     if panel.image is not None:
         path = f"pictures/{stem}.png"
@@ -99,14 +128,14 @@ def _write_cell(
         pictures.append(f'<img class="curves" src="{path}" alt="Embedding of {name}">')
     shown = "".join(pictures)
     if sound is None:
-        return f"{head}<div>{shown}</div></figure></li>"
+        return f'{head}<div class="shown">{shown}</div></figure>'
     path = f"sounds/{stem}.wav"
     save_audio(folder / path, sound, 16)
     return (
-        f'{head}<button type="button" aria-pressed="false" aria-label="Play {name}">'
-        f'{shown}<span class="line"></span></button>'
+        f'{head}<button type="button" class="shown" aria-pressed="false" '
+        f'aria-label="Play {name}">{shown}<span class="line"></span></button>'
         f'<audio controls preload="metadata" src="{path}" aria-label="{name}"></audio>'
-        "</figure></li>"
+        "</figure>"
     )
 
 

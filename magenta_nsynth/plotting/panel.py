@@ -69,6 +69,9 @@ def check_curves(encoding: np.ndarray, name: str = "the embedding") -> np.ndarra
             f"{name}: has {encoding.shape[1]} channels, and up to {_MAX_CURVES} can be "
             "told apart as curves. (The baseline's z does not run over time.)"
         )
-    if encoding.dtype.kind not in "fiu" or not np.isfinite(encoding).all():
-        raise InputError(f"{name}: holds values that are no finite numbers.")
-    return encoding.astype(np.float32)
+    if encoding.dtype.kind in "fiu":
+        with np.errstate(over="ignore"):  # beyond float32 is infinite
+            encoding = encoding.astype(np.float32)
+        if np.isfinite(encoding).all():
+            return encoding
+    raise InputError(f"{name}: holds values that are no finite numbers.")

@@ -21,7 +21,8 @@ def rainbowgram_summary(
 ) -> None:
     """Writes rainbowgrams of clips for TensorBoard, as tf.summary.image does images.
 
-    To be called where a tf.summary writer is the default, in a Keras callback, say.
+    To be called where a tf.summary writer is the default, in a Keras callback, say, and
+    not in a tf.function.
 
     Args:
       name: of the pictures.
