@@ -239,6 +239,7 @@ def test_no_label_is_cut_off_or_lies_on_another(axis, frames):
             across = min(box.x1, other.x1) - max(box.x0, other.x0)
             along = min(box.y1, other.y1) - max(box.y0, other.y0)
             assert across < 1 or along < 1, (box, other)
+    assert not any(text.get_parse_math() for text in figure.texts)
     texts = [text.get_text() for text in figure.texts]
     assert "short" in texts and "$x_1$ costs" in texts
 

@@ -235,6 +235,8 @@ def test_what_was_made_is_not_read(sounds, tmp_path):
     left_out = [sounds / "made", sounds / "page"]
     items = find_items(Inputs([sounds], recursive=True, left_out=left_out))
     assert items.count == 4
+    items = find_items(Inputs([sounds], limit=2))
+    assert [item.name for item in items.items] == ["a", "b"] and items.count == 2
 
 
 def test_companions_by_the_names_that_the_tools_give(tmp_path):
