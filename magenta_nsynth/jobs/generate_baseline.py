@@ -14,6 +14,7 @@ from magenta_nsynth.api import Baseline
 from magenta_nsynth.api.baseline import Prepared, check_z
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio, save_audio
 from magenta_nsynth.config import NUM_PITCHES
+from magenta_nsynth.data.clips import Clip, labels_of
 from magenta_nsynth.data.reading import NOTE_SAMPLES
 from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.codes import Code, read_codes
@@ -21,19 +22,13 @@ from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.jobs.common import (
     Failures,
-    check_baseline_arguments,
+    check_arguments,
     find_sounds_or_npy,
     make_folder,
     pending,
     writing,
 )
-from magenta_nsynth.jobs.save_codes import (
-    Note,
-    labels_of,
-    notes_of,
-    open_records,
-    record_sets,
-)
+from magenta_nsynth.jobs.save_codes import notes_of, open_records, record_sets
 from magenta_nsynth.progress import Progress
 
 __all__ = ["generate_baseline"]
@@ -155,7 +150,7 @@ def generate_baseline(
 
     Source: NSynth, baseline/models/ae.py's eval_op and utils.py's tf_ispecgram.
     """
-    check_baseline_arguments(model, save_path, sample_length, batch_size)
+    check_arguments(model, save_path, sample_length, batch_size)
     _check_range("pitch", pitch, 0, NUM_PITCHES - 1)
     _check_range("pitch_shift", pitch_shift, 1 - NUM_PITCHES, NUM_PITCHES - 1)
     _check_range("griffin_lim_iterations", num_iters, 1, None)
@@ -346,7 +341,7 @@ def _records(
             for note in notes_of(index, model, sample_length):
                 yield functools.partial(_sound_of, note)
 
-    def _sound_of(note: Note) -> _Sound:
+    def _sound_of(note: Clip) -> _Sound:
         pitch, clip = int(note.labels["pitch"]), note.audio
         prepared = model.prepare(clip)
         return _Sound(note.where, pitch, _LABELLING, len(clip), clip, prepared)
