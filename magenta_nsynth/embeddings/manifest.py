@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from magenta_nsynth.disk import disk_errors, locked_range
+from magenta_nsynth.disk import disk_errors, locked_range, remove
 from magenta_nsynth.embeddings.shards import FORMATS, digest
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path
@@ -25,7 +25,9 @@ __all__ = ["MANIFEST", "Plan", "Shards", "read_json"]
 MANIFEST = "manifest.json"
 _PARTS = "parts"
 _LOCK = ".exporting.lock"
-_MANIFEST_BYTE = 1 << 40  # of the lock: behind those of the shards
+# Bytes of the lock: shard n's is byte n. Behind those, who has others make shards; and
+# who writes the manifest.
+_BY_OTHERS, _MANIFEST_BYTE = 1 << 40, 1 << 41
 _IN_WORDS = {
     "software": "another version of this software or of TensorFlow",
     "model": "another model",
@@ -104,7 +106,13 @@ class Shards:
                     "an export that could be gone on with; give another --save_path."
                 )
             self._write(path, {"complete": False, **self._made_of()})
-            return
+        else:
+            self.check()
+
+    def check(self) -> None:
+        """Raises InputError unless what is made in the folder is of this plan."""
+        path = os.path.join(self.folder, MANIFEST)
+        old = read_json(path) or {}
         new = json.loads(json.dumps(self.plan.identity))
         found = old.get("made_of", {})
         changed = [
@@ -118,8 +126,12 @@ class Shards:
             )
 
     @contextlib.contextmanager
-    def locked(self, shards: range) -> Iterator[None]:
+    def locked(self, shards: range, by_others: bool = False) -> Iterator[None]:
         """Keeps other programs from making some of these shards.
+
+        Args:
+          shards: which; one at least.
+          by_others: this program has others make them, which lock each its own.
 
         Raises:
           InputError: another one is at work on some of them.
@@ -131,7 +143,8 @@ class Shards:
         )
         with disk_errors(path), open(path, "ab") as file:
             self._lock = file
-            with locked_range(file, shards.start, max(1, len(shards)), in_use):
+            first = shards.start + (_BY_OTHERS if by_others else 0)
+            with locked_range(file, first, len(shards), in_use):
                 yield
 
     def names(self, shard: int) -> list[str]:
@@ -184,6 +197,16 @@ class Shards:
                 "files": files,
             },
         )
+        remove(self._problems_path(shard))
+
+    def leave(self, shard: int, messages: list[str]) -> None:
+        """Notes why a shard can't be made, until it is."""
+        self._write(self._problems_path(shard), {"problems": messages})
+
+    def problems(self, shards: range) -> list[str]:
+        """Why those of the shards that can't be made can't."""
+        found = (read_json(self._problems_path(shard)) or {} for shard in shards)
+        return [line for content in found for line in content.get("problems", ())]
 
     def finish(self) -> dict[str, Any] | None:
         """Writes the complete manifest, if all shards are there; what it says or None.
@@ -220,6 +243,9 @@ class Shards:
 
     def _part_path(self, shard: int) -> str:
         return os.path.join(self.folder, _PARTS, f"{shard:05}.json")
+
+    def _problems_path(self, shard: int) -> str:
+        return os.path.join(self.folder, _PARTS, f"{shard:05}.problems.json")
 
     def _write(self, path: str, content: dict[str, Any]) -> None:
         with (

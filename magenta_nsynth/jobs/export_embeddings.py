@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,7 @@ def export_embeddings(
     export: Export,
     shard_index: int | None = None,
     num_shards: int | None = None,
-    run: Callable[[Work, list[int]], Iterable[str]] | None = None,
+    run: Callable[[Work, list[int]], None] | None = None,
 ) -> int:
     """Exports a data set or a worker's share of it; goes on where a run was broken off.
 
@@ -146,8 +146,7 @@ def export_embeddings(
       export: what and how.
       shard_index: this worker's number, from 0.
       num_shards: how many workers there are.
-      run: makes the shards of those numbers, and yields a line for each of which
-        notes can't be used; None makes them here, with `make_shards`.
+      run: has others make the shards of those numbers; None makes them here.
 
     Returns:
       0; `LEFT_OUT` if some notes were left out; 1 if shards could not be made since
@@ -174,7 +173,7 @@ def export_embeddings(
             *(shards.plan.num_shards, workers, worker),
         )
         return 0
-    with shards.locked(share):
+    with shards.locked(share, by_others=run is not None):
         shards.begin()
         missing = shards.missing(share)
         if len(missing) < len(share):
@@ -182,21 +181,18 @@ def export_embeddings(
                 "%d of %d shards are there already.",
                 *(len(share) - len(missing), len(share)),
             )
-        problems = list((run or make_shards)(work, missing))
-        content = shards.finish()
-        return _report(work, share, problems, content)
+        (run or make_shards)(work, missing)
+        return _report(work, share, shards.finish())
 
 
-def make_shards(work: Work, numbers: Sequence[int]) -> Iterator[str]:
+def make_shards(work: Work, numbers: Sequence[int]) -> None:
     """Makes shards, one after the other, while the next notes are read and encoded.
+
+    A shard with a note that can't be used is not made, unless that is skipped.
 
     Args:
       work: what they are of.
       numbers: theirs, ascending.
-
-    Yields:
-      For each note that can't be used a line; its shard is not made. None with
-      skip_corrupt, where those lines are in the shard's part.
 
     Raises:
       InputError: the disk refuses; shards that are whole stay.
@@ -219,17 +215,13 @@ def make_shards(work: Work, numbers: Sequence[int]) -> Iterator[str]:
                             writer.add(result)
                         progress.advance()
                     if writer.skipped and not export.skip_corrupt:
-                        raise _UnusableNotes(writer.skipped)
-            except _UnusableNotes as error:
-                yield from error.messages
+                        raise _UnusableNotes
+            except _UnusableNotes:
+                shards.leave(number, writer.skipped)
 
 
 class _UnusableNotes(Exception):
     """Leaves a shard unmade."""
-
-    def __init__(self, messages: list[str]) -> None:
-        super().__init__()
-        self.messages = messages
 
 
 def _clips(
@@ -244,13 +236,12 @@ def _clips(
     yield from zip(keys, source.read(numbers, sample_length), strict=True)
 
 
-def _report(
-    work: Work, share: range, problems: list[str], content: dict[str, Any] | None
-) -> int:
+def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
     """Logs what there is, and what is not; the exit status."""
     shards = work.shards
     parts = [part for number in share if (part := shards.part(number)) is not None]
     skipped = [line for part in parts for line in part["skipped"]]
+    problems = shards.problems(share)
     lines = [*problems, *work.source.lost, *skipped]
     for line in lines[:_SAID]:
         logging.error("%s", line)
