@@ -305,6 +305,31 @@ def test_tensorflow_datasets(run, tmp_path, clips, golden_tiny, monkeypatch):
         run(**source)
 
 
+def test_a_bad_sound_may_be_mended_and_a_used_one_not_changed(run, tmp_path, clips):
+    folder = tmp_path / "sounds"
+    write_wavs(folder, clips[2:], ["a", "b", "c", "d"])
+    good = (folder / "c.wav").read_bytes()
+    (folder / "c.wav").write_text("no sound", encoding="utf-8")
+    options = {"source_paths": [folder], "notes_per_shard": 2}
+    assert run(**options) == 1
+    (folder / "c.wav").write_bytes(good)
+    assert run(**options) == 0
+    assert [n.note_str for n in open_embeddings(tmp_path / "out")] == list("abcd")
+    write_wavs(folder, clips[:1], ["a"])
+    with pytest.raises(InputError, match=r"00000-of-00002.*have changed since"):
+        run(**options)
+    os.remove(tmp_path / "out/embeddings-00000-of-00002.npy")
+    assert run(**options) == 0
+    assert len(open_embeddings(tmp_path / "out").find("a").embedding) == 12
+
+
+def test_folders_say_the_family(run, tmp_path, clips):
+    write_wavs(tmp_path / "sounds", clips[2:3], ["synth lead/moog/x_C4"])
+    assert run(source_paths=[tmp_path / "sounds"], recursive=True) == 0
+    [note] = open_embeddings(tmp_path / "out")
+    assert note[:4] == ("synth lead/moog/x_C4", 60, -1, "synth_lead")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

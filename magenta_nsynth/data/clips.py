@@ -1,6 +1,7 @@
 """Sounds with what is known of them, from files: what is encoded note by note."""
 
 import os
+import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -47,12 +48,16 @@ class ClipSource(Protocol):
     Attributes:
       num_clips: how many there are, those that can't be read included.
       lost: what could not even be counted, a line each.
-      identity: what the clips are, as JSON has it: the same for the same clips.
+      identity: which clips these are, as JSON has it.
     """
 
     num_clips: int
     lost: list[str]
     identity: dict[str, Any]
+
+    def fingerprint(self, first: int, end: int) -> str:
+        """What changes when one of the clips from `first` to `end` - 1 does."""
+        ...
 
     def read(
         self, numbers: np.ndarray, sample_length: int
@@ -74,7 +79,7 @@ class SoundClips:
     """A clip per sound file; its id is the file's place below the folder given."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        """Looks at each file's name, size and date.
+        """Looks at the files' names.
 
         Args:
           sources: of `find_sources` or `read_list`.
@@ -94,8 +99,11 @@ class SoundClips:
                     f"{sound_id(source)}; rename one, or give the folder above them "
                     "with --recursive."
                 )
-        prints = ((sound_id(s), stat_print(s.path)) for s in sources)
-        self.identity = {"kind": "audio", "fingerprint": fingerprint(prints)}
+        self.identity = {"kind": "audio", "ids": fingerprint(ids)}
+
+    def fingerprint(self, first: int, end: int) -> str:
+        """As `ClipSource.fingerprint`: of sizes and dates."""
+        return fingerprint(stat_print(s.path) for s in self._sources[first:end])
 
     def read(
         self, numbers: np.ndarray, sample_length: int
@@ -129,8 +137,13 @@ class JsonWavClips:
                 f"{self.lost[0]} Remove it, or leave it out by --skip_corrupt."
             )
         self.num_clips = len(self._items)
-        parts = ([repr(i.note), i.print, bool(i.problem)] for i in self._items)
-        self.identity = {"kind": "jsonwav", "fingerprint": fingerprint(parts)}
+        ids = fingerprint(item.note.note_str for item in self._items)
+        self.identity = {"kind": "jsonwav", "ids": ids}
+
+    def fingerprint(self, first: int, end: int) -> str:
+        """As `ClipSource.fingerprint`: of labels, sizes and dates."""
+        items = self._items[first:end]
+        return fingerprint((i.note, stat_print(i.path), i.problem) for i in items)
 
     def read(
         self, numbers: np.ndarray, sample_length: int
@@ -151,8 +164,9 @@ def sound_id(source: Source) -> str:
 
 def labels_of(source: Source) -> dict[str, Any]:
     """What a sound file's name and folder say of its note."""
-    folder = os.path.basename(os.path.dirname(os.path.abspath(source.path)))
-    return labels_from_name((folder,), source.stem)
+    parent = pathlib.Path(os.path.abspath(source.path)).parent.name
+    folders = pathlib.PurePath(source.subfolder).parts or (parent,)
+    return labels_from_name(folders, source.stem)
 
 
 def load_clips(

@@ -12,7 +12,7 @@ import contextlib
 import glob
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from magenta_nsynth.disk import disk_errors, locked_range, remove
@@ -50,10 +50,13 @@ class Plan(NamedTuple):
     Attributes:
       identity: all that decides the result, as JSON has it: every key of `_IN_WORDS`.
       remarks: what else the manifest says, such as the checkpoint's name.
+      fingerprint: of the first of some notes and the first behind them, what changes
+        when one of them does.
     """
 
     identity: dict[str, Any]
     remarks: dict[str, Any]
+    fingerprint: Callable[[int, int], str]
 
     @property
     def num_shards(self) -> int:
@@ -166,8 +169,23 @@ class Shards:
         return part
 
     def missing(self, shards: range) -> list[int]:
-        """Those of the shards that are not there."""
-        return [shard for shard in shards if self.part(shard) is None]
+        """Those of the shards that are not there.
+
+        Raises:
+          InputError: one is there whose notes have changed since.
+        """
+        missing = []
+        for shard in shards:
+            part = self.part(shard)
+            if part is None:
+                missing.append(shard)
+            elif part["made_of"] != self.plan.fingerprint(*self.plan.bounds(shard)):
+                path = os.path.join(self.folder, self.names(shard)[0])
+                raise InputError(
+                    f"{path}: its notes have changed since it was made; give another "
+                    "--save_path, or remove that file to have it made anew."
+                )
+        return missing
 
     @contextlib.contextmanager
     def writing(self, shard: int) -> Iterator[Any]:
@@ -180,6 +198,7 @@ class Shards:
           InputError: the disk refuses.
         """
         paths = [os.path.join(self.folder, name) for name in self.names(shard)]
+        made_of = self.plan.fingerprint(*self.plan.bounds(shard))
         with disk_errors(paths[0]), contextlib.ExitStack() as stack:
             writing = [stack.enter_context(atomic_path(p, True)) for p in paths]
             writer = _Counting(self.format.writer(writing, self.num_latent))
@@ -191,6 +210,7 @@ class Shards:
             self._part_path(shard),
             {
                 "shard": shard,
+                "made_of": made_of,
                 "num_notes": writer.num_notes,
                 "num_rows": writer.num_rows,
                 "skipped": writer.skipped,

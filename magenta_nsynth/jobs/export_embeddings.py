@@ -131,7 +131,8 @@ class Work:
             "num_latent": self.model.num_latent,
             "lost": self.source.lost,
         }
-        return Shards(expand(export.save_path), Plan(identity, remarks))
+        plan = Plan(identity, remarks, self.source.fingerprint)
+        return Shards(expand(export.save_path), plan)
 
 
 def export_embeddings(
