@@ -148,12 +148,8 @@ def compare_with_original(folder: str, original: str, count: int) -> None:
     for i in range(count):
         noise = rng.uniform(-1, 1, NUM_SAMPLES).astype(np.float32)
         wavfile.write(sounds / f"{i:02}.wav", 16_000, noise)
-    ours = f"{shlex.quote(sys.executable)} {ROOT}/bin/nsynth_"
-    programs = {
-        "the original": original,
-        "nsynth_save_embeddings": f"{ours}save_embeddings",
-        "nsynth_export_embeddings": f"{ours}export_embeddings",
-    }
+    ours = shlex.join([sys.executable, f"{ROOT}/bin/nsynth_export_embeddings"])
+    programs = {"the original": original, "nsynth_export_embeddings": ours}
     for name, program in programs.items():
         words = [
             *shlex.split(program),
