@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import types
 
 import numpy as np
@@ -605,6 +606,15 @@ def test_bad_sounds_in_between(run, tmp_path, clips, golden_tiny, caplog):
     assert [note.note_str for note in notes] == ["a", "c", "e", "g"]
 
 
+def test_of_many_remarks_some_are_shown(run, tmp_path, clips, caplog):
+    notes = [note_to_example(Note(f"{i}", clips[3])) for i in range(30)]
+    path = tfrecords.write(tmp_path / "many.tfrecord", notes)
+    with caplog.at_level("INFO", logger="absl"):
+        assert run(source_paths=[path], notes_per_shard=30, batch_size=30) == 0
+    assert sum("88 of 600 samples" in message for message in caplog.messages) == 20
+    assert "There were 10 more remarks like these." in caplog.text
+
+
 def test_a_full_disk_is_one_line_and_keeps_what_is_whole(run, tmp_path, monkeypatch):
     add, count = CodesWriter.add, 0
 
@@ -669,20 +679,24 @@ def test_twenty_kills(tiny_checkpoint, tmp_path, clips):
             f"--source_path={source}",
             f"--save_path={tmp_path / out}",
             f"--checkpoint_path={tiny_checkpoint}",
-            "--notes_per_shard=16",
-            "--batch_size=4",
+            "--notes_per_shard=4",
+            "--batch_size=3",
         )
 
     run_to_end = {"env": environment(), "check": True, "capture_output": True}
     subprocess.run(words("whole"), **run_to_end)
     random = np.random.default_rng(0)
+    parts = tmp_path / "killed" / "parts"
+    kills = 0
     for _ in range(20):
-        process = subprocess.Popen(words("killed"), env=environment(), stderr=-1)
-        try:
-            process.communicate(timeout=random.uniform(4, 12))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+        before = len(list(parts.glob("*.json")))
+        process = subprocess.Popen(words("killed"), env=environment(), stderr=-3)
+        while process.poll() is None and len(list(parts.glob("*.json"))) == before:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 20
     subprocess.run(words("killed"), **run_to_end)
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
 

@@ -185,6 +185,8 @@ class Shards:
                     f"{path}: its notes have changed since it was made; give another "
                     "--save_path, or remove that file to have it made anew."
                 )
+            else:  # a kill may have come before this
+                remove(self._problems_path(shard))
         return missing
 
     @contextlib.contextmanager

@@ -35,8 +35,7 @@ def export_with_beam(export: Export, runner: str, options: Sequence[str]) -> int
       As `export_embeddings`.
 
     Raises:
-      InputError: Beam is not installed, doesn't know an option, or failed; and as
-        `export_embeddings`.
+      InputError: Beam is not installed, or failed; and as `export_embeddings`.
     """
     try:
         import apache_beam as beam

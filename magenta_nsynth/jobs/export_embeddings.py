@@ -1,8 +1,10 @@
 """A data set of sounds in, sharded embeddings with ids and labels out."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
+import logging as python_logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,7 +30,7 @@ from magenta_nsynth.weights.engine import weights_digest
 __all__ = ["LEFT_OUT", "Export", "Work", "export_embeddings", "make_shards"]
 
 LEFT_OUT = 2  # the exit status where some notes were left out, and all others done
-_SAID = 20  # notes that can't be used, one by one; of the others, the number
+_SAID = 20  # messages on notes, one by one; of the others, the number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +205,7 @@ def make_shards(work: Work, numbers: Sequence[int]) -> None:
     total = sum(end - first for first, end in bounds.values())
     clips = _clips(work.source, bounds, export.sample_length)
     with (
+        _few_remarks(),
         encoding(clips, work.model, export.batch_size) as results,
         Progress(total, "notes") as progress,
     ):
@@ -219,6 +222,26 @@ def make_shards(work: Work, numbers: Sequence[int]) -> None:
                         raise _UnusableNotes
             except _UnusableNotes:
                 shards.leave(number, writer.skipped)
+
+
+@contextlib.contextmanager
+def _few_remarks() -> Iterator[None]:
+    """Shows the first remarks on notes (cut to a length, to whole frames), not all."""
+    count = 0
+
+    def is_shown(record: python_logging.LogRecord) -> bool:
+        nonlocal count
+        count += record.levelno == python_logging.INFO
+        return record.levelno > python_logging.INFO or count <= _SAID
+
+    logger = logging.get_absl_logger()
+    logger.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_shown)
+    if count > _SAID:
+        logging.info("There were %d more remarks like these.", count - _SAID)
 
 
 class _UnusableNotes(Exception):
