@@ -10,7 +10,12 @@ import time
 import pytest
 from binaries import command, environment, error_line, finish, run
 
-BINARIES = ["nsynth_checkpoint", "nsynth_generate", "nsynth_save_embeddings"]
+BINARIES = [
+    "nsynth_checkpoint",
+    "nsynth_export_embeddings",
+    "nsynth_generate",
+    "nsynth_save_embeddings",
+]
 
 
 @pytest.mark.parametrize("name", BINARIES)
@@ -62,6 +67,17 @@ FLAGS = {
         "[no]use_ema": "False",
         "[no]skip_existing": "False",
         "[no]recursive": "False",
+    },
+    "nsynth_export_embeddings": {
+        "source_path": "",
+        "save_path": "",
+        "checkpoint_path": "",
+        "sample_length": "64000",
+        "batch_size": "16",
+        "format": "npy",
+        "notes_per_shard": "500",
+        "[no]skip_corrupt": "False",
+        "[no]bfloat16": "False",
     },
     "nsynth_checkpoint": {
         "checkpoint_path": "",
