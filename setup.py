@@ -41,5 +41,9 @@ setup(
         "absl-py>=2.0",
         "matplotlib>=3.8",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff==0.17.6", "soundfile>=0.12"]},
+    extras_require={
+        "dev": ["pytest>=8", "ruff==0.17.6", "soundfile>=0.12"],
+        "parquet": ["pyarrow>=14"],
+        "beam": ["apache-beam>=2.60"],
+    },
 )

@@ -12,7 +12,7 @@ from absl import logging
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.formatting import format_bytes
 
-__all__ = ["CHUNK", "disk_errors", "lock", "remove", "require_space"]
+__all__ = ["CHUNK", "disk_errors", "lock", "locked_range", "remove", "require_space"]
 
 CHUNK = 1 << 16  # bytes read and written at a time
 
@@ -59,6 +59,42 @@ def lock(file: IO, in_use: str) -> None:
         raise InputError(in_use) from None
     except OSError as error:  # some network drives have no locks
         logging.info("%s: can't be locked (%s).", file.name, error.strerror)
+
+
+@contextlib.contextmanager
+def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator[None]:
+    """Holds a part of an open file locked in the block, where the system knows locks.
+
+    Programs that lock different parts don't hinder each other. (Nor do two of one
+    process, whatever they lock.)
+
+    Args:
+      file: open for writing; may be empty.
+      first: the first byte, which need not exist.
+      count: how many bytes; at least 1.
+      in_use: the message where another program holds a lock on one of them; "" waits
+        until it holds none.
+
+    Raises:
+      InputError: `in_use`.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        yield
+        return
+    try:
+        at_once = fcntl.LOCK_NB if in_use else 0
+        fcntl.lockf(file, fcntl.LOCK_EX | at_once, count, first)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise InputError(in_use) from None
+        logging.info("%s: can't be locked (%s).", file.name, error.strerror)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.lockf(file, fcntl.LOCK_UN, count, first)
 
 
 def remove(*paths: str) -> None:

@@ -174,7 +174,7 @@ def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[str]:
+def atomic_path(path: str | os.PathLike, only_writer: bool = False) -> Iterator[str]:
     """A temporary path beside `path`, renamed to it when the block ends well.
 
     The folder is created where it is missing. A reader sees the old file or the
@@ -182,6 +182,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
 
     Args:
       path: where the finished file belongs.
+      only_writer: nobody else writes this file, so that the temporary one always has
+        the same name, and what a kill left of it is overwritten.
 
     Yields:
       The path to write to. It has the same extension.
@@ -189,10 +191,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
     path = pathlib.Path(path)
     path = pathlib.Path(expand(path.parent)) / path.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(
-        prefix=".writing-", suffix=path.suffix, dir=path.parent
-    )
-    os.close(handle)
+    if only_writer:
+        temporary = str(path.parent / f".writing-{path.name}")
+    else:
+        handle, temporary = tempfile.mkstemp(
+            prefix=".writing-", suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
     try:
         yield temporary
         # mkstemp makes files private; give the rights that any new file would get.

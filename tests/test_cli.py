@@ -12,8 +12,10 @@ from binaries import command, environment, error_line, finish, run
 
 BINARIES = [
     "nsynth_checkpoint",
+    "nsynth_export_embeddings",
     "nsynth_generate",
     "nsynth_interpolate",
+    "nsynth_rainbowgram",
     "nsynth_save_embeddings",
 ]
 
@@ -30,7 +32,8 @@ def test_help_comes_at_once_and_without_tensorflow(name):
     seconds = []
     for _ in range(4):  # the machine may be busy
         start = time.perf_counter()
-        assert run(name, "-h").stderr == ""
+        help_only = finish(command(name, "-h"), env=environment())
+        assert help_only.stderr == ""
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
 
@@ -88,6 +91,37 @@ FLAGS = {
         "bit_depth": "float",
         "[no]skip_existing": "False",
         "log": "INFO",
+    },
+    "nsynth_rainbowgram": {
+        "source_path": "",
+        "save_path": "",
+        "checkpoint_path": "",
+        "sample_length": "0",
+        "transform": "cqt",
+        "peak_db": "70.0",
+        "transform_hop_length": "256",
+        "num_bins": "240",
+        "bins_per_octave": "40",
+        "filter_scale": "0.8",
+        "colormap": "rainbow",
+        "axis": "none",
+        "[no]demodulate": "False",
+        "[no]embeddings": "False",
+        "[no]reconstructions": "False",
+        "[no]circle": "False",
+        "batch_size": "16",
+        "log": "INFO",
+    },
+    "nsynth_export_embeddings": {
+        "source_path": "",
+        "save_path": "",
+        "checkpoint_path": "",
+        "sample_length": "64000",
+        "batch_size": "16",
+        "format": "npy",
+        "notes_per_shard": "500",
+        "[no]skip_corrupt": "False",
+        "[no]bfloat16": "False",
     },
     "nsynth_checkpoint": {
         "checkpoint_path": "",

@@ -97,6 +97,16 @@ class Baseline:
         """The decoder, a Keras model."""
         return engine.load_decoder(self.checkpoint_path, dtype=self._dtype)
 
+    @property
+    def min_samples(self) -> int:
+        """The shortest clip."""
+        return self.config.min_samples
+
+    @property
+    def num_latent(self) -> int:
+        """Numbers in a row of z."""
+        return self.config.num_latent
+
     def encode(self, sounds: Any, sample_length: int = 0) -> Any:
         """Encodes sounds of any length, each window of 256 frames by itself.
 

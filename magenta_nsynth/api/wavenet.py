@@ -111,6 +111,28 @@ class WaveNet:
         clips, pack = self._clips(sounds, sample_length)
         return pack(self._clip_encoder(clips, batch_size))
 
+    @property
+    def min_samples(self) -> int:
+        """The shortest clip: one frame."""
+        return self.config.ae_hop_length
+
+    @property
+    def num_latent(self) -> int:
+        """Numbers in a row of the embedding."""
+        return self.config.ae_bottleneck_width
+
+    def check_clip(self, audio: np.ndarray, name: str) -> np.ndarray:
+        """The clip's whole frames; an AudioError that names it, if there are none."""
+        return trim_to_frames(audio, self.config.ae_hop_length, name)
+
+    def prepare(self, clip: np.ndarray) -> np.ndarray:
+        """What `encode_prepared` takes: the clip [t] float32 itself."""
+        return clip
+
+    def encode_prepared(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """`encode` of prepared clips side by side: [frames, bottleneck] each."""
+        return self._clip_encoder(clips, len(clips))
+
     def generate(
         self,
         encoding: Any,
@@ -231,10 +253,7 @@ class WaveNet:
     def _clips(
         self, sounds: Any, sample_length: int
     ) -> tuple[list[np.ndarray], Callable[[list], Any]]:
-        def trim(audio: np.ndarray, name: str) -> np.ndarray:
-            return trim_to_frames(audio, self.config.ae_hop_length, name)
-
-        return as_clips(sounds, sample_length, trim)
+        return as_clips(sounds, sample_length, self.check_clip)
 
     def _encodings(
         self, encoding: Any

@@ -17,7 +17,7 @@ from magenta_nsynth.data.records import read_layout
 from magenta_nsynth.data.runs import NoteTable
 from magenta_nsynth.errors import InputError
 
-__all__ = ["NoteIndex", "open_notes"]
+__all__ = ["NoteIndex", "find_notes", "open_notes"]
 
 _AUDIO = Demand(("audio",))
 _SAID = 5  # damaged records that are named one by one; of the others, the number
@@ -200,7 +200,8 @@ def open_notes(
         damaged.
     """
     features = feature_names(features)
-    index = NoteIndex(*_table(find_records(paths), skip_corrupt))
+    table, num_lost, _ = find_notes(find_records(paths), skip_corrupt)
+    index = NoteIndex(table, skip_corrupt, num_lost)
     if skip_corrupt:
         asked = (*features, *(filters.features if filters else ()))
         names = tuple(dict.fromkeys(asked))
@@ -211,22 +212,38 @@ def open_notes(
     return index
 
 
-def _table(paths: list[str], skip_corrupt: bool) -> tuple[NoteTable, bool, int]:
+def find_notes(
+    paths: list[str], skip_corrupt: bool = False
+) -> tuple[NoteTable, int, list[str]]:
+    """Where the notes of TFRecord files lie; none of them is read.
+
+    Args:
+      paths: of `find_records`.
+      skip_corrupt: keeps what can be reached of a damaged file, which is logged.
+
+    Returns:
+      The table; how many records can't be reached, at least; and each place where a
+      file is damaged, in words.
+
+    Raises:
+      InputError: as `open_notes`, for a file.
+    """
     layouts = [read_layout(path, skip_corrupt) for path in paths]
-    for message in [words for layout in layouts for words in layout.damage][:_SAID]:
+    damage = [words for layout in layouts for words in layout.damage]
+    for message in damage[:_SAID]:
         logging.warning("%s; left out.", message)
     counts = [len(layout.record) for layout in layouts]
     num_lost = sum(layout.num_lost for layout in layouts)
     if not sum(counts):
         raise InputError(f"{_listed(tuple(paths))}: no record that can be read.")
-    record, offset, size = (
-        np.concatenate([getattr(layout, name) for layout in layouts])
-        for name in ("record", "offset", "size")
-    )
+    columns = {
+        name: np.concatenate([getattr(layout, name) for layout in layouts])
+        for name in ("record", "offset", "size", "crc")
+    }
     file = np.repeat(np.arange(len(paths)), counts)
     # Broken at a new file, and where a record could not be reached.
-    broken = (np.diff(file) != 0) | (np.diff(record) != 1)
+    broken = (np.diff(file) != 0) | (np.diff(columns["record"]) != 1)
     segment = np.concatenate([[0], np.cumsum(broken)])
     compressions = tuple(layout.compression for layout in layouts)
-    table = NoteTable(tuple(paths), compressions, file, record, offset, size, segment)
-    return table, skip_corrupt, num_lost
+    table = NoteTable(tuple(paths), compressions, file, segment=segment, **columns)
+    return table, num_lost, damage

@@ -112,6 +112,7 @@ def in_order(
     num_threads: int,
     cost: Callable[[Task], int] = lambda _: _TYPICAL_SAMPLES,
     skip: Callable[[Task], str] = lambda _: "",
+    most_samples: int = _SAMPLES_AT_ONCE,
 ) -> Iterator[tuple[Task, Result | NSynthError]]:
     """Calls `function` on each task in threads; the results come in the tasks' order.
 
@@ -125,6 +126,7 @@ def in_order(
       num_threads: calls at once.
       cost: a task's samples, to keep those in memory few.
       skip: a task's error, where that is known before.
+      most_samples: that are in memory at once, beyond one task's.
     """
 
     def call(task: Task) -> Result | NSynthError:
@@ -146,7 +148,7 @@ def in_order(
         try:
             tasks = iter(tasks)
             while end is None or waiting:
-                few = len(waiting) <= 4 * num_threads and held <= _SAMPLES_AT_ONCE
+                few = len(waiting) <= 4 * num_threads and held <= most_samples
                 if end is None and (few or not waiting):
                     try:
                         task = next(tasks)

@@ -38,6 +38,7 @@ class Layout(NamedTuple):
       record: int64 [n], the numbers of the records that can be reached, from 0.
       offset: int64 [n], the byte each starts at, in a GZIP file once unpacked.
       size: int64 [n], bytes of data.
+      crc: int64 [n], the checksum of its data, as it stands in the file.
       num_lost: records that can't be reached since the file is damaged, at least.
       damage: in words, a line for each place; empty for a whole file.
     """
@@ -46,6 +47,7 @@ class Layout(NamedTuple):
     record: np.ndarray
     offset: np.ndarray
     size: np.ndarray
+    crc: np.ndarray
     num_lost: int
     damage: list[str]
 
@@ -101,7 +103,7 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
 
 
 def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layout:
-    found: list[tuple[int, int, int]] = []
+    found: list[tuple[int, int, int, int]] = []
     damage: list[str] = []
     offset = record = num_lost = 0
     known: set[bytes] = set()  # notes are of few sizes, so headers repeat
@@ -125,7 +127,8 @@ def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layou
             # Its last bytes, to know that the record is whole, and the next header.
             rest, problem = read(end - _FOOTER, _FOOTER + _HEADER)
             if len(rest) >= _FOOTER:
-                found.append((record, offset, size))
+                (crc,) = struct.unpack_from("<I", rest)
+                found.append((record, offset, size, crc))
                 offset, record, header = end, record + 1, rest[_FOOTER:]
                 continue
             problem = problem or "the file is cut in it"
@@ -137,7 +140,7 @@ def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layou
             break
         offset = next_offset
         header, problem = read(offset, _HEADER)
-    columns = np.array(found, np.int64).reshape(-1, 3).T
+    columns = np.array(found, np.int64).reshape(-1, 4).T
     return Layout(compression, *map(np.ascontiguousarray, columns), num_lost, damage)
 
 

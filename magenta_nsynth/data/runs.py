@@ -21,6 +21,7 @@ class NoteTable(NamedTuple):
       record: int64 [n], its record's number in its file, from 0.
       offset: int64 [n], the byte its record starts at (of the unpacked content).
       size: int64 [n], its record's bytes of data.
+      crc: int64 [n], the checksum of those.
       segment: int64 [n], notes of one number have nothing damaged between them.
     """
 
@@ -30,6 +31,7 @@ class NoteTable(NamedTuple):
     record: np.ndarray
     offset: np.ndarray
     size: np.ndarray
+    crc: np.ndarray
     segment: np.ndarray
 
     def select(self, notes: np.ndarray) -> "NoteTable":
@@ -37,7 +39,7 @@ class NoteTable(NamedTuple):
         return self._replace(
             **{
                 name: getattr(self, name)[notes]
-                for name in ("file", "record", "offset", "size", "segment")
+                for name in ("file", "record", "offset", "size", "crc", "segment")
             }
         )
 

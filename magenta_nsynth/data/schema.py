@@ -20,6 +20,7 @@ __all__ = [
     "UNKNOWN",
     "Note",
     "example_to_note",
+    "float_list",
     "note_to_example",
     "parse_note_str",
 ]
@@ -145,13 +146,13 @@ def note_to_example(note: Note) -> bytes:
     for name, values in strings.items():
         encoded = [value.encode() for value in values]
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
-    features["audio"] = tf.train.Feature(float_list=_float_list(note.audio))
+    features["audio"] = tf.train.Feature(float_list=float_list(note.audio))
     # Deterministic, so that the same notes make the same file to the byte.
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
 
 
-def _float_list(values: np.ndarray) -> tf.train.FloatList:
+def float_list(values: np.ndarray) -> tf.train.FloatList:
     """The same as FloatList(value=values), fifty times as fast.
 
     That takes 13 ms for a note of 4 s, one Python float after the other. This is the

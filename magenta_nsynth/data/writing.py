@@ -19,7 +19,7 @@ from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import atomic_path
 from magenta_nsynth.progress import Progress
 
-__all__ = ["Plan", "Shards", "fingerprint", "locked", "read_manifest"]
+__all__ = ["Plan", "Shards", "fingerprint", "locked", "read_manifest", "tf_errors"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Shards:
     ) -> None:
         path, num_notes, failed = self.path(index), 0, []
         with disk_errors(path), atomic_path(path) as temporary:
-            with _tf_errors(), tf.io.TFRecordWriter(temporary) as writer:
+            with tf_errors(), tf.io.TFRecordWriter(temporary) as writer:
                 for result in results:
                     if isinstance(result, NSynthError):
                         failed.append(str(result))
@@ -213,7 +213,7 @@ def read_manifest(path: str) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _tf_errors() -> Iterator[None]:
+def tf_errors() -> Iterator[None]:
     """TensorFlow's file errors as the operating system's."""
     try:
         yield

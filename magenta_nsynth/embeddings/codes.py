@@ -2,17 +2,17 @@
 
 import csv
 import os
-from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import numpy as np
 
 from magenta_nsynth.config import NUM_PITCHES
-from magenta_nsynth.data.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
+from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.labels import note_labels
 from magenta_nsynth.errors import InputError
 
-__all__ = ["Code", "CodesWriter", "csv_path", "read_codes"]
+__all__ = ["Code", "CodesWriter", "csv_path", "read_codes", "read_table"]
 
 _COLUMNS = (
     "note_str",
@@ -73,17 +73,15 @@ class CodesWriter:
         """
         self._npy.write(np.ascontiguousarray(z, "<f4").tobytes())
         self._num_rows += len(z)
-        qualities = labels.get("qualities", ())
+        note = note_labels(labels)
         self._csv.writerow(
             [
-                labels.get("note_str", ""),
-                _midi(labels.get("pitch", UNKNOWN)),
-                _midi(labels.get("velocity", UNKNOWN)),
-                _name(FAMILIES, labels.get("instrument_family", UNKNOWN)),
-                _name(SOURCES, labels.get("instrument_source", UNKNOWN)),
-                " ".join(
-                    q for q, has in zip(QUALITIES, qualities, strict=False) if has
-                ),
+                note.note_str,
+                "" if note.pitch == UNKNOWN else note.pitch,
+                "" if note.velocity == UNKNOWN else note.velocity,
+                note.instrument_family,
+                note.instrument_source,
+                " ".join(note.qualities),
                 num_samples,
                 len(z),
             ]
@@ -104,14 +102,6 @@ class CodesWriter:
             "shape": (self._num_rows, self._num_latent),
         }
         np.lib.format.write_array_header_1_0(self._npy, header)
-
-
-def _midi(value: int) -> int | str:
-    return int(value) if 0 <= value < NUM_PITCHES else ""
-
-
-def _name(names: Sequence[str], index: int) -> str:
-    return names[index] if 0 <= index < len(names) else ""
 
 
 def read_codes(path: str | os.PathLike, num_latent: int, check: Any) -> list[Code]:
@@ -135,7 +125,7 @@ def read_codes(path: str | os.PathLike, num_latent: int, check: Any) -> list[Cod
     if not os.path.exists(table):
         return [Code(rows[i : i + 1], "", UNKNOWN, None) for i in range(len(rows))]
     codes, start = [], 0
-    for where, line in _lines(table):
+    for where, line in read_table(table):
         try:
             count = int(line["rows"])
             pitch = int(line["pitch"]) if line["pitch"] else UNKNOWN
@@ -159,7 +149,12 @@ def read_codes(path: str | os.PathLike, num_latent: int, check: Any) -> list[Cod
     return codes
 
 
-def _lines(path: str) -> list[tuple[str, dict[str, Any]]]:
+def read_table(path: str) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a CSV: (its name and the line's number, the fields by column).
+
+    Raises:
+      InputError: it can't be read.
+    """
     try:
         # As a spreadsheet saves it too: with a mark in front, and semicolons.
         with open(

@@ -11,14 +11,17 @@ from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio import load_audio, trim_to_frames
+from magenta_nsynth.data.clips import Clip, load_clips
+from magenta_nsynth.embeddings.pipeline import Encoded, encoding
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import Source, check_folder, expand, find_sources
+from magenta_nsynth.progress import Progress
 
 __all__ = [
     "Failures",
     "SaveSound",
     "check_arguments",
-    "check_baseline_arguments",
+    "encoded_files",
     "find_sounds_or_npy",
     "generated_name",
     "load_clip",
@@ -34,43 +37,61 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def check_arguments(
-    model: WaveNet,
+    model: WaveNet | Baseline,
     save_path: str | os.PathLike,
     sample_length: int,
     batch_size: int,
 ) -> None:
     """Raises InputError for what no job over sounds can work with."""
-    hop = model.config.ae_hop_length
-    _check(save_path, sample_length, batch_size, hop, f"one frame of {hop} samples")
-
-
-def check_baseline_arguments(
-    model: Baseline,
-    save_path: str | os.PathLike,
-    sample_length: int,
-    batch_size: int,
-) -> None:
-    """As `check_arguments`, for the baseline."""
-    least = model.config.min_samples
-    words = f"the {least} samples of the shortest spectrogram"
-    _check(save_path, sample_length, batch_size, least, words)
-
-
-def _check(
-    save_path: str | os.PathLike,
-    sample_length: int,
-    batch_size: int,
-    least: int,
-    words: str,
-) -> None:
     check_folder(save_path)
-    if sample_length < 0 or 0 < sample_length < least:
+    if sample_length < 0 or 0 < sample_length < model.min_samples:
         raise InputError(
-            f"--sample_length={sample_length} is less than {words}; 0 uses the whole "
-            "of each file."
+            f"--sample_length={sample_length} is less than the {model.min_samples} "
+            "samples that the model needs; 0 uses the whole of each file."
         )
     if batch_size < 1:
         raise InputError(f"--batch_size must be 1 or more, not {batch_size}.")
+
+
+@contextmanager
+def encoded_files(
+    model: WaveNet | Baseline,
+    work: Sequence[tuple[Source, str]],
+    sample_length: int,
+    batch_size: int,
+    failures: "Failures",
+) -> Iterator[Iterator[tuple[Source, str, Encoded]]]:
+    """Encodes sound files, while others are read and written in the block.
+
+    Args:
+      model: the opened checkpoint.
+      work: (source, output) pairs.
+      sample_length: cuts each to so many samples; 0 takes all.
+      batch_size: files that go through the network side by side, at most.
+      failures: takes in those that can't be done.
+
+    Yields:
+      An iterator of each of the other pairs with its embedding.
+    """
+    loaded = load_clips((source for source, _ in work), sample_length)
+    clips = (
+        (None, audio if isinstance(audio, NSynthError) else Clip(file.path, audio, {}))
+        for file, audio in loaded
+    )
+    with (
+        encoding(clips, model, batch_size) as results,
+        Progress(len(work), "files") as progress,
+    ):
+
+        def good() -> Iterator[tuple[Source, str, Encoded]]:
+            for (source, output), (_, result) in zip(work, results, strict=True):
+                if isinstance(result, NSynthError):
+                    failures.messages.append(str(result))
+                else:
+                    yield source, output, result
+                progress.advance()
+
+        yield good()
 
 
 def find_sounds_or_npy(

@@ -14,6 +14,7 @@ from magenta_nsynth.api import Baseline
 from magenta_nsynth.api.baseline import Prepared, check_z
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio, save_audio
 from magenta_nsynth.config import NUM_PITCHES, SpectralConfig
+from magenta_nsynth.data.clips import Clip, labels_of
 from magenta_nsynth.data.reading import NOTE_SAMPLES
 from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.codes import Code, read_codes
@@ -22,20 +23,14 @@ from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.jobs.common import (
     Failures,
     SaveSound,
-    check_baseline_arguments,
+    check_arguments,
     find_sounds_or_npy,
     generated_name,
     make_folder,
     pending,
     writing,
 )
-from magenta_nsynth.jobs.save_codes import (
-    Note,
-    labels_of,
-    notes_of,
-    open_records,
-    record_sets,
-)
+from magenta_nsynth.jobs.save_codes import notes_of, open_records, record_sets
 from magenta_nsynth.progress import Progress
 
 __all__ = ["code_samples", "generate_baseline"]
@@ -159,7 +154,7 @@ def generate_baseline(
 
     Source: NSynth, baseline/models/ae.py's eval_op and utils.py's tf_ispecgram.
     """
-    check_baseline_arguments(model, save_path, sample_length, batch_size)
+    check_arguments(model, save_path, sample_length, batch_size)
     _check_range("pitch", pitch, 0, NUM_PITCHES - 1)
     _check_range("pitch_shift", pitch_shift, 1 - NUM_PITCHES, NUM_PITCHES - 1)
     _check_range("griffin_lim_iterations", num_iters, 1, None)
@@ -365,7 +360,7 @@ def _records(
             for note in notes_of(index, model, sample_length):
                 yield functools.partial(_sound_of, note)
 
-    def _sound_of(note: Note) -> _Sound:
+    def _sound_of(note: Clip) -> _Sound:
         pitch, clip = int(note.labels["pitch"]), note.audio
         prepared = model.prepare(clip)
         return _Sound(note.where, pitch, _LABELLING, len(clip), clip, prepared)

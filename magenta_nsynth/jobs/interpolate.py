@@ -10,11 +10,7 @@ from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source, check_folder, expand
-from magenta_nsynth.jobs.common import (
-    check_arguments,
-    check_baseline_arguments,
-    make_folder,
-)
+from magenta_nsynth.jobs.common import check_arguments, make_folder
 from magenta_nsynth.jobs.mix_manifest import Manifest, relative
 from magenta_nsynth.jobs.mix_outputs import MixFile, MixNote, Outputs
 from magenta_nsynth.jobs.mix_plan import Mix, plan_mixes
@@ -128,9 +124,7 @@ def _check(
     sample_length: int,
 ) -> None:
     batch_size = 1 if generation is None else generation.get("batch_size", 1)
-    if isinstance(model, Baseline):
-        check_baseline_arguments(model, save_path, sample_length, batch_size)
-    elif model is not None:
+    if model is not None:
         check_arguments(model, save_path, sample_length, batch_size)
     else:
         check_folder(save_path)

@@ -11,6 +11,7 @@ from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.api.baseline import check_z
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
 from magenta_nsynth.config import H512_BO16, NFFT_1024
+from magenta_nsynth.data.clips import labels_of
 from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.arrays import check_encoding, load_array
 from magenta_nsynth.embeddings.codes import csv_path, read_codes
@@ -18,7 +19,6 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source
 from magenta_nsynth.jobs.common import find_sounds_or_npy, load_clip
 from magenta_nsynth.jobs.generate_baseline import code_samples
-from magenta_nsynth.jobs.save_codes import labels_of
 
 __all__ = [
     "MixPart",

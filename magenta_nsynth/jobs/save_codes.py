@@ -4,19 +4,17 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
-from absl import logging
 
 from magenta_nsynth.api import Baseline
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.audio import AUDIO_EXTENSIONS
+from magenta_nsynth.data.clips import Clip, labels_of
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.json_wav import LABELS_FILE
-from magenta_nsynth.data.naming import labels_from_name
 from magenta_nsynth.data.reading import NoteIndex, iterate, open_notes, read_notes
+from magenta_nsynth.data.record_clips import LABELS, clip_of
 from magenta_nsynth.embeddings.codes import CodesWriter, csv_path
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.embeddings.pipeline import encoding
+from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import (
     Source,
     atomic_path,
@@ -27,46 +25,17 @@ from magenta_nsynth.files import (
 )
 from magenta_nsynth.jobs.common import (
     Failures,
-    check_baseline_arguments,
+    check_arguments,
+    encoded_files,
     make_folder,
     pending,
     writing,
 )
 from magenta_nsynth.progress import Progress
 
-__all__ = [
-    "Note",
-    "labels_of",
-    "notes_of",
-    "open_records",
-    "record_sets",
-    "save_codes",
-    "writing_codes",
-]
+__all__ = ["notes_of", "open_records", "record_sets", "save_codes", "writing_codes"]
 
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(\.gz)?$")
-_LABELS = (
-    "note_str",
-    "pitch",
-    "velocity",
-    "instrument_family",
-    "instrument_source",
-    "qualities",
-)
-
-
-class Note(NamedTuple):
-    """A note of a TFRecord.
-
-    Attributes:
-      where: its file and record, for messages.
-      audio: [t] float32.
-      labels: of the fields of `data.schema.Note` those that are known.
-    """
-
-    where: str
-    audio: np.ndarray
-    labels: dict[str, Any]
 
 
 def save_codes(
@@ -103,7 +72,7 @@ def save_codes(
 
     Source: NSynth, baseline/save_embeddings.py; differs: the list in the README.
     """
-    check_baseline_arguments(model, save_path, sample_length, batch_size)
+    check_arguments(model, save_path, sample_length, batch_size)
     sets = record_sets(source_paths, recursive, skip_corrupt)
     if sets:
         sources = [Source(name, "") for name in sets]
@@ -127,12 +96,14 @@ def save_codes(
                     model, paths, output, sample_length, batch_size, skip_corrupt
                 )
         return failures.report(len(sources))
-    with Progress(len(work), "files") as progress:
-        for start in range(0, len(work), batch_size):
-            _save_sounds(
-                model, work[start : start + batch_size], sample_length, failures
-            )
-            progress.update(min(start + batch_size, len(work)))
+    with encoded_files(model, work, sample_length, batch_size, failures) as encoded:
+        for source, output, result in encoded:
+            labels = {**labels_of(source), "note_str": source.stem}
+            with (
+                failures.noting(),
+                writing_codes(output, model.config.num_latent) as writer,
+            ):
+                writer.add(result.z, labels, result.num_samples)
     return failures.report(len(sources))
 
 
@@ -223,13 +194,13 @@ def open_records(
     Raises:
       InputError: a file that can't be used.
     """
-    features, least = ("audio", *_LABELS), model.config.min_samples
+    features, least = ("audio", *LABELS), model.config.min_samples
     return open_notes(paths, None, skip_corrupt, features=features, min_samples=least)
 
 
 def notes_of(
     index: NoteIndex, model: Baseline, sample_length: int, quiet: bool = False
-) -> Iterator[Note]:
+) -> Iterator[Clip]:
     """The notes of TFRecords, one after the other.
 
     Args:
@@ -241,21 +212,11 @@ def notes_of(
     Raises:
       InputError: a record that can't be used.
     """
-    features = ("audio", *_LABELS, "file", "record")
+    features = ("audio", *LABELS, "file", "record")
     dataset = read_notes(index, features, min_samples=model.config.min_samples)
     for values in iterate(dataset, index):
-        labels = {name: values[name].numpy() for name in _LABELS}
-        labels["note_str"] = labels["note_str"].decode("utf-8", "surrogateescape")
-        file = os.fsdecode(values["file"].numpy())
-        where = f"{file}, record {values['record']} ({labels['note_str']})"
-        audio = values["audio"].numpy()
-        if 0 < sample_length < len(audio):
-            if not quiet:
-                logging.info(
-                    "%s: %d samples are cut to %d.", where, len(audio), sample_length
-                )
-            audio = audio[:sample_length]
-        yield Note(where, model.check_clip(audio, where), labels)
+        clip = clip_of(values, sample_length, quiet)
+        yield clip._replace(audio=model.check_clip(clip.audio, clip.where))
 
 
 @contextlib.contextmanager
@@ -289,55 +250,14 @@ def _save_records(
     skip_corrupt: bool,
 ) -> None:
     index = open_records(paths, model, skip_corrupt)
+    clips = ((None, note) for note in notes_of(index, model, sample_length))
     with (
         writing_codes(output, model.config.num_latent) as writer,
+        encoding(clips, model, batch_size) as results,
         Progress(index.num_notes, "notes", os.path.basename(output)) as progress,
     ):
-        batch: list[Note] = []
-
-        def flush() -> None:
-            prepared = [model.prepare(note.audio) for note in batch]
-            codes = model.encode_prepared(prepared)
-            for note, z in zip(batch, codes, strict=True):
-                writer.add(z, note.labels, len(note.audio))
-            progress.advance(len(batch))
-            batch.clear()
-
-        for note in notes_of(index, model, sample_length):
-            batch.append(note)
-            if len(batch) == batch_size:
-                flush()
-        if batch:
-            flush()
-
-
-def _save_sounds(
-    model: Baseline,
-    batch: list[tuple[Source, str]],
-    sample_length: int,
-    failures: Failures,
-) -> None:
-    loaded = []
-    for source, output in batch:
-        with failures.noting():
-            audio = model.check_clip(
-                load_audio(source.path, sample_length), source.path
-            )
-            prepared = model.prepare(audio)
-            loaded.append((source, output, len(audio), prepared))
-    if not loaded:
-        return
-    codes = model.encode_prepared([prepared for *_, prepared in loaded])
-    for (source, output, num_samples, _), z in zip(loaded, codes, strict=True):
-        labels = {**labels_of(source), "note_str": source.stem}
-        with (
-            failures.noting(),
-            writing_codes(output, model.config.num_latent) as writer,
-        ):
-            writer.add(z, labels, num_samples)
-
-
-def labels_of(source: Source) -> dict[str, Any]:
-    """What a sound file's name and folder say of its note."""
-    folder = os.path.basename(os.path.dirname(os.path.abspath(source.path)))
-    return labels_from_name((folder,), source.stem)
+        for _, result in results:
+            if isinstance(result, NSynthError):
+                raise result
+            writer.add(result.z, result.labels, result.num_samples)
+            progress.advance()

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 
-import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import WaveNet
@@ -13,17 +12,13 @@ from magenta_nsynth.files import expand, find_sources, refuse_collisions
 from magenta_nsynth.jobs.common import (
     Failures,
     check_arguments,
-    load_clip,
+    encoded_files,
     make_folder,
     pending,
     writing,
 )
-from magenta_nsynth.progress import Progress
 
 __all__ = ["save_embeddings"]
-
-# Audio held at once, beyond the file being read: long files don't wait for a batch.
-_SAMPLES_AT_ONCE = 16 * 64_000
 
 
 def save_embeddings(
@@ -64,29 +59,9 @@ def save_embeddings(
     make_folder(save_path)
     work = pending(list(zip(sources, outputs, strict=True)), skip_existing)
     failures = Failures()
-    batch: list[tuple[str, np.ndarray]] = []
-    with Progress(len(work), "files") as progress:
-        for i, (source, output) in enumerate(work, start=1):
-            with failures.noting():
-                batch.append((output, load_clip(source.path, sample_length, model)))
-            held = sum(len(audio) for _, audio in batch)
-            if len(batch) >= batch_size or held >= _SAMPLES_AT_ONCE or i == len(work):
-                _encode_and_save(model, batch, batch_size, failures)
-                batch = []
-                progress.update(i)
+    with encoded_files(model, work, sample_length, batch_size, failures) as encoded:
+        for _, output, result in encoded:
+            with failures.noting(), writing(output):
+                save_array(output, result.z)
+            logging.debug("%s: %s", output, result.z.shape)
     return failures.report(len(sources))
-
-
-def _encode_and_save(
-    model: WaveNet,
-    batch: list[tuple[str, np.ndarray]],
-    batch_size: int,
-    failures: Failures,
-) -> None:
-    if not batch:
-        return
-    encodings = model.encode([audio for _, audio in batch], 0, batch_size)
-    for (output, _), encoding in zip(batch, encodings, strict=True):
-        with failures.noting(), writing(output):
-            save_array(output, encoding)
-        logging.debug("%s: %s", output, encoding.shape)

@@ -1,10 +1,12 @@
 """The one engine between checkpoints and models: plan, check, apply, save."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.config import CONFIGS, H512_BO16
@@ -33,6 +35,7 @@ __all__ = [
     "save_weights",
     "strip_checkpoint",
     "verify",
+    "weights_digest",
 ]
 
 _MODEL_NAMES = {
@@ -263,6 +266,20 @@ def _load(
         loaded = _CLASSES[config.model_name][part](config, dtype=dtype)
         _apply(loaded, checkpoint, rows, use_ema)
     return loaded
+
+
+def weights_digest(model: keras.Model) -> str:
+    """The SHA-256 of a model's weights: the same for the same numbers, wherever from.
+
+    Args:
+      model: an encoder, a decoder or an autoencoder.
+    """
+    digest = hashlib.sha256()
+    for variable in sorted(model.variables, key=lambda variable: variable.path):
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable), "<f4")
+        digest.update(f"{variable.path} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def save_weights(

@@ -1,0 +1,244 @@
+"""A checkpoint's networks as SavedModels, which need nothing of this package.
+
+Every folder is a TensorFlow SavedModel; `tf.saved_model.load(folder).signatures[...]`,
+TensorFlow Serving and others take it. Tensors by name, b any number of clips:
+
+    WaveNet: encoder/
+      serving_default  audio [b, t] float32 in [-1, 1], whole frames of 512 samples
+                       -> embedding [b, t / 512, 16] float32
+    WaveNet: decoder_step/
+      start            batch_size [] int32
+                       -> past [6138, b, 512] float32, newest [b, 2] float32,
+                          position [] int64: the state before the first sample
+      step             sample [b] int32, the class 0..255 that was drawn last, 128
+                       (silence) before the first; embedding [b, 16] float32, the row
+                       of the next sample's frame; past, newest, position
+                       -> probabilities [b, 256] and logits [b, 256] float32 of the
+                          next sample; past, newest, position
+    Baseline: encoder/
+      serving_default  audio [b, t] float32, 513 to 65,535 samples
+                       -> z [b, 1984] float32
+    Baseline: decoder/
+      serving_default  z [b, 1984] float32, pitch [b] int32 (MIDI)
+                       -> spectrogram [b, 513, 256] float32, as `specgram` has it
+
+The numbers are those of h512_bo16 and nfft_1024; another checkpoint has its own. The
+sound of a class c is sign(x) / 255 * (256 ** |x| - 1) with x = (c - 127.5) / 128, and 0
+for 128. `past` holds each layer's last 2 * dilation inputs.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from magenta_nsynth.api.baseline import Baseline
+from magenta_nsynth.api.wavenet import WaveNet
+from magenta_nsynth.audio.mu_law import class_values
+from magenta_nsynth.config import NUM_CLASSES
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import expand
+from magenta_nsynth.models.spectral import network_input, network_output
+from magenta_nsynth.models.wavenet import WaveNetDecoder
+
+__all__ = ["save_for_serving"]
+
+
+def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> list[str]:
+    """Writes a checkpoint's encoder and decoder as SavedModels.
+
+    Args:
+      model: the opened checkpoint.
+      folder: where their folders go; created if missing.
+
+    Returns:
+      The folders.
+
+    Raises:
+      InputError: one of them is there already, or can't be written.
+    """
+    folder = expand(folder)
+    parts = _baseline(model) if isinstance(model, Baseline) else _wavenet(model)
+    paths = [os.path.join(folder, name) for name in parts]
+    for path in paths:
+        if os.path.lexists(path):
+            raise InputError(
+                f"{path}: is there already; move it away, or give another --save_path."
+            )
+    os.makedirs(folder, exist_ok=True)
+    for path, (module, signatures) in zip(paths, parts.values(), strict=True):
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+            written = os.path.join(temporary, "model")
+            try:
+                with _only_warnings():
+                    tf.saved_model.save(module, written, signatures)
+            except tf.errors.OpError as error:
+                reason = (error.message.splitlines() or [""])[0]
+                raise InputError(f"{path}: can't be written ({reason}).") from error
+            os.replace(written, path)
+    return paths
+
+
+@contextlib.contextmanager
+def _only_warnings() -> Iterator[None]:
+    """Leaves out what TensorFlow has to say of its saving."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _function(
+    call: Callable[..., dict[str, tf.Tensor]], **inputs: tuple[list, Any]
+) -> tf.types.experimental.GenericFunction:
+    """`call` of tensors named and shaped so."""
+    specs = [
+        tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()
+    ]
+    return tf.function(call, specs)
+
+
+def _holding(*models: Any) -> tf.Module:
+    """What a SavedModel keeps the variables of Keras models in."""
+    module = tf.Module()
+    module.weights = [v.value for model in models for v in model.variables]
+    return module
+
+
+def _wavenet(model: WaveNet) -> dict[str, tuple[tf.Module, dict[str, Any]]]:
+    encoder, step = model.encoder, _DecoderStep(model.decoder)
+    width = model.config.ae_bottleneck_width
+    encode = _function(
+        lambda audio: {"embedding": encoder(audio)}, audio=([None, None], tf.float32)
+    )
+    state = {
+        "past": ([step.num_past, None, model.config.width], tf.float32),
+        "newest": ([None, model.config.filter_length - 1], tf.float32),
+        "position": ([], tf.int64),
+    }
+    signatures = {
+        "start": _function(step.start, batch_size=([], tf.int32)),
+        "step": _function(
+            step.step,
+            sample=([None], tf.int32),
+            embedding=([None, width], tf.float32),
+            **state,
+        ),
+    }
+    return {
+        "encoder": (_holding(encoder), {"serving_default": encode}),
+        "decoder_step": (_holding(model.decoder), signatures),
+    }
+
+
+def _baseline(model: Baseline) -> dict[str, tuple[tf.Module, dict[str, Any]]]:
+    encoder, decoder, config = model.encoder, model.decoder, model.config
+
+    def encode(audio: tf.Tensor) -> dict[str, tf.Tensor]:
+        few = tf.debugging.assert_greater_equal(tf.shape(audio)[1], config.min_samples)
+        many = tf.debugging.assert_less_equal(tf.shape(audio)[1], config.max_samples)
+        with tf.control_dependencies([few, many]):
+            spec = network_input(tf.identity(audio), config)
+        # One window: its length is known.
+        spec = tf.ensure_shape(spec, [None, config.num_bins, config.num_frames, 1])
+        return {"z": encoder(spec)[:, 0, 0]}
+
+    def decode(z: tf.Tensor, pitch: tf.Tensor) -> dict[str, tf.Tensor]:
+        spec = network_output(decoder(z[:, None, None], pitch), config.num_frames)
+        return {"spectrogram": spec}
+
+    sound = {"audio": ([None, None], tf.float32)}
+    code = {
+        "z": ([None, config.num_latent], tf.float32),
+        "pitch": ([None], tf.int32),
+    }
+    return {
+        "encoder": (_holding(encoder), {"serving_default": _function(encode, **sound)}),
+        "decoder": (_holding(decoder), {"serving_default": _function(decode, **code)}),
+    }
+
+
+class _DecoderStep:
+    """One step of the WaveNet's decoder, all of whose past comes in and goes out.
+
+    Made of the Keras layers' own kernels. Slower than `StepwiseDecoder`, which keeps
+    the past in place and computes ahead.
+    """
+
+    def __init__(self, decoder: WaveNetDecoder) -> None:
+        self._decoder, self._config = decoder, decoder.config
+        taps = self._config.filter_length - 1
+        if not taps:
+            raise InputError("A decoder of one tap has no past; it can't be exported.")
+        self._lengths = [taps * dilation for dilation in self._config.dilations]
+        self._starts = np.cumsum([0, *self._lengths[:-1]])
+        self.num_past = sum(self._lengths)
+        companded = np.arange(-NUM_CLASSES // 2, NUM_CLASSES // 2) / np.float32(128)
+        levels = companded if self._config.rescale_inputs else class_values()
+        self._levels = tf.constant(levels, tf.float32)
+
+    def start(self, batch_size: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The state before the first sample."""
+        config = self._config
+        return {
+            "past": tf.zeros([self.num_past, batch_size, config.width]),
+            "newest": tf.zeros([batch_size, config.filter_length - 1]),
+            "position": tf.constant(0, tf.int64),
+        }
+
+    def step(
+        self,
+        sample: tf.Tensor,
+        embedding: tf.Tensor,
+        past: tf.Tensor,
+        newest: tf.Tensor,
+        position: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """What is known of the next sample, and the state behind it."""
+        # Written so that TensorFlow can't make one sum of several additions, in an
+        # order that differs from run to run: see `WaveNetDecoder.call`.
+        net, config = self._decoder, self._config
+        seen = tf.concat([newest, tf.gather(self._levels, sample)[:, None]], axis=1)
+        l = _dense(net.startconv, seen)  # noqa: E741
+        minus_s = -_dense(net.skip_start, l)
+        rows, inputs = [], []
+        for i, dilation in enumerate(config.dilations):
+            # A ring: the input of step n lies at n % length.
+            length = self._lengths[i]
+            ages = dilation * np.arange(config.filter_length - 1, 0, -1)
+            places = self._starts[i] + (position - ages) % length
+            taps = [*tf.unstack(tf.gather(past, places), len(ages)), l]
+            rows.append(self._starts[i] + position % length)
+            inputs.append(l)
+            d = _dense(net.dilatedconv[i], tf.concat(taps, axis=1))
+            d = d + _dense(net.cond_map[i], embedding)
+            gate, value = tf.split(d, 2, axis=1)
+            d = tf.sigmoid(gate) * tf.tanh(value)
+            minus_s = minus_s - _dense(net.skip[i], d)
+            l = l + _dense(net.res[i], d)  # noqa: E741
+        s = _dense(net.out1, tf.nn.relu(-minus_s))
+        s = tf.nn.relu(s + _dense(net.cond_map_out1, embedding))
+        logits = _dense(net.logits, s)
+        return {
+            "probabilities": tf.nn.softmax(logits),
+            "logits": logits,
+            "past": tf.tensor_scatter_nd_update(
+                past, tf.stack(rows)[:, None], tf.stack(inputs)
+            ),
+            "newest": seen[:, 1:],
+            "position": position + 1,
+        }
+
+
+def _dense(layer: Any, x: tf.Tensor) -> tf.Tensor:
+    """A convolution's product with [b, taps * channels], oldest tap first."""
+    kernel = tf.cast(layer.kernel.value, tf.float32)
+    product = x @ tf.reshape(kernel, [-1, kernel.shape[-1]])
+    return tf.nn.bias_add(product, tf.cast(layer.bias.value, tf.float32))

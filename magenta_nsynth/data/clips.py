@@ -1,0 +1,229 @@
+"""Sounds with what is known of them, from files: what is encoded note by note."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.data.items import Item, in_order, stat_print
+from magenta_nsynth.data.json_wav import plan_folder
+from magenta_nsynth.data.naming import labels_from_name
+from magenta_nsynth.data.writing import fingerprint
+from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.files import Source, expand
+
+__all__ = [
+    "Clip",
+    "ClipSource",
+    "JsonWavClips",
+    "SoundClips",
+    "labels_of",
+    "load_clips",
+    "read_list",
+]
+
+_SAMPLES_AHEAD = 64 * 64_000  # of files that are read before they are asked for
+
+
+class Clip(NamedTuple):
+    """A sound, and what is known of its note.
+
+    Attributes:
+      where: its file, and in a TFRecord its record, for messages.
+      audio: [t] float32 at 16 kHz.
+      labels: of the fields of `data.schema.Note` those that are known.
+    """
+
+    where: str
+    audio: np.ndarray
+    labels: dict[str, Any]
+
+
+class ClipSource(Protocol):
+    """Clips by number, from 0 on, in an order that is the same every time.
+
+    Attributes:
+      num_clips: how many there are, those that can't be read included.
+      lost: what could not even be counted, a line each.
+      identity: which clips these are, as JSON has it.
+    """
+
+    num_clips: int
+    lost: list[str]
+    identity: dict[str, Any]
+
+    def fingerprint(self, first: int, end: int) -> str:
+        """What changes when one of the clips from `first` to `end` - 1 does."""
+        ...
+
+    def read(
+        self, numbers: np.ndarray, sample_length: int
+    ) -> Iterator[Clip | NSynthError]:
+        """Reads clips, ahead of what is asked for.
+
+        Args:
+          numbers: int64 [n], ascending.
+          sample_length: cuts each to so many samples; 0 takes all.
+
+        Yields:
+          For each number the clip, or the error that says where it lies and why it
+          can't be used.
+        """
+        ...
+
+
+class SoundClips:
+    """A clip per sound file; its id is the file's place below the folder given."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        """Looks at the files' names.
+
+        Args:
+          sources: of `find_sources` or `read_list`.
+
+        Raises:
+          InputError: two files with one id.
+        """
+        self._sources = sources
+        self.num_clips = len(sources)
+        self.lost: list[str] = []
+        ids: dict[str, str] = {}
+        for source in sources:
+            other = ids.setdefault(sound_id(source), source.path)
+            if other != source.path:
+                raise InputError(
+                    f"{other} and {source.path} would both have the id "
+                    f"{sound_id(source)}; rename one, or give the folder above them "
+                    "with --recursive."
+                )
+        self.identity = {"kind": "audio", "ids": fingerprint(ids)}
+
+    def fingerprint(self, first: int, end: int) -> str:
+        """As `ClipSource.fingerprint`: of sizes and dates."""
+        return fingerprint(stat_print(s.path) for s in self._sources[first:end])
+
+    def read(
+        self, numbers: np.ndarray, sample_length: int
+    ) -> Iterator[Clip | NSynthError]:
+        """As `ClipSource.read`."""
+        sources = (self._sources[number] for number in numbers)
+        for source, audio in load_clips(sources, sample_length):
+            if isinstance(audio, NSynthError):
+                yield audio
+            else:
+                labels = {**labels_of(source), "note_str": sound_id(source)}
+                yield Clip(source.path, audio, labels)
+
+
+class JsonWavClips:
+    """The notes of NSynth's JSON/WAV form, a folder with examples.json and audio/."""
+
+    def __init__(self, folder: str, skip_corrupt: bool = False) -> None:
+        """Reads examples.json.
+
+        Args:
+          folder: the folder.
+          skip_corrupt: leaves out WAV files that it does not name.
+
+        Raises:
+          InputError: it can't be used; without skip_corrupt, a WAV file without entry.
+        """
+        self._items, self.lost = plan_folder(folder)
+        if self.lost and not skip_corrupt:
+            raise InputError(
+                f"{self.lost[0]} Remove it, or leave it out by --skip_corrupt."
+            )
+        self.num_clips = len(self._items)
+        ids = fingerprint(item.note.note_str for item in self._items)
+        self.identity = {"kind": "jsonwav", "ids": ids}
+
+    def fingerprint(self, first: int, end: int) -> str:
+        """As `ClipSource.fingerprint`: of labels, sizes and dates."""
+        items = self._items[first:end]
+        return fingerprint((i.note, stat_print(i.path), i.problem) for i in items)
+
+    def read(
+        self, numbers: np.ndarray, sample_length: int
+    ) -> Iterator[Clip | NSynthError]:
+        """As `ClipSource.read`."""
+        items = (self._items[number] for number in numbers)
+        for item, audio in load_clips(items, sample_length):
+            if isinstance(audio, NSynthError):
+                yield audio
+            else:
+                yield Clip(item.path, audio, vars(item.note))
+
+
+def sound_id(source: Source) -> str:
+    """A sound's id: its path below the folder that was given, without extension."""
+    return "/".join([*source.subfolder.split(os.sep), source.stem]).lstrip("/")
+
+
+def labels_of(source: Source) -> dict[str, Any]:
+    """What a sound file's name and folder say of its note."""
+    parent = pathlib.Path(os.path.abspath(source.path)).parent.name
+    folders = pathlib.PurePath(source.subfolder).parts or (parent,)
+    return labels_from_name(folders, source.stem)
+
+
+def load_clips(
+    files: Iterable[Source | Item], sample_length: int
+) -> Iterator[tuple[Any, np.ndarray | NSynthError]]:
+    """Reads sound files, several at a time and ahead of what is asked for.
+
+    Args:
+      files: what has a `path`, and may have a `problem` that is known already.
+      sample_length: cuts each to so many samples; 0 takes all.
+
+    Yields:
+      (file, its audio [t] float32 or why it can't be read), in order.
+    """
+    return in_order(
+        lambda file: load_audio(file.path, sample_length),
+        files,
+        os.cpu_count() or 1,
+        cost=lambda file: _most_samples(file.path, sample_length),
+        skip=lambda file: getattr(file, "problem", ""),
+        most_samples=_SAMPLES_AHEAD,
+    )
+
+
+def _most_samples(path: str, sample_length: int) -> int:
+    try:
+        size = os.path.getsize(path)  # a compressed sample may take less than a byte
+    except OSError:
+        return 0
+    return min(2 * size, sample_length) if sample_length else 2 * size
+
+
+def read_list(path: str | os.PathLike) -> list[Source]:
+    """The sounds that a text file lists, one a line.
+
+    A relative path is one from the list's own folder, and is, without its extension,
+    the sound's id. Empty lines are passed over.
+
+    Raises:
+      InputError: it can't be read, lists nothing, or a line that is no sound file.
+    """
+    path = expand(path)
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}.") from None
+    folder, sources = os.path.dirname(path), []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        if not line.lower().endswith(AUDIO_EXTENSIONS):
+            raise InputError(
+                f"{path}, line {number}: {line!r} is not one of "
+                f"{', '.join(AUDIO_EXTENSIONS)}; mend the line."
+            )
+        sources.append(Source(os.path.join(folder, line), os.path.dirname(line)))
+    if not sources:
+        raise InputError(f"{path}: names no sound file; give one a line.")
+    return sources

@@ -1,0 +1,306 @@
+"""What an export's folder holds: its shards, and what they are made of.
+
+    manifest.json                    what is made of what and how; at the end, all of it
+    embeddings-00003-of-00058.npy    a shard's files, each whole or not there
+    parts/00003.json                 a shard's contents: written after its files
+
+A shard is there once its part is. The plan decides all that is written, so several
+machines need not speak to each other, and nothing tells how often one was killed.
+"""
+
+import contextlib
+import glob
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from magenta_nsynth.disk import disk_errors, locked_range, remove
+from magenta_nsynth.embeddings.shards import FORMATS, digest
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import atomic_path
+
+__all__ = ["MANIFEST", "Plan", "Shards", "read_json"]
+
+MANIFEST = "manifest.json"
+_PARTS = "parts"
+_LOCK = ".exporting.lock"
+# Bytes of the lock: shard n's is byte n. Behind those, who has others make shards; and
+# who writes the manifest.
+_BY_OTHERS, _MANIFEST_BYTE = 1 << 40, 1 << 41
+_IN_WORDS = {
+    "software": "another version of this software or of TensorFlow",
+    "model": "another model",
+    "config": "a checkpoint of another shape, --hop_length or --dilation_cycle",
+    "encoder": "a checkpoint with other weights",
+    "weights": "the other weights, raw or averaged (--use_ema)",
+    "source": "other notes",
+    "num_notes": "another number of notes",
+    "format": "another --format",
+    "notes_per_shard": "another --notes_per_shard",
+    "sample_length": "another --sample_length",
+    "batch_size": "another --batch_size, which moves the last bits",
+    "dtype": "with or without --bfloat16",
+}
+
+
+class Plan(NamedTuple):
+    """What is to be made.
+
+    Attributes:
+      identity: all that decides the result, as JSON has it: every key of `_IN_WORDS`.
+      remarks: what else the manifest says, such as the checkpoint's name.
+      fingerprint: of the first of some notes and the first behind them, what changes
+        when one of them does.
+    """
+
+    identity: dict[str, Any]
+    remarks: dict[str, Any]
+    fingerprint: Callable[[int, int], str]
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards there are."""
+        notes, size = self.identity["num_notes"], self.identity["notes_per_shard"]
+        return -(-notes // size)
+
+    def bounds(self, shard: int) -> tuple[int, int]:
+        """A shard's first note, and the first that is no longer in it."""
+        size = self.identity["notes_per_shard"]
+        return shard * size, min((shard + 1) * size, self.identity["num_notes"])
+
+    def share(self, worker: int, num_workers: int) -> range:
+        """The shards of one of several workers; none of them is another's."""
+        bounds = [i * self.num_shards // num_workers for i in (worker, worker + 1)]
+        return range(*bounds)
+
+
+class Shards:
+    """The shards in a folder."""
+
+    def __init__(self, folder: str, plan: Plan) -> None:
+        """Nothing is read or written yet.
+
+        Args:
+          folder: exists.
+          plan: what is made there.
+        """
+        self.folder, self.plan = folder, plan
+        self._lock: Any = None
+        self.num_latent = plan.remarks["num_latent"]
+        self.format = FORMATS[plan.identity["format"]]
+
+    def begin(self) -> None:
+        """Says in the folder what is made there; within `locked`.
+
+        Raises:
+          InputError: something else is there, or the disk refuses.
+        """
+        with locked_range(self._lock, _MANIFEST_BYTE, 1):
+            self._begin(os.path.join(self.folder, MANIFEST))
+
+    def _begin(self, path: str) -> None:
+        old = read_json(path)
+        if old is None:
+            foreign = glob.glob(os.path.join(glob.escape(self.folder), "embeddings-*"))
+            if foreign or os.path.exists(path):
+                raise InputError(
+                    f"{foreign[0] if foreign else path}: is there already, and not of "
+                    "an export that could be gone on with; give another --save_path."
+                )
+            self._write(path, {"complete": False, **self._made_of()})
+        else:
+            self.check()
+
+    def check(self) -> None:
+        """Raises InputError unless what is made in the folder is of this plan."""
+        path = os.path.join(self.folder, MANIFEST)
+        old = read_json(path) or {}
+        new = json.loads(json.dumps(self.plan.identity))
+        found = old.get("made_of", {})
+        changed = [
+            words for key, words in _IN_WORDS.items() if found.get(key) != new[key]
+        ]
+        if changed:
+            raise InputError(
+                f"{path}: what is there was made of or with something else "
+                f"({'; '.join(changed)}); repeat that command, or give another "
+                "--save_path."
+            )
+
+    @contextlib.contextmanager
+    def locked(self, shards: range, by_others: bool = False) -> Iterator[None]:
+        """Keeps other programs from making some of these shards.
+
+        Args:
+          shards: which; one at least.
+          by_others: this program has others make them, which lock each its own.
+
+        Raises:
+          InputError: another one is at work on some of them.
+        """
+        path = os.path.join(self.folder, _LOCK)
+        in_use = (
+            f"{self.folder}: another program is writing these shards; wait for it, or "
+            "give each its own --shard_index."
+        )
+        with disk_errors(path), open(path, "ab") as file:
+            self._lock = file
+            first = shards.start + (_BY_OTHERS if by_others else 0)
+            with locked_range(file, first, len(shards), in_use):
+                yield
+
+    def names(self, shard: int) -> list[str]:
+        """The names of a shard's files."""
+        stem = f"embeddings-{shard:05}-of-{self.plan.num_shards:05}"
+        return [stem + extension for extension in self.format.extensions]
+
+    def part(self, shard: int) -> dict[str, Any] | None:
+        """A shard's contents, if it is there as it was written; else None."""
+        part = read_json(self._part_path(shard))
+        if part is None or list(part.get("files", ())) != self.names(shard):
+            return None
+        for name, expected in part["files"].items():
+            try:
+                if digest(os.path.join(self.folder, name)) != expected:
+                    return None
+            except OSError:
+                return None
+        return part
+
+    def missing(self, shards: range) -> list[int]:
+        """Those of the shards that are not there.
+
+        Raises:
+          InputError: one is there whose notes have changed since.
+        """
+        missing = []
+        for shard in shards:
+            part = self.part(shard)
+            if part is None:
+                missing.append(shard)
+            elif part["made_of"] != self.plan.fingerprint(*self.plan.bounds(shard)):
+                path = os.path.join(self.folder, self.names(shard)[0])
+                raise InputError(
+                    f"{path}: its notes have changed since it was made; give another "
+                    "--save_path, or remove that file to have it made anew."
+                )
+            else:  # a kill may have come before this
+                remove(self._problems_path(shard))
+        return missing
+
+    @contextlib.contextmanager
+    def writing(self, shard: int) -> Iterator[Any]:
+        """Makes a shard in the block, which is there whole once the block ends well.
+
+        Yields:
+          Its `ShardWriter`, with a list `skipped` for what is left out.
+
+        Raises:
+          InputError: the disk refuses.
+        """
+        paths = [os.path.join(self.folder, name) for name in self.names(shard)]
+        made_of = self.plan.fingerprint(*self.plan.bounds(shard))
+        with disk_errors(paths[0]), contextlib.ExitStack() as stack:
+            writing = [stack.enter_context(atomic_path(p, True)) for p in paths]
+            writer = _Counting(self.format.writer(writing, self.num_latent))
+            yield writer
+            writer.close()
+            digests = map(digest, writing)
+            files = dict(zip(self.names(shard), digests, strict=True))
+        self._write(
+            self._part_path(shard),
+            {
+                "shard": shard,
+                "made_of": made_of,
+                "num_notes": writer.num_notes,
+                "num_rows": writer.num_rows,
+                "skipped": writer.skipped,
+                "files": files,
+            },
+        )
+        remove(self._problems_path(shard))
+
+    def leave(self, shard: int, messages: list[str]) -> None:
+        """Notes why a shard can't be made, until it is."""
+        self._write(self._problems_path(shard), {"problems": messages})
+
+    def problems(self, shards: range) -> list[str]:
+        """Why those of the shards that can't be made can't."""
+        found = (read_json(self._problems_path(shard)) or {} for shard in shards)
+        return [line for content in found for line in content.get("problems", ())]
+
+    def finish(self) -> dict[str, Any] | None:
+        """Writes the complete manifest, if all shards are there; what it says or None.
+
+        Within `locked`. Whoever comes last does it.
+        """
+        with locked_range(self._lock, _MANIFEST_BYTE, 1):
+            return self._finish(os.path.join(self.folder, MANIFEST))
+
+    def _finish(self, path: str) -> dict[str, Any] | None:
+        parts = []
+        for shard in range(self.plan.num_shards):
+            part = read_json(self._part_path(shard))
+            if part is None:
+                return None
+            parts.append(part)
+        content = {
+            "complete": True,
+            **self._made_of(),
+            "num_notes": sum(part["num_notes"] for part in parts),
+            "num_rows": sum(part["num_rows"] for part in parts),
+            "num_skipped": sum(len(part["skipped"]) for part in parts),
+            "shards": parts,
+        }
+        if read_json(path) != json.loads(json.dumps(content)):
+            self._write(path, content)
+        return content
+
+    def _made_of(self) -> dict[str, Any]:
+        old = read_json(os.path.join(self.folder, MANIFEST)) or {}
+        # As the first run said it: a checkpoint may have moved since.
+        remarks = {key: old.get(key, said) for key, said in self.plan.remarks.items()}
+        return {**remarks, "made_of": self.plan.identity}
+
+    def _part_path(self, shard: int) -> str:
+        return os.path.join(self.folder, _PARTS, f"{shard:05}.json")
+
+    def _problems_path(self, shard: int) -> str:
+        return os.path.join(self.folder, _PARTS, f"{shard:05}.problems.json")
+
+    def _write(self, path: str, content: dict[str, Any]) -> None:
+        with (
+            disk_errors(path),
+            atomic_path(path, only_writer=True) as temporary,
+            open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file,
+        ):
+            json.dump(content, file, indent=1, ensure_ascii=True)
+            file.write("\n")
+
+
+class _Counting:
+    """A `ShardWriter` that counts, and notes what is left out."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+        self.num_notes = self.num_rows = 0
+        self.skipped: list[str] = []
+
+    def add(self, note: Any) -> None:
+        self._writer.add(note)
+        self.num_notes += 1
+        self.num_rows += len(note.z)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """The table in a JSON file; None if there is none that can be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

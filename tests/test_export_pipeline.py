@@ -1,0 +1,118 @@
+"""Stages that run ahead of each other: in order, not too far, and to a clean end."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from magenta_nsynth.data.clips import Clip
+from magenta_nsynth.embeddings.pipeline import ahead, encoding
+from magenta_nsynth.errors import AudioError, InputError
+
+
+def test_elements_come_in_order_and_not_too_far_ahead():
+    made = []
+
+    def numbers():
+        for i in range(50):
+            made.append(i)
+            yield i
+
+    iterator = ahead(numbers(), 3)
+    assert next(iterator) == 0
+    time.sleep(0.2)
+    assert len(made) == 5  # one taken, three ready, one waiting for its place
+    assert list(iterator) == list(range(1, 50))
+
+
+def test_an_error_comes_after_what_was_before_it():
+    def numbers():
+        yield 1
+        yield 2
+        raise InputError("bad")
+
+    iterator = ahead(numbers(), 8)
+    assert [next(iterator), next(iterator)] == [1, 2]
+    with pytest.raises(InputError, match="bad"):
+        next(iterator)
+
+
+def test_closing_ends_the_threads():
+    closed = []
+
+    def endless():
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.append(True)
+
+    before = threading.active_count()
+    outer = ahead(ahead(endless(), 2), 2)
+    next(outer)
+    outer.close()
+    assert threading.active_count() == before
+    assert closed == [True]
+
+
+class Doubling:
+    """An encoder of which nothing has to be loaded."""
+
+    num_latent, min_samples = 1, 2
+
+    def __init__(self):
+        self.batches = []
+
+    def check_clip(self, audio, name):
+        if len(audio) < self.min_samples:
+            raise AudioError(f"{name}: short")
+        return audio
+
+    def prepare(self, clip):
+        return clip
+
+    def encode_prepared(self, clips):
+        self.batches.append(len(clips))
+        return [2 * clip[:1, None] for clip in clips]
+
+
+def test_batches_are_of_one_key_and_errors_keep_their_place():
+    encoder = Doubling()
+    lengths = [3, 3, 1, 3, 3, 3]
+    clips = [
+        (i // 3, Clip(f"clip{i}", np.full(n, i, np.float32), {"note_str": str(i)}))
+        for i, n in enumerate(lengths)
+    ]
+    clips[4] = (1, InputError("clip4: gone"))
+    with encoding(iter(clips), encoder, 2) as results:
+        found = list(results)
+    assert [key for key, _ in found] == [0, 0, 0, 1, 1, 1]
+    assert [str(r) for _, r in found if isinstance(r, Exception)] == [
+        "clip2: short",
+        "clip4: gone",
+    ]
+    good = [r for _, r in found if not isinstance(r, Exception)]
+    assert [float(r.z[0, 0]) for r in good] == [0, 2, 6, 10]
+    assert [r.labels["note_str"] for r in good] == ["0", "1", "3", "5"]
+    assert encoder.batches == [2, 1, 1]
+
+
+def test_long_clips_do_not_wait_for_others():
+    encoder = Doubling()
+    clips = [(0, Clip("long", np.zeros(2_000_000, np.float32), {})) for _ in range(3)]
+    with encoding(iter(clips), encoder, 16) as results:
+        assert len(list(results)) == 3
+    assert encoder.batches == [1, 1, 1]
+
+
+def test_an_error_in_the_block_ends_the_threads():
+    before = threading.active_count()
+    clips = ((0, Clip("a", np.zeros(9, np.float32), {})) for _ in iter(int, 1))
+    with (
+        pytest.raises(RuntimeError, match="writer"),
+        encoding(clips, Doubling(), 4) as results,
+    ):
+        next(results)
+        raise RuntimeError("writer")
+    assert threading.active_count() == before
