@@ -95,6 +95,20 @@ def test_blocks_do_not_show(model, encoding, golden_tiny, engine):
     np.testing.assert_array_equal(again, golden_tiny["raw_free_audio"][:, :300])
 
 
+def test_clips_are_shared_between_gpus(model, encoding, golden_tiny, monkeypatch):
+    """Three clips on two devices, which are the processor twice for want of GPUs."""
+    processor = tf.config.list_logical_devices("CPU")[:1]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: processor * 2)
+    batch = np.concatenate([encoding, encoding[:1]])
+    uniforms = golden_tiny["raw_free_uniforms"][:200]
+    uniforms = np.concatenate([uniforms, uniforms[:, :1]], axis=1)
+    stepwise = StepwiseDecoder(model.decoder, 3, engine="compiled")
+    assert [engine.batch_size for engine in stepwise._engines] == [2, 2]
+    audio = class_values()[stepwise.run(batch, uniforms)]
+    reference = golden_tiny["raw_free_audio"][:, :200]
+    np.testing.assert_array_equal(audio, np.concatenate([reference, reference[:1]]))
+
+
 @ENGINES
 def test_temperature(model, encoding, engine):
     def generate(temperature, seed):
@@ -131,7 +145,7 @@ def test_a_uniform_beyond_the_last_sum_gives_the_last_class(model):
     uniforms = np.full(rows, np.nextafter(1, 0))
     sums = tf.cumsum(tf.nn.softmax(logits), axis=1).numpy()[:, -1]
     assert (sums.astype(np.float64) < uniforms).any()  # which is class 256 elsewhere
-    engine = StepwiseDecoder(model.decoder, rows, engine="compiled")._engine
+    engine = StepwiseDecoder(model.decoder, rows, engine="compiled")._engines[0]
     drawn = engine._sample(tf.constant(logits), tf.constant(uniforms)).numpy()
     assert drawn.max() == packed.sample(logits, uniforms, 1.0).max() == 255
     zeros = np.zeros(rows)
@@ -141,7 +155,7 @@ def test_a_uniform_beyond_the_last_sum_gives_the_last_class(model):
 
 def compiled_logits(decoder, encoding, uniforms):
     """The first clip's, after every draw of a block."""
-    engine = StepwiseDecoder(decoder, uniforms.shape[1], engine="compiled")._engine
+    engine = StepwiseDecoder(decoder, uniforms.shape[1], engine="compiled")._engines[0]
     seen = []
 
     def sample(logits, _):
@@ -163,7 +177,7 @@ def packed_logits(decoder, encoding, uniforms, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(packed, "sample", sample)
-        StepwiseDecoder(decoder, uniforms.shape[1])._engine.draw(encoding, uniforms, 0)
+        StepwiseDecoder(decoder, uniforms.shape[1])._draw(encoding, uniforms)
     return np.stack(seen)
 
 

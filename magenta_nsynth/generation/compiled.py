@@ -8,13 +8,33 @@ import tensorflow as tf
 from magenta_nsynth.config import NUM_CLASSES, WaveNetConfig
 from magenta_nsynth.models.wavenet import WaveNetDecoder
 
-__all__ = ["CompiledEngine"]
+__all__ = ["CompiledEngine", "compiled_engines"]
 
 # A product with one row takes another path through the matrix libraries than one with
 # several, and rounds otherwise; on processors without AVX-512 so do two and three rows.
 # With four rows at least, a clip's samples are the same to the bit whatever batch it is
 # in, and four take no longer than one.
 _MIN_ROWS = 4
+
+
+def compiled_engines(
+    decoder: WaveNetDecoder, batch_size: int, levels: np.ndarray, temperature: float
+) -> list["CompiledEngine"]:
+    """An engine on each GPU, or one on the processor if there is none.
+
+    The arguments are those of `CompiledEngine`, of the whole batch.
+
+    Returns:
+      Engines of equally many clips, together batch_size or a few more.
+    """
+    devices = tf.config.list_logical_devices("GPU")[:batch_size]
+    names = [device.name for device in devices] or [None]
+    engines = []
+    for name in names:
+        with tf.device(name):
+            share = -(-batch_size // len(names))
+            engines.append(CompiledEngine(decoder, share, levels, temperature, name))
+    return engines
 
 
 class CompiledEngine:
@@ -31,6 +51,7 @@ class CompiledEngine:
         batch_size: int,
         levels: np.ndarray,
         temperature: float,
+        device: str | None = None,
     ) -> None:
         """Copies the decoder's weights into the form that the loop reads.
 
@@ -39,9 +60,11 @@ class CompiledEngine:
           batch_size: clips drawn side by side.
           levels: [256] float32, what the network sees of each class.
           temperature: the logits are divided by it; 0 takes the likeliest class.
+          device: TensorFlow's name of the one to compute on; None is its choice.
         """
         self.config = config = decoder.config
-        self._batch_size = batch_size
+        self.batch_size = batch_size
+        self._device = device
         self._temperature = temperature
         self._rows = max(batch_size, _MIN_ROWS)
         self._weights = _LoopWeights(decoder)
@@ -72,13 +95,14 @@ class CompiledEngine:
         self, encoding: np.ndarray, uniforms: np.ndarray, start: int
     ) -> np.ndarray:
         """[frames, b, z] from the frame of `start` on, [n, b] -> [n, b] classes."""
-        padding = (0, self._rows - self._batch_size)
-        classes = self._draw(
-            np.pad(encoding, [(0, 0), padding, (0, 0)]),
-            np.pad(uniforms, [(0, 0), padding]),
-            np.int64(start),
-        )
-        return classes.numpy()[:, : self._batch_size]
+        padding = (0, self._rows - self.batch_size)
+        with tf.device(self._device):
+            classes = self._draw(
+                np.pad(encoding, [(0, 0), padding, (0, 0)]),
+                np.pad(uniforms, [(0, 0), padding]),
+                np.int64(start),
+            )
+        return classes.numpy()[:, : self.batch_size]
 
     def _draw_block(
         self, encoding: tf.Tensor, uniforms: tf.Tensor, start: tf.Tensor
@@ -165,10 +189,11 @@ class _LoopWeights:
     def __init__(self, decoder: WaveNetDecoder) -> None:
         def matrix(layer: Any) -> tf.Tensor:
             kernel = tf.cast(layer.kernel.value, tf.float32)
-            return tf.reshape(kernel, [-1, kernel.shape[-1]])
+            # A copy on the device of this engine, which may be another GPU.
+            return tf.identity(tf.reshape(kernel, [-1, kernel.shape[-1]]))
 
         def bias(layer: Any) -> tf.Tensor:
-            return tf.cast(layer.bias.value, tf.float32)
+            return tf.identity(tf.cast(layer.bias.value, tf.float32))
 
         pairs = list(zip(decoder.dilatedconv, decoder.cond_map, strict=True))
         outputs = list(zip(decoder.res, decoder.skip, strict=True))

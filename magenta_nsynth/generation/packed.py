@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from magenta_nsynth.config import NUM_CLASSES, WaveNetConfig
 from magenta_nsynth.generation.lite_graph import LiteGraph, open_model
 from magenta_nsynth.models.wavenet import WaveNetDecoder
 
-__all__ = ["PackedEngine", "num_cores", "sample"]
+__all__ = ["PackedEngine", "num_cores", "packed_engines", "sample"]
 
-# So many clips are worth a core of their own, with its own copy of the weights.
-_LANE_CLIPS = 8
+# So many clips are worth a core of their own, with its own copy of the weights; and of
+# so many as are worth one, each half is.
+_CLIPS_OF_A_CORE = 8
 # A product of so many rows computes about as fast as the processor can.
 _LOOK_AHEAD_ROWS = 256
 _SKIPS = 10  # layers whose skips are one product
@@ -24,70 +24,33 @@ _WORTH_A_TRIAL = 0.002  # seconds a step
 _FIRST_INTERVAL, _LAST_INTERVAL = 64, 16384  # steps between trials
 
 
-class PackedEngine:
-    """Draws samples on a processor.
+def packed_engines(
+    decoder: WaveNetDecoder, batch_size: int, levels: np.ndarray, temperature: float
+) -> list["PackedEngine"]:
+    """The engines, one thread each, that draw a batch on this processor.
 
-    A batch is cut into lanes of one thread each, so that no product waits for the
-    slowest core. Fewer clips are one lane, which finds out by trying whether one thread
-    or several per product are faster; several are on an idle machine, and many times
-    slower on a busy one. Each row of a product is summed in the same order whatever
-    stands beside it, so samples depend on neither.
+    Where there are clips enough, each thread has some of its own and waits for no
+    other. Fewer are drawn by one, which finds out by trying whether one thread or
+    several per product are faster: several are on an idle machine, and many times
+    slower on a busy one.
+
+    Args:
+      decoder: with its weights loaded.
+      batch_size: clips drawn side by side.
+      levels: [256] float32, what the network sees of each class.
+      temperature: the logits are divided by it; 0 takes the likeliest class.
+
+    Returns:
+      Engines of equally many clips, together batch_size or a few more.
     """
-
-    def __init__(
-        self,
-        decoder: WaveNetDecoder,
-        batch_size: int,
-        levels: np.ndarray,
-        temperature: float,
-    ) -> None:
-        """Packs the weights.
-
-        Args:
-          decoder: with its weights loaded.
-          batch_size: clips drawn side by side.
-          levels: [256] float32, what the network sees of each class.
-          temperature: the logits are divided by it; 0 takes the likeliest class.
-        """
-        cores = num_cores()
-        num_lanes = max(1, min(cores, batch_size // _LANE_CLIPS))
-        rows = -(-batch_size // num_lanes)
-        threads = [1]
-        if num_lanes == 1 and cores > 1:
-            threads.append(min(cores, _MAX_THREADS))
-        models = _Models(decoder, rows)
-        self._batch_size = batch_size
-        self._padding = num_lanes * rows - batch_size
-        self._lanes = [
-            _Lane(models, [_Network(models, n) for n in threads], levels, temperature)
-            for _ in range(num_lanes)
-        ]
-        self._pool = ThreadPoolExecutor(num_lanes) if num_lanes > 1 else None
-
-    def reset(self) -> None:
-        """Forgets the past."""
-        for lane in self._lanes:
-            lane.reset()
-
-    def draw(
-        self, encoding: np.ndarray, uniforms: np.ndarray, start: int
-    ) -> np.ndarray:
-        """[frames, b, z] from the frame of `start` on, [n, b] -> [n, b] classes."""
-        if self._pool is None:
-            return self._lanes[0].draw(encoding, uniforms, start)
-        count = len(self._lanes)
-        padding = (0, self._padding)
-        encodings = np.split(np.pad(encoding, [(0, 0), padding, (0, 0)]), count, axis=1)
-        parts = np.split(np.pad(uniforms, [(0, 0), padding]), count, axis=1)
-        futures = [
-            self._pool.submit(lane.draw, z, u, start)
-            for lane, z, u in zip(self._lanes, encodings, parts, strict=True)
-        ]
-        try:
-            classes = np.concatenate([f.result() for f in futures], axis=1)
-        finally:  # after Ctrl-C nothing may still write into the lanes' past
-            wait(futures)
-        return classes[:, : self._batch_size]
+    cores = num_cores()
+    count = batch_size // _CLIPS_OF_A_CORE
+    count = min(cores, max(count, 2)) if count else 1
+    models = _Models(decoder, -(-batch_size // count))
+    threads = {1, min(cores, _MAX_THREADS)} if count == 1 else {1}
+    return [
+        PackedEngine(models, sorted(threads), levels, temperature) for _ in range(count)
+    ]
 
 
 class _Models:
@@ -227,23 +190,39 @@ class _Network:
             self.looks.append((steps, tensors, look.invoke))
 
 
-class _Lane:
-    """Clips that one thread draws, and their past."""
+class PackedEngine:
+    """Draws some clips, and keeps their past.
+
+    Each row of a product is summed in the same order whatever stands beside it, and by
+    one thread, so samples depend on neither.
+
+    Attributes:
+      batch_size: how many clips.
+    """
 
     def __init__(
         self,
         models: _Models,
-        networks: list[_Network],
+        thread_counts: list[int],
         levels: np.ndarray,
         temperature: float,
     ) -> None:
+        """Packs the weights, once for each number of threads.
+
+        Args:
+          models: of these clips; several engines may share them.
+          thread_counts: threads per product; the fastest is found by trying.
+          levels: as of `packed_engines`.
+          temperature: as of `packed_engines`.
+        """
+        self.batch_size = models.rows
         self._config: WaveNetConfig = models.config
         self._rows = models.rows
         self._num_taps = self._config.filter_length - 1
         self._past_channels = models.past_channels
         self._chunks = models.chunks
-        self._networks = networks
-        self._contest = _Contest(len(networks))
+        self._networks = [_Network(models, count) for count in thread_counts]
+        self._contest = _Contest(len(thread_counts))
         self._levels = levels
         self._temperature = temperature
         # What was formed ahead, by layer: the outputs of the network that did.
@@ -264,7 +243,7 @@ class _Lane:
     def draw(
         self, encoding: np.ndarray, uniforms: np.ndarray, start: int
     ) -> np.ndarray:
-        """As `PackedEngine.draw`."""
+        """[frames, b, z] from the frame of `start` on, [n, b] -> [n, b] classes."""
         hop = self._config.ae_hop_length
         classes = np.empty(uniforms.shape, np.int32)
         for step, u in enumerate(uniforms):

@@ -1,5 +1,6 @@
 """The decoder one sample at a time: its past is kept, not computed again."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol
 
 import numpy as np
@@ -8,17 +9,23 @@ import tensorflow as tf
 from magenta_nsynth.audio.mu_law import class_values
 from magenta_nsynth.config import NUM_CLASSES
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.generation.compiled import CompiledEngine
-from magenta_nsynth.generation.packed import PackedEngine
+from magenta_nsynth.generation.compiled import compiled_engines
 from magenta_nsynth.models.wavenet import WaveNetDecoder
+
+try:
+    from magenta_nsynth.generation.packed import packed_engines
+except ImportError:  # TensorFlow may come without TensorFlow Lite one day
+    packed_engines = None
 
 __all__ = ["StepwiseDecoder"]
 
-_ENGINES = {"compiled": CompiledEngine, "packed": PackedEngine}
+_ENGINES = {"compiled": compiled_engines, "packed": packed_engines}
 
 
 class _Engine(Protocol):
-    """What computes the steps: on processors `PackedEngine`, else `CompiledEngine`."""
+    """What draws some of the clips: a `PackedEngine` or a `CompiledEngine`."""
+
+    batch_size: int
 
     def reset(self) -> None:
         """Forgets the past."""
@@ -71,18 +78,21 @@ class StepwiseDecoder:
             raise InputError(f"engine must be one of {list(_ENGINES)}, not {engine}.")
         if not engine:
             gpus = tf.config.list_physical_devices("GPU")
-            engine = "compiled" if gpus else "packed"
+            engine = "compiled" if gpus or packed_engines is None else "packed"
         self.config = decoder.config
         self.batch_size = batch_size
         self.position = 0
-        self._engine: _Engine = _ENGINES[engine](
+        # Each has some of the clips, and a processor's thread or a GPU of its own.
+        self._engines: list[_Engine] = _ENGINES[engine](
             decoder, batch_size, _levels(self.config.rescale_inputs), temperature
         )
+        self._pool = ThreadPoolExecutor(len(self._engines))
 
     def reset(self) -> None:
         """Forgets the past: the next sample is again the first."""
         self.position = 0
-        self._engine.reset()
+        for engine in self._engines:
+            engine.reset()
 
     def run(self, encoding: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Draws the next n samples of each clip.
@@ -115,11 +125,30 @@ class StepwiseDecoder:
                 f"{self.position + count} were asked for."
             )
         block = encoding[:, frames.start : frames.stop].transpose(1, 0, 2)
-        classes = self._engine.draw(
-            block.astype(np.float32), uniforms.astype(np.float64), self.position
-        )
+        classes = self._draw(block.astype(np.float32), uniforms.astype(np.float64))
         self.position += count
         return classes.T
+
+    def _draw(self, encoding: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """[frames, b, z] and [n, b] -> [n, b], each engine with its clips."""
+        engines, start = self._engines, self.position
+        if len(engines) == 1:
+            return engines[0].draw(encoding, uniforms, start)
+        padding = (0, sum(e.batch_size for e in engines) - self.batch_size)
+        encoding = np.pad(encoding, [(0, 0), padding, (0, 0)])
+        uniforms = np.pad(uniforms, [(0, 0), padding])
+        parts = zip(
+            engines,
+            np.split(encoding, len(engines), axis=1),
+            np.split(uniforms, len(engines), axis=1),
+            strict=True,
+        )
+        jobs = [self._pool.submit(e.draw, z, u, start) for e, z, u in parts]
+        try:
+            classes = np.concatenate([job.result() for job in jobs], axis=1)
+        finally:  # after Ctrl-C nothing may still write into the engines' past
+            wait(jobs)
+        return classes[:, : self.batch_size]
 
 
 def _levels(companded: bool) -> np.ndarray:
