@@ -25,6 +25,9 @@ from magenta_nsynth.models.wavenet import WaveNetDecoder
 # A step must read the newest taps and what follows; the past taps once for many steps.
 _PAST = H512_BO16.num_layers * (H512_BO16.filter_length - 1) * 2 * H512_BO16.width**2
 
+# Seconds in which the threads of what ran before stop looking for more work.
+_REST = 0.1
+
 
 def build_decoder(weights: dict[str, np.ndarray]) -> WaveNetDecoder:
     """A full-size decoder with `weights` (TF1 names) in it."""
@@ -75,8 +78,8 @@ def compare(batch_size: int, chunks: int, steps: int) -> None:
     """Prints milliseconds per step of both, the ratio, and the share of the limits."""
     weights = random_weights(H512_BO16, seed=0)
     parameters = sum(w.size for name, w in weights.items() if name.endswith("/W"))
-    # As many steps as are formed ahead at once.
-    our_steps = max(steps, 256 // batch_size)
+    # No fewer steps than are formed ahead at once, by one thread or two.
+    our_steps = max(steps, 512 // batch_size if batch_size >= 8 else 256)
     rng = np.random.default_rng(0)
     frames = -(-(chunks + 1) * our_steps // H512_BO16.ae_hop_length)
     encodings = rng.standard_normal([batch_size, frames, 16]).astype(np.float32)
@@ -86,14 +89,16 @@ def compare(batch_size: int, chunks: int, steps: int) -> None:
     seen: dict[str, list[float]] = {"original": [], "ours": []}
     for _ in range(chunks + 1):
         uniforms = rng.uniform(size=[our_steps, batch_size])
+        time.sleep(_REST)
         start = time.perf_counter()
         original.generate(encodings, uniforms[:steps].T)
-        middle = time.perf_counter()
+        seen["original"].append((time.perf_counter() - start) / steps * 1e3)
+        time.sleep(_REST)
+        start = time.perf_counter()
         ours.run(encodings, uniforms)
-        end = time.perf_counter()
-        seen["original"].append((middle - start) / steps * 1e3)
-        seen["ours"].append((end - middle) / our_steps * 1e3)
+        seen["ours"].append((time.perf_counter() - start) / our_steps * 1e3)
         for name, measure in sticks.items():
+            time.sleep(_REST)
             seen.setdefault(name, []).append(measure())
     original.close()
     # The first chunk is each one's warm-up.
