@@ -3,13 +3,15 @@
 
 The opponent is `original_loop.OriginalLoop`, a stand-in of the original's loop. Both
 run in this process, with the same weights, in alternating chunks, so that a shared
-machine's mood hits both; the ratio is of the medians.
+machine's mood hits both; so do the yardsticks: what NumPy's products and the memory
+give. All are medians over the chunks.
 """
 
 import argparse
 import os
 import statistics
 import time
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,6 +21,12 @@ from original_loop import OriginalLoop, random_weights
 from magenta_nsynth.config import H512_BO16
 from magenta_nsynth.generation.stepwise import StepwiseDecoder
 from magenta_nsynth.models.wavenet import WaveNetDecoder
+
+# A step must read the newest taps and what follows; the past taps once for many steps.
+_PAST = H512_BO16.num_layers * (H512_BO16.filter_length - 1) * 2 * H512_BO16.width**2
+
+# Seconds in which the threads of what ran before stop looking for more work.
+_REST = 0.1
 
 
 def build_decoder(weights: dict[str, np.ndarray]) -> WaveNetDecoder:
@@ -33,42 +41,94 @@ def build_decoder(weights: dict[str, np.ndarray]) -> WaveNetDecoder:
     return decoder
 
 
-def compare(batch_size: int, chunks: int, steps: int) -> None:
-    """Prints milliseconds per step of both, and the ratio."""
-    weights = random_weights(H512_BO16, seed=0)
+def yardsticks() -> dict[str, Callable[[], float]]:
+    """Functions that measure what this process can reach just now."""
     rng = np.random.default_rng(0)
-    frames = -(-(chunks + 1) * steps // H512_BO16.ae_hop_length)
+
+    def matrix(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    x, wide, narrow = matrix(128, 512), matrix(512, 1024), matrix(512, 768)
+    square, long = matrix(1536, 1536), matrix(2**25)
+
+    def rate(work: Callable[[], object], amount: float) -> float:
+        start = time.perf_counter()
+        work()
+        return amount / (time.perf_counter() - start) / 1e9
+
+    def pairs() -> None:
+        for _ in range(10):
+            np.dot(x, wide)
+            np.dot(x, narrow)
+
+    return {
+        "np.dot [128,512]x[512,1024] and x[512,768], GFLOP/s": lambda: rate(
+            pairs, 10 * 2 * 128 * 512 * 1792
+        ),
+        "np.dot of 1536 x 1536, GFLOP/s": lambda: rate(
+            lambda: square @ square, 2 * 1536**3
+        ),
+        "reading memory (a dot product), GB/s": lambda: rate(
+            lambda: np.dot(long, long), long.nbytes
+        ),
+    }
+
+
+def compare(batch_size: int, chunks: int, steps: int) -> None:
+    """Prints milliseconds per step of both, the ratio, and the share of the limits."""
+    weights = random_weights(H512_BO16, seed=0)
+    parameters = sum(w.size for name, w in weights.items() if name.endswith("/W"))
+    # No fewer steps than are formed ahead at once, by one thread or two.
+    our_steps = max(steps, 512 // batch_size if batch_size >= 8 else 256)
+    rng = np.random.default_rng(0)
+    frames = -(-(chunks + 1) * our_steps // H512_BO16.ae_hop_length)
     encodings = rng.standard_normal([batch_size, frames, 16]).astype(np.float32)
     ours = StepwiseDecoder(build_decoder(weights), batch_size)
     original = OriginalLoop(H512_BO16, weights, batch_size)
-    times: dict[str, list[float]] = {"original": [], "ours": []}
+    sticks = yardsticks()
+    seen: dict[str, list[float]] = {"original": [], "ours": []}
     for _ in range(chunks + 1):
-        uniforms = rng.uniform(size=[steps, batch_size])
+        uniforms = rng.uniform(size=[our_steps, batch_size])
+        time.sleep(_REST)
         start = time.perf_counter()
-        original.generate(encodings, uniforms.T)
-        middle = time.perf_counter()
+        original.generate(encodings, uniforms[:steps].T)
+        seen["original"].append((time.perf_counter() - start) / steps * 1e3)
+        time.sleep(_REST)
+        start = time.perf_counter()
         ours.run(encodings, uniforms)
-        end = time.perf_counter()
-        times["original"].append((middle - start) / steps * 1e3)
-        times["ours"].append((end - middle) / steps * 1e3)
+        seen["ours"].append((time.perf_counter() - start) / our_steps * 1e3)
+        for name, measure in sticks.items():
+            time.sleep(_REST)
+            seen.setdefault(name, []).append(measure())
     original.close()
     # The first chunk is each one's warm-up.
-    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
+    medians = {name: statistics.median(values[1:]) for name, values in seen.items()}
+    best = {name: min(values[1:]) for name, values in seen.items()}
+    milliseconds = medians["ours"]
+    flops = 2 * parameters * batch_size / milliseconds / 1e6
+    bandwidth = 4 * (parameters - _PAST) / milliseconds / 1e6
+    dot, peak, memory = (medians[name] for name in sticks)
     print(
         f"batch {batch_size:3d}:  original {medians['original']:6.1f} ms a step"
-        f"  ours {medians['ours']:6.1f} ms"
-        f"  ratio {medians['original'] / medians['ours']:4.2f}"
-        f"  ({1e3 * batch_size / medians['ours']:5.0f} samples/s)",
+        f" (best {best['original']:.1f})  ours {milliseconds:6.1f} ms"
+        f" (best {best['ours']:.1f})"
+        f"  ratio {medians['original'] / milliseconds:4.2f}"
+        f" (of the best {best['original'] / best['ours']:.2f})"
+        f"  ({1e3 * batch_size / milliseconds:5.0f} samples/s)\n"
+        f"    {flops:.0f} GFLOP/s: {flops / dot:.0%} of [128,512] products"
+        f" ({dot:.0f}), {flops / peak:.0%} of large ones ({peak:.0f});"
+        f" {bandwidth:.1f} GB/s of weights: {bandwidth / memory:.0%} of a dot"
+        f" product's ({memory:.1f})",
         flush=True,
     )
 
 
 def main() -> None:
-    """Reads the options and prints a line per batch size."""
+    """Reads the options and prints two lines per batch size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch_sizes", default="1,8,32", help="separated by commas")
+    parser.add_argument("--batch_sizes", default="1,8,32,128", help="with commas")
     parser.add_argument("--chunks", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=40, help="of a chunk")
+    parser.add_argument("--steps", type=int, default=32, help="of a chunk")
     arguments = parser.parse_args()
     for batch_size in map(int, arguments.batch_sizes.split(",")):
         compare(batch_size, arguments.chunks, arguments.steps)

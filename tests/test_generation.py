@@ -8,8 +8,11 @@ from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio.mu_law import class_values
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.generation import packed
 from magenta_nsynth.generation.stepwise import StepwiseDecoder
 from magenta_nsynth.models.wavenet import WaveNetDecoder
+
+ENGINES = pytest.mark.parametrize("engine", ["packed", "compiled"])
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +25,29 @@ def encoding(golden_tiny):
     return golden_tiny["raw_encoding"]
 
 
+@ENGINES
 @pytest.mark.parametrize("weights", ["raw", "ema"])
-def test_samples_equal_the_originals(tiny_checkpoint, golden_tiny, weights):
+def test_samples_equal_the_originals(tiny_checkpoint, golden_tiny, weights, engine):
     model = WaveNet(tiny_checkpoint, use_ema=weights == "ema")
-    audio = model.generate(
-        golden_tiny[f"{weights}_encoding"],
-        uniforms=golden_tiny[f"{weights}_free_uniforms"],
+    stepwise = StepwiseDecoder(model.decoder, 2, engine=engine)
+    classes = stepwise.run(
+        golden_tiny[f"{weights}_encoding"], golden_tiny[f"{weights}_free_uniforms"]
     )
-    np.testing.assert_array_equal(audio, golden_tiny[f"{weights}_free_audio"])
+    reference = golden_tiny[f"{weights}_free_audio"]
+    np.testing.assert_array_equal(class_values()[classes], reference)
 
 
-def test_full_width_samples_equal_the_originals(full_checkpoint, golden_full):
-    audio = WaveNet(full_checkpoint).generate(
-        golden_full["encoding"], num_samples=256, uniforms=golden_full["free_uniforms"]
-    )
-    np.testing.assert_array_equal(audio, golden_full["free_audio"])
+@pytest.fixture(scope="module")
+def full_decoder(full_checkpoint):
+    return WaveNet(full_checkpoint).decoder
+
+
+@ENGINES
+def test_full_width_samples_equal_the_originals(full_decoder, golden_full, engine):
+    uniforms = golden_full["free_uniforms"]
+    stepwise = StepwiseDecoder(full_decoder, uniforms.shape[1], engine=engine)
+    classes = stepwise.run(golden_full["encoding"], uniforms[:256])
+    np.testing.assert_array_equal(class_values()[classes], golden_full["free_audio"])
 
 
 def test_seed_gives_the_originals_draws(model, encoding, golden_tiny):
@@ -68,8 +79,9 @@ def test_a_clip_does_not_depend_on_its_batch(model, encoding):
         assert [len(clip) for clip in together] == [512 * len(z) for z in batch]
 
 
-def test_blocks_do_not_show(model, encoding, golden_tiny):
-    engine = StepwiseDecoder(model.decoder, 2)
+@ENGINES
+def test_blocks_do_not_show(model, encoding, golden_tiny, engine):
+    engine = StepwiseDecoder(model.decoder, 2, engine=engine)
     uniforms = golden_tiny["raw_free_uniforms"][:1100]
     parts, done = [], 0
     for count in (1, 2, 500, 10, 587):  # across a frame, and several in one
@@ -83,29 +95,46 @@ def test_blocks_do_not_show(model, encoding, golden_tiny):
     np.testing.assert_array_equal(again, golden_tiny["raw_free_audio"][:, :300])
 
 
-def test_temperature(model, encoding):
-    greedy = model.generate(encoding[0], 600, seed=1, temperature=0)
-    np.testing.assert_array_equal(
-        greedy, model.generate(encoding[0], 600, seed=2, temperature=0)
-    )
-    np.testing.assert_array_equal(
-        greedy, model.generate(encoding[0], 600, seed=2, temperature=1e-300)
-    )
+def test_clips_are_shared_between_gpus(model, encoding, golden_tiny, monkeypatch):
+    """Three clips on two devices, which are the processor twice for want of GPUs."""
+    processor = tf.config.list_logical_devices("CPU")[:1]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: processor * 2)
+    batch = np.concatenate([encoding, encoding[:1]])
+    uniforms = golden_tiny["raw_free_uniforms"][:200]
+    uniforms = np.concatenate([uniforms, uniforms[:, :1]], axis=1)
+    stepwise = StepwiseDecoder(model.decoder, 3, engine="compiled")
+    assert [engine.batch_size for engine in stepwise._engines] == [2, 2]
+    audio = class_values()[stepwise.run(batch, uniforms)]
+    reference = golden_tiny["raw_free_audio"][:, :200]
+    np.testing.assert_array_equal(audio, np.concatenate([reference, reference[:1]]))
+
+
+@ENGINES
+def test_temperature(model, encoding, engine):
+    def generate(temperature, seed):
+        stepwise = StepwiseDecoder(model.decoder, 1, temperature, engine)
+        uniforms = np.random.default_rng(seed).uniform(size=[600, 1])
+        return class_values()[stepwise.run(encoding[:1], uniforms)]
+
+    greedy = generate(0, seed=1)
+    np.testing.assert_array_equal(greedy, generate(0, seed=2))
+    np.testing.assert_array_equal(greedy, generate(1e-300, seed=2))
     # The likeliest class of the teacher-forced network, fed with the result.
-    logits = model.decoder(np.pad(greedy, (0, 424))[None], encoding[:1, :2]).numpy()
-    expected = class_values()[logits[0, :600].argmax(axis=1)]
+    logits = model.decoder(np.pad(greedy, [(0, 0), (0, 424)]), encoding[:1, :2])
+    expected = class_values()[logits.numpy()[:, :600].argmax(axis=2)]
     np.testing.assert_array_equal(greedy, expected)
 
 
-def test_half_temperature_squares_the_probabilities(model, encoding):
+@ENGINES
+def test_half_temperature_squares_the_probabilities(model, encoding, engine):
     """The first sample, whose probabilities a single step gives, over many draws."""
     logits = model.decoder(np.zeros([1, 512], np.float32), encoding[:1, :1])[0, 0]
     expected = np.exp(2 * logits.numpy().astype(np.float64))
     cumulative = np.cumsum(expected / expected.sum())
     many = 200
     uniforms = np.linspace(0.001, 0.999, many)
-    engine = StepwiseDecoder(model.decoder, many, temperature=0.5)
-    classes = engine.run(np.repeat(encoding[:1], many, axis=0), uniforms[None])[:, 0]
+    stepwise = StepwiseDecoder(model.decoder, many, 0.5, engine)
+    classes = stepwise.run(np.repeat(encoding[:1], many, axis=0), uniforms[None])[:, 0]
     assert (np.abs(classes - np.searchsorted(cumulative, uniforms)) <= 1).all()
     assert (classes == np.searchsorted(cumulative, uniforms)).mean() > 0.98
 
@@ -116,39 +145,62 @@ def test_a_uniform_beyond_the_last_sum_gives_the_last_class(model):
     uniforms = np.full(rows, np.nextafter(1, 0))
     sums = tf.cumsum(tf.nn.softmax(logits), axis=1).numpy()[:, -1]
     assert (sums.astype(np.float64) < uniforms).any()  # which is class 256 elsewhere
-    engine = StepwiseDecoder(model.decoder, rows)
+    engine = StepwiseDecoder(model.decoder, rows, engine="compiled")._engines[0]
     drawn = engine._sample(tf.constant(logits), tf.constant(uniforms)).numpy()
-    assert drawn.max() == 255
-    assert (
-        (engine._sample(tf.constant(logits), tf.zeros(rows, tf.float64)) == 0)
-        .numpy()
-        .all()
-    )
+    assert drawn.max() == packed.sample(logits, uniforms, 1.0).max() == 255
+    zeros = np.zeros(rows)
+    assert not engine._sample(tf.constant(logits), tf.constant(zeros)).numpy().any()
+    assert not packed.sample(logits, zeros, 1.0).any()
 
 
-def test_full_width_logits_do_not_depend_on_the_batch(full_checkpoint):
+def compiled_logits(decoder, encoding, uniforms):
+    """The first clip's, after every draw of a block."""
+    engine = StepwiseDecoder(decoder, uniforms.shape[1], engine="compiled")._engines[0]
+    seen = []
+
+    def sample(logits, _):
+        tf.py_function(lambda x: seen.append(x.numpy()[0]), [logits], [])
+        return tf.fill([engine._rows], 200)
+
+    engine._sample = sample
+    engine.draw(encoding, uniforms, 0)
+    return np.stack(seen)
+
+
+def packed_logits(decoder, encoding, uniforms, monkeypatch):
+    seen = []
+
+    def sample(logits, u, _):
+        if u[0] == 0:  # the lane of the first clip
+            seen.append(logits[0].copy())
+        return np.full(len(logits), 200)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packed, "sample", sample)
+        StepwiseDecoder(decoder, uniforms.shape[1])._draw(encoding, uniforms)
+    return np.stack(seen)
+
+
+@ENGINES
+def test_full_width_logits_do_not_depend_on_the_batch(
+    full_decoder, engine, monkeypatch
+):
     """To the bit: one that differs turns a draw, once in some 100,000 samples."""
-    decoder = WaveNet(full_checkpoint).decoder
-    rng = np.random.default_rng(0)
-    first = rng.normal(size=[30, 1, 1024]).astype(np.float32)
+    first = np.random.default_rng(0).normal(size=[1, 1, 16]).astype(np.float32)
     results = []
-    for batch_size in (1, 2, 5):
-        engine = StepwiseDecoder(decoder, batch_size)
-        rows = engine._rows
-        inputs = np.full([rows, 3], 0.25, np.float32)
-        conditions = np.repeat(first, rows, axis=1)
-        conditions[:, 1:] = rng.normal(size=[30, rows - 1, 1024])
-        step = tf.function(engine._logits)
-        for now in range(6):
-            logits = step(
-                tf.constant(inputs),
-                tf.constant(now, tf.int64),
-                tf.constant(conditions),
-                tf.zeros([rows, 256]),
-            )
-        results.append(logits.numpy()[0])
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
+    for batch_size in (1, 2, 5, 17):
+        monkeypatch.setattr(packed, "num_cores", lambda size=batch_size: 1 + size % 3)
+        others = np.random.default_rng(batch_size).normal(size=[1, batch_size, 16])
+        encoding = np.concatenate([first, others[:, 1:].astype(np.float32)], axis=1)
+        uniforms = np.ones([6, batch_size])
+        uniforms[:, 0] = 0
+        if engine == "packed":
+            logits = packed_logits(full_decoder, encoding, uniforms, monkeypatch)
+        else:
+            logits = compiled_logits(full_decoder, encoding, uniforms)
+        results.append(logits)
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
 
 
 def randomize(decoder):
@@ -158,8 +210,9 @@ def randomize(decoder):
         variable.assign(rng.normal(size=variable.shape) * 0.5)
 
 
+@ENGINES
 @pytest.mark.parametrize("filter_length", [1, 2, 4])
-def test_other_filters_and_hops_agree_with_the_teacher_forced_model(filter_length):
+def test_other_filters_agree_with_the_teacher_forced_model(filter_length, engine):
     config = WaveNetConfig(
         width=6,
         skip_width=5,
@@ -172,14 +225,26 @@ def test_other_filters_and_hops_agree_with_the_teacher_forced_model(filter_lengt
     decoder = WaveNetDecoder(config)
     randomize(decoder)
     encoding = np.random.default_rng(1).normal(size=[1, 3, 3]).astype(np.float32)
-    check_against_teacher_forcing(decoder, encoding)
+    check_against_teacher_forcing(decoder, encoding, engine)
 
 
-def check_against_teacher_forcing(decoder, encoding):
+@pytest.mark.parametrize("hop", [4, 25])
+def test_other_hops_agree_with_the_teacher_forced_model(hop):
+    """The packed engine looks ahead by no more than divides the hop."""
+    config = WaveNetConfig(
+        width=6, skip_width=5, num_layers=5, num_stages=5, ae_hop_length=hop
+    )
+    decoder = WaveNetDecoder(config)
+    randomize(decoder)
+    encoding = np.random.default_rng(1).normal(size=[1, 5, 16]).astype(np.float32)
+    check_against_teacher_forcing(decoder, encoding, "packed")
+
+
+def check_against_teacher_forcing(decoder, encoding, engine):
     """What is drawn is what the whole network, fed with the result, would draw."""
     count = decoder.config.num_samples(encoding.shape[1])
     uniforms = np.random.default_rng(2).uniform(size=[count, 1])
-    classes = StepwiseDecoder(decoder, 1).run(encoding, uniforms)
+    classes = StepwiseDecoder(decoder, 1, engine=engine).run(encoding, uniforms)
     audio = class_values()[classes]
     probabilities = tf.nn.softmax(decoder(audio, encoding)).numpy()[0]
     expected = [
@@ -190,14 +255,15 @@ def check_against_teacher_forcing(decoder, encoding):
     assert len(np.unique(classes)) > 10
 
 
-def test_linear_input_is_fed_back_linearly():
+@ENGINES
+def test_linear_input_is_fed_back_linearly(engine):
     config = WaveNetConfig(
         width=6, skip_width=5, num_layers=3, ae_hop_length=32, rescale_inputs=False
     )
     decoder = WaveNetDecoder(config)
     randomize(decoder)
     encoding = np.random.default_rng(1).normal(size=[1, 2, 16]).astype(np.float32)
-    check_against_teacher_forcing(decoder, encoding)
+    check_against_teacher_forcing(decoder, encoding, engine)
 
 
 def test_progress_is_called_and_may_stop_it(model, encoding):

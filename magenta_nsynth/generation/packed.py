@@ -1,0 +1,381 @@
+"""The stepwise decoder on processors: TensorFlow Lite's packed products, in lanes."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from magenta_nsynth.config import NUM_CLASSES, WaveNetConfig
+from magenta_nsynth.generation.lite_graph import LiteGraph, open_model
+from magenta_nsynth.models.wavenet import WaveNetDecoder
+
+__all__ = ["PackedEngine", "num_cores", "packed_engines", "sample"]
+
+# So many clips are worth a core of their own, with its own copy of the weights; and of
+# so many as are worth one, each half is.
+_CLIPS_OF_A_CORE = 8
+# A product of so many rows computes about as fast as the processor can.
+_LOOK_AHEAD_ROWS = 256
+_SKIPS = 10  # layers whose skips are one product
+_MAX_THREADS = 4  # of one product of few rows: they share one memory
+_WORTH_A_TRIAL = 0.002  # seconds a step
+_FIRST_INTERVAL, _LAST_INTERVAL = 64, 16384  # steps between trials
+
+
+def packed_engines(
+    decoder: WaveNetDecoder, batch_size: int, levels: np.ndarray, temperature: float
+) -> list["PackedEngine"]:
+    """The engines, one thread each, that draw a batch on this processor.
+
+    Where there are clips enough, each thread has some of its own and waits for no
+    other. Fewer are drawn by one, which finds out by trying whether one thread or
+    several per product are faster: several are on an idle machine, and many times
+    slower on a busy one.
+
+    Args:
+      decoder: with its weights loaded.
+      batch_size: clips drawn side by side.
+      levels: [256] float32, what the network sees of each class.
+      temperature: the logits are divided by it; 0 takes the likeliest class.
+
+    Returns:
+      Engines of equally many clips, together batch_size or a few more.
+    """
+    cores = num_cores()
+    count = batch_size // _CLIPS_OF_A_CORE
+    count = min(cores, max(count, 2)) if count else 1
+    models = _Models(decoder, -(-batch_size // count))
+    threads = {1, min(cores, _MAX_THREADS)} if count == 1 else {1}
+    return [
+        PackedEngine(models, sorted(threads), levels, temperature) for _ in range(count)
+    ]
+
+
+class _Models:
+    """The step and the looks ahead as TensorFlow Lite models, for `rows` clips.
+
+    A layer of dilation d looks back by multiples of d, so what its past taps and its
+    condition contribute to the next steps, up to d of them, is known at once. It is
+    formed ahead by one product over several steps, which reads those weights, two
+    thirds of all, once for all of them. Where only one step can be formed at a time,
+    past taps are part of the step's own product.
+
+    Attributes:
+      config: the decoder's.
+      rows: clips.
+      past_channels: channels of the past taps in the rows of `past`.
+      chunks: steps that each layer looks ahead.
+      step: the model of one step; the numbers of its tensors: `inputs`, the last
+        samples; `condition`; `past` by layer, taps and condition or a share formed
+        ahead; `layer_inputs` and `logits`, which are outputs.
+      looks: by dilation, (layers, steps, model, inputs, outputs).
+    """
+
+    def __init__(self, decoder: WaveNetDecoder, rows: int) -> None:
+        self.config = config = decoder.config
+        self.rows = rows
+        self.past_channels = (config.filter_length - 1) * config.width
+        most = 1  # a power of 2 that divides the hop: no look passes a frame's end
+        while config.ae_hop_length % (2 * most) == 0 and (
+            2 * most * rows <= _LOOK_AHEAD_ROWS
+        ):
+            most *= 2
+        self.chunks = [min(d, most) for d in config.dilations]
+        self._past_channels_in = self.past_channels + config.ae_bottleneck_width
+        past_taps, newest_taps = _split_taps(decoder)
+        self.step = self._write_step(decoder, past_taps, newest_taps)
+        self.looks = []
+        for dilation in sorted(set(config.dilations)):
+            layers = [i for i, d in enumerate(config.dilations) if d == dilation]
+            if self.chunks[layers[0]] > 1:
+                self.looks.append(self._write_look(layers, past_taps))
+
+    def _write_step(
+        self, decoder: WaveNetDecoder, past_taps: list, newest_taps: list
+    ) -> bytes:
+        config, graph = self.config, LiteGraph()
+        self.inputs = graph.input(self.rows, config.filter_length)
+        self.condition = graph.input(self.rows, config.ae_bottleneck_width)
+        self.past, self.layer_inputs = [], []
+        l = graph.dense(self.inputs, *_weights(decoder.startconv))  # noqa: E741
+        s = graph.dense(l, *_weights(decoder.skip_start))
+        gated = []
+        for i, chunk in enumerate(self.chunks):
+            self.layer_inputs.append(graph.output(l))
+            if chunk > 1:
+                past = graph.input(self.rows, 2 * config.width)
+                d = graph.add(graph.dense(l, newest_taps[i]), past)
+            else:
+                past = graph.input(self.rows, self._past_channels_in)
+                kernel, bias = past_taps[i]
+                kernel = np.concatenate([kernel, newest_taps[i]])
+                d = graph.dense(graph.concatenate([past, l]), kernel, bias)
+            self.past.append(past)
+            gate, value = graph.halves(d)
+            d = graph.multiply(graph.sigmoid(gate), graph.tanh(value))
+            gated.append(d)
+            if len(gated) == _SKIPS or i + 1 == config.num_layers:
+                skips = [_weights(k) for k in decoder.skip[i + 1 - len(gated) : i + 1]]
+                kernel = np.concatenate([kernel for kernel, _ in skips])
+                bias = np.sum([bias for _, bias in skips], axis=0)
+                s = graph.add(s, graph.dense(graph.concatenate(gated), kernel, bias))
+                gated = []
+            if i + 1 < config.num_layers:  # nothing reads the last residual
+                l = graph.add(l, graph.dense(d, *_weights(decoder.res[i])))  # noqa: E741
+        kernel, bias = _join(decoder.out1, decoder.cond_map_out1)
+        s = graph.concatenate([graph.relu(s), self.condition])
+        s = graph.dense(s, kernel, bias, relu=True)
+        self.logits = graph.output(graph.dense(s, *_weights(decoder.logits)))
+        return graph.write()
+
+    def _write_look(self, layers: list[int], past_taps: list) -> tuple:
+        graph, steps = LiteGraph(), self.chunks[layers[0]]
+        inputs = [
+            graph.input(steps * self.rows, self._past_channels_in) for _ in layers
+        ]
+        outputs = [
+            graph.output(graph.dense(x, *past_taps[i]))
+            for x, i in zip(inputs, layers, strict=True)
+        ]
+        return layers, steps, graph.write(), inputs, outputs
+
+
+def _weights(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A convolution's kernel as [taps * in, out], and its bias."""
+    kernel = np.asarray(layer.kernel, np.float32)
+    return kernel.reshape(-1, kernel.shape[-1]), np.asarray(layer.bias, np.float32)
+
+
+def _join(layer: Any, condition: Any) -> tuple[np.ndarray, np.ndarray]:
+    """One product for the sum of a layer and its condition, side by side."""
+    (kernel, bias), (other, more) = _weights(layer), _weights(condition)
+    return np.concatenate([kernel, other]), bias + more
+
+
+def _split_taps(decoder: WaveNetDecoder) -> tuple[list, list]:
+    """By layer: past taps, oldest first, condition and bias; and the newest tap."""
+    past, newest, width = [], [], decoder.config.width
+    for dilated, condition in zip(decoder.dilatedconv, decoder.cond_map, strict=True):
+        kernel, bias = _join(dilated, condition)
+        last = (decoder.config.filter_length - 1) * width
+        newest.append(kernel[last : last + width])
+        past.append((np.delete(kernel, np.s_[last : last + width], axis=0), bias))
+    return past, newest
+
+
+class _Network:
+    """The models opened with so many threads per product.
+
+    Every tensor is a function that returns it as an array; the array must be dropped
+    before the model runs again.
+    """
+
+    def __init__(self, models: _Models, num_threads: int) -> None:
+        self._step = open_model(models.step, num_threads)
+        tensor = self._step.tensor
+        self.inputs, self.condition = tensor(models.inputs), tensor(models.condition)
+        self.past = [tensor(number) for number in models.past]
+        self.layer_inputs = [tensor(number) for number in models.layer_inputs]
+        self.logits = tensor(models.logits)
+        self.run = self._step.invoke
+        self.looks = []
+        for layers, steps, model, inputs, outputs in models.looks:
+            look = open_model(model, num_threads)
+            tensors = [
+                (layer, look.tensor(x), look.tensor(y))
+                for layer, x, y in zip(layers, inputs, outputs, strict=True)
+            ]
+            self.looks.append((steps, tensors, look.invoke))
+
+
+class PackedEngine:
+    """Draws some clips, and keeps their past.
+
+    Each row of a product is summed in the same order whatever stands beside it, and by
+    one thread, so samples depend on neither.
+
+    Attributes:
+      batch_size: how many clips.
+    """
+
+    def __init__(
+        self,
+        models: _Models,
+        thread_counts: list[int],
+        levels: np.ndarray,
+        temperature: float,
+    ) -> None:
+        """Packs the weights, once for each number of threads.
+
+        Args:
+          models: of these clips; several engines may share them.
+          thread_counts: threads per product; the fastest is found by trying.
+          levels: as of `packed_engines`.
+          temperature: as of `packed_engines`.
+        """
+        self.batch_size = models.rows
+        self._config: WaveNetConfig = models.config
+        self._rows = models.rows
+        self._num_taps = self._config.filter_length - 1
+        self._past_channels = models.past_channels
+        self._chunks = models.chunks
+        self._networks = [_Network(models, count) for count in thread_counts]
+        self._contest = _Contest(len(thread_counts))
+        self._levels = levels
+        self._temperature = temperature
+        # What was formed ahead, by layer: the outputs of the network that did.
+        self._ahead: list[Callable[[], np.ndarray]] = [lambda: None] * len(self._chunks)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the past."""
+        config = self._config
+        # What the network saw last, oldest first: zeros before the first sample.
+        self._inputs = np.zeros([self._rows, config.filter_length], np.float32)
+        # Inputs of each layer: the last dilation * taps steps, in a ring.
+        self._rings = [
+            np.zeros([self._num_taps * d * self._rows, config.width], np.float32)
+            for d in config.dilations
+        ]
+
+    def draw(
+        self, encoding: np.ndarray, uniforms: np.ndarray, start: int
+    ) -> np.ndarray:
+        """[frames, b, z] from the frame of `start` on, [n, b] -> [n, b] classes."""
+        hop = self._config.ae_hop_length
+        classes = np.empty(uniforms.shape, np.int32)
+        for step, u in enumerate(uniforms):
+            now = start + step
+            way = self._contest.next()
+            network = self._networks[way]
+            condition = encoding[now // hop - start // hop]
+            self._look_ahead(network, now, condition)
+            self._set_inputs(network, now, condition)
+            begin = time.perf_counter()
+            network.run()
+            self._contest.note(way, time.perf_counter() - begin)
+            self._keep(network, now)
+            drawn = sample(network.logits(), u, self._temperature)
+            self._inputs[:, :-1] = self._inputs[:, 1:]
+            self._inputs[:, -1] = self._levels[drawn]
+            classes[step] = drawn
+        return classes
+
+    def _look_ahead(self, network: _Network, now: int, condition: np.ndarray) -> None:
+        """Forms what is due now of the shares of past taps in the steps to come."""
+        for steps, tensors, run in network.looks:
+            if now % steps == 0:
+                for layer, inputs, outputs in tensors:
+                    self._set_past(inputs(), layer, now, condition)
+                    self._ahead[layer] = outputs
+                run()
+
+    def _set_inputs(self, network: _Network, now: int, condition: np.ndarray) -> None:
+        network.inputs()[:] = self._inputs
+        network.condition()[:] = condition
+        for layer, steps in enumerate(self._chunks):
+            if steps > 1:
+                row = now % steps * self._rows
+                network.past[layer]()[:] = self._ahead[layer]()[row : row + self._rows]
+            else:
+                self._set_past(network.past[layer](), layer, now, condition)
+
+    def _set_past(
+        self, x: np.ndarray, layer: int, now: int, condition: np.ndarray
+    ) -> None:
+        """The past taps of a layer and its condition, for the steps from `now` on.
+
+        Args:
+          x: [steps * rows, taps * width + bottleneck]; is overwritten.
+          layer: which.
+          now: the first step.
+          condition: [rows, bottleneck].
+        """
+        width, dilation = self._config.width, self._config.dilations[layer]
+        ring = self._rings[layer]
+        for tap in range(self._num_taps):
+            row = (now + tap * dilation) * self._rows % len(ring)
+            x[:, tap * width : (tap + 1) * width] = ring[row : row + len(x)]
+        x = x.reshape(-1, self._rows, x.shape[1])
+        x[:, :, self._past_channels :] = condition
+
+    def _keep(self, network: _Network, now: int) -> None:
+        """Keeps the layers' inputs of step `now` in the place of the oldest."""
+        if self._num_taps:
+            for ring, layer_input in zip(
+                self._rings, network.layer_inputs, strict=True
+            ):
+                row = now * self._rows % len(ring)
+                ring[row : row + self._rows] = layer_input()
+
+
+def sample(logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> np.ndarray:
+    """The first class whose cumulative probability reaches the uniform.
+
+    Args:
+      logits: [rows, 256] float32.
+      uniforms: [rows] float64 in [0, 1).
+      temperature: as of the engine.
+
+    Returns:
+      [rows] whole numbers in 0..255.
+    """
+    # So small that the quotients would leave float32: the likeliest class too.
+    if temperature < 1e-30:
+        return logits.argmax(axis=1)
+    if temperature != 1:
+        logits = logits / np.float32(temperature)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p *= 1 / p.sum(axis=1, keepdims=True)
+    # In float32, and compared in float64, or draws differ from the original's. A sum
+    # that ends below 1 would give one class too many.
+    below = p.cumsum(axis=1) < uniforms[:, None]
+    return np.minimum(below.sum(axis=1), NUM_CLASSES - 1)
+
+
+class _Contest:
+    """Which of several ways to go is the fastest; the slower are tried now and then.
+
+    A trial is one step, and the longer apart the more were lost: on a busy machine one
+    step of several threads can take a second.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._seconds: list[float | None] = [None] * count
+        self._interval = _FIRST_INTERVAL
+        self._left = 2  # steps until the next trial; the first ones only warm up
+
+    def next(self) -> int:
+        """The number of the way to go in this step; at first the first one."""
+        tried = [s for s in self._seconds if s is not None]
+        if not tried:
+            return 0
+        if self._left == 0 and min(tried) > _WORTH_A_TRIAL:
+            untried = [i for i, s in enumerate(self._seconds) if s is None]
+            return untried[0] if untried else self._seconds.index(max(tried))
+        return self._seconds.index(min(tried))
+
+    def note(self, number: int, seconds: float) -> None:
+        """Notes how long the step took."""
+        if self._left:
+            self._left -= 1
+            before = self._seconds[number]
+            if before is not None:
+                seconds = 0.9 * before + 0.1 * seconds
+            self._seconds[number] = seconds
+            return
+        self._seconds[number] = seconds
+        won = self._seconds[number] == min(s for s in self._seconds if s is not None)
+        self._interval = (
+            _FIRST_INTERVAL if won else min(4 * self._interval, _LAST_INTERVAL)
+        )
+        self._left = self._interval
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
