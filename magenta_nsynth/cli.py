@@ -19,6 +19,7 @@ __all__ = [
     "checkpoint_options",
     "choose_gpu",
     "define",
+    "define_engine",
     "define_old",
     "generation_options",
     "grid_option",
@@ -51,6 +52,7 @@ _GENERATION = {"batch_size": "batch_size", "seed": "seed", "normalize": "normali
 _WAVENET_GENERATION = {
     "temperature": "temperature",
     "samples_per_save": "samples_per_save",
+    "engine": "engine",
 }
 _BASELINE_GENERATION = {
     "pitch": "pitch",
@@ -165,6 +167,7 @@ def _define_generation() -> None:
         "WaveNet: write each file again after so many samples, to listen to its start.",
         lower_bound=1,
     )  # fmt: skip
+    define_engine()
     define(
         "integer", "pitch", None,
         "Baseline: the MIDI pitch of all sounds, in place of their own. 60 is C4.",
@@ -177,6 +180,15 @@ def _define_generation() -> None:
     define(
         "integer", "gpu_number", None,
         "The one GPU to use, by its number; by default TensorFlow's choice.",
+    )  # fmt: skip
+
+
+def define_engine() -> None:
+    """The flag --engine."""
+    define(
+        "enum", "engine", "compiled", ["compiled", "packed"],
+        "WaveNet: what computes. packed is faster on a processor; it rounds in its own "
+        "way, so that now and then a sample is another.",
     )  # fmt: skip
 
 

@@ -386,7 +386,12 @@ def test_the_originals_flags_reach_the_baselines_codes():
 def test_flags_reach_generate():
     arguments = ["--save_path=o", "--sample_length=7", "--batch_size=2", "--seed=5"]
     arguments += ["--encodings", "--temperature=0.5", "--bit_depth=16", "--normalize"]
-    arguments += ["--samples_per_save=9", "--source_path=a", "--dilation_cycle=4"]
+    arguments += [
+        "--engine=packed",
+        "--samples_per_save=9",
+        "--source_path=a",
+        "--dilation_cycle=4",
+    ]
     name = "nsynth_generate"
     result = recorded(name, GENERATING, *arguments)
     [[_, _, model], [job, positional, options]] = result["calls"]
@@ -404,6 +409,7 @@ def test_flags_reach_generate():
         "bit_depth": "16",
         "normalize": True,
         "samples_per_save": 9,
+        "engine": "packed",
     }
     assert recorded(name, GENERATING, "--npy_only")["calls"][1][2]["npy_only"]
     assert not recorded(name, GENERATING)["calls"][1][2]["npy_only"]
@@ -478,6 +484,7 @@ def test_flags_reach_interpolate():
             "normalize": False,
             "temperature": 0.5,
             "samples_per_save": 10000,
+            "engine": "compiled",
         },
     }
 
