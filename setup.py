@@ -27,6 +27,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["magenta_nsynth", "magenta_nsynth.*"]),
+    package_data={"magenta_nsynth.plotting": ["page.html"]},
     scripts=sorted(
         str(path.relative_to(HERE)) for path in (HERE / "bin").glob("nsynth_*")
     ),

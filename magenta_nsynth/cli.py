@@ -14,10 +14,14 @@ from magenta_nsynth.errors import InputError, NSynthError
 
 __all__ = [
     "FLAGS",
+    "GENERATION_FLAGS",
     "check_old",
     "checkpoint_options",
+    "choose_gpu",
     "define",
     "define_old",
+    "generation_options",
+    "grid_option",
     "load_tensorflow",
     "model_option",
     "note_filter_options",
@@ -42,6 +46,18 @@ _NAMED_FILTERS = {
 }
 # --model and what it means.
 _MODELS = {"wavenet": "wavenet", "baseline": "baseline", "ae": "baseline"}
+# Flags of generation, and the argument of each model's job that they give.
+_GENERATION = {"batch_size": "batch_size", "seed": "seed", "normalize": "normalize"}
+_WAVENET_GENERATION = {
+    "temperature": "temperature",
+    "samples_per_save": "samples_per_save",
+}
+_BASELINE_GENERATION = {
+    "pitch": "pitch",
+    "pitch_shift": "pitch_shift",
+    "griffin_lim_iterations": "num_iters",
+}
+GENERATION_FLAGS = (*_GENERATION, *_WAVENET_GENERATION, *_BASELINE_GENERATION)
 _defined: list[str] = []
 
 
@@ -108,6 +124,7 @@ def _define_shared(names: Sequence[str]) -> None:
             "them all notes are read once at the start.",
         ),
         "note_filters": _define_note_filters,
+        "generation": _define_generation,
         "seed": lambda: define(
             "integer", "seed", None,
             "Makes the random draws repeatable; the same for every file.",
@@ -133,6 +150,60 @@ def _define_note_filters() -> None:
     define("integer", "max_pitch", None, "Take no note above this MIDI pitch.")
 
 
+def _define_generation() -> None:
+    """How sounds are generated; `generation_options` and `choose_gpu` read them."""
+    define("integer", "batch_size", 1, "Files that are generated side by side.")
+    define(
+        "float", "temperature", 1.0,
+        "WaveNet: divides the logits. Below 1 is safer, 0 takes the likeliest sample.",
+        lower_bound=0,
+    )  # fmt: skip
+    define("enum", "bit_depth", "float", ["float", "16"], "The samples of the WAV.")
+    define("boolean", "normalize", False, "Scale each finished sound to a peak of 1.")
+    define(
+        "integer", "samples_per_save", 10000,
+        "WaveNet: write each file again after so many samples, to listen to its start.",
+        lower_bound=1,
+    )  # fmt: skip
+    define(
+        "integer", "pitch", None,
+        "Baseline: the MIDI pitch of all sounds, in place of their own. 60 is C4.",
+    )  # fmt: skip
+    define("integer", "pitch_shift", 0, "Baseline: so many semitones above the pitch.")
+    define(
+        "integer", "griffin_lim_iterations", 1000,
+        "Baseline: after 100 there is little left to gain.",
+    )  # fmt: skip
+    define(
+        "integer", "gpu_number", None,
+        "The one GPU to use, by its number; by default TensorFlow's choice.",
+    )  # fmt: skip
+
+
+def generation_options(is_baseline: bool) -> dict[str, object]:
+    """What the flags of generation give the model's job, beside --bit_depth.
+
+    Args:
+      is_baseline: whether the checkpoint is the baseline's.
+
+    Raises:
+      InputError: a flag of the other model.
+    """
+    own, others = _WAVENET_GENERATION, _BASELINE_GENERATION
+    if is_baseline:
+        own, others = others, own
+    refuse(list(others), "the WaveNet" if is_baseline else "the baseline")
+    return {
+        argument: FLAGS[name].value for name, argument in (_GENERATION | own).items()
+    }
+
+
+def choose_gpu() -> None:
+    """Heeds --gpu_number; to be called before TensorFlow is loaded."""
+    if FLAGS.gpu_number is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(FLAGS.gpu_number)
+
+
 def note_filter_options() -> dict[str, object]:
     """The arguments of `NoteFilter` that the flags give; {} takes all notes."""
     options: dict[str, object] = {name: FLAGS[name].value for name in _NAMED_FILTERS}
@@ -145,6 +216,21 @@ def note_filter_options() -> dict[str, object]:
         ) from None
     options.update(min_pitch=FLAGS.min_pitch, max_pitch=FLAGS.max_pitch)
     return {name: value for name, value in options.items() if value not in ([], None)}
+
+
+def grid_option() -> tuple[int, int] | None:
+    """The rows and columns of --grid, None if it isn't given."""
+    text = FLAGS.grid
+    if not text:
+        return None
+    rows, _, columns = text.lower().partition("x")
+    try:
+        values = int(rows), int(columns)
+        if min(values) < 1:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"--grid={text}: give rows x columns, such as 3x5.") from None
+    return values
 
 
 def model_option() -> str:

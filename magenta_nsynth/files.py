@@ -49,7 +49,7 @@ def find_sources(
     paths: Iterable[str | os.PathLike],
     extensions: Iterable[str],
     recursive: bool = False,
-    left_out: str | os.PathLike | None = None,
+    left_out: Iterable[str | os.PathLike] = (),
 ) -> list[Source]:
     """The files with one of `extensions` that `paths` name, sorted within each.
 
@@ -57,7 +57,7 @@ def find_sources(
       paths: files, folders or globs. A path that exists is never read as a glob.
       extensions: lower-case with the dot; compared with the case ignored.
       recursive: whether to descend into folders below the named ones.
-      left_out: a folder that is not descended into.
+      left_out: folders that are not descended into.
 
     Returns:
       One `Source` per file, without repeats. `subfolder` is "" unless `recursive`.
@@ -73,7 +73,7 @@ def find_sources(
         raise InputError(
             f"Nothing to read: give --source_path, a file, folder or glob of {names}."
         )
-    pruned = os.path.realpath(expand(left_out)) if left_out else None
+    pruned = {os.path.realpath(expand(folder)) for folder in left_out}
     found: dict[str, Source] = {}
     for path in paths:
         for source in _sources_of(path, wanted, names, recursive, pruned):
@@ -85,7 +85,7 @@ def find_sources(
 
 
 def _sources_of(
-    path: str, wanted: set[str], names: str, recursive: bool, pruned: str | None
+    path: str, wanted: set[str], names: str, recursive: bool, pruned: set[str]
 ) -> Iterator[Source]:
     if os.path.isdir(path):
         yield from _sources_in_folder(path, wanted, recursive, pruned)
@@ -115,7 +115,7 @@ def matches_of(path: str, advice: str) -> list[str]:
 
 
 def _sources_in_folder(
-    folder: str, wanted: set[str], recursive: bool, pruned: str | None
+    folder: str, wanted: set[str], recursive: bool, pruned: set[str]
 ) -> Iterator[Source]:
     def unreadable(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}.")
@@ -124,7 +124,8 @@ def _sources_in_folder(
         subfolders[:] = sorted(
             name
             for name in subfolders
-            if recursive and os.path.realpath(os.path.join(directory, name)) != pruned
+            if recursive
+            and os.path.realpath(os.path.join(directory, name)) not in pruned
         )
         relative = os.path.relpath(directory, folder)
         for name in sorted(files):

@@ -90,7 +90,11 @@ def test_summaries(whole):
     assert sounds == {"sound/original", "sound/reconstruction"}
     views = ["original", "reconstruction", "difference", "halfway_to_the_next"]
     views += ["pitch_up_2", "pitch_down_2"]
-    assert set(images) == {f"spectrogram/{view}" for view in views}
+    assert set(images) == {
+        *(f"spectrogram/{view}" for view in views),
+        "rainbowgram/original",
+        "rainbowgram/reconstruction",
+    }
     for pictures in images.values():
         assert len(pictures) == 3  # measurements
         assert len(pictures[0]) == 2 + 3  # notes

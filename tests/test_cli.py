@@ -14,6 +14,7 @@ BINARIES = [
     "nsynth_checkpoint",
     "nsynth_export_embeddings",
     "nsynth_generate",
+    "nsynth_interpolate",
     "nsynth_save_embeddings",
 ]
 
@@ -78,6 +79,27 @@ FLAGS = {
         "notes_per_shard": "500",
         "[no]skip_corrupt": "False",
         "[no]bfloat16": "False",
+    },
+    "nsynth_interpolate": {
+        "source_path": "",
+        "save_path": "",
+        "checkpoint_path": "",
+        "sample_length": "64000",
+        "weights": "",
+        "steps": "",
+        "grid": "",
+        "crossfade": "",
+        "method": "linear",
+        "stretch": "1.0",
+        "[no]sum": "False",
+        "[no]generate": "False",
+        "[no]match_loudness": "False",
+        "batch_size": "1",
+        "seed": "",
+        "temperature": "1.0",
+        "bit_depth": "float",
+        "[no]skip_existing": "False",
+        "log": "INFO",
     },
     "nsynth_checkpoint": {
         "checkpoint_path": "",
@@ -402,3 +424,82 @@ def test_the_gpu_is_chosen_only_where_a_number_is_given():
     assert recorded("nsynth_generate", GENERATING, gpu="7")["gpu"] == "7"
     chosen = recorded("nsynth_generate", GENERATING, "--gpu_number=1", gpu="7")
     assert chosen["gpu"] == "1"
+
+
+MIXING = "api,jobs.interpolate"
+
+
+def test_flags_reach_interpolate():
+    arguments = ["--source_path=a", "--source_path=a", "--save_path=o", "--sum"]
+    arguments += ["--weights=1,-2.5", "--method=spherical", "--stretch=2", "--generate"]
+    arguments += ["--match_loudness", "--bit_depth=16", "--sample_length=0", "--seed=5"]
+    arguments += ["--skip_existing", "--temperature=0.5", "--checkpoint_path=x"]
+    result = recorded("nsynth_interpolate", MIXING, *arguments, "--gpu_number=1")
+    [[_, _, model], [job, positional, options]] = result["calls"]
+    assert (model["checkpoint_path"], result["gpu"]) == ("x", "1")
+    assert (job, positional) == ("interpolate", ["load_model", ["a", "a"], "o"])
+    assert options == {
+        "weights": [1.0, -2.5],
+        "steps": None,
+        "grid": None,
+        "method": "spherical",
+        "stretch": 2.0,
+        "crossfade": None,
+        "sum_signals": True,
+        "match_loudness": True,
+        "bit_depth": "16",
+        "sample_length": 0,
+        "skip_existing": True,
+        "generation": {
+            "batch_size": 1,
+            "seed": 5,
+            "normalize": False,
+            "temperature": 0.5,
+            "samples_per_save": 10000,
+        },
+    }
+
+
+def test_interpolate_needs_no_checkpoint_and_generates_with_the_baseline():
+    arguments = ["--source_path=a", "--save_path=o", "--grid=5X3"]
+    [[_, positional, options]] = recorded("nsynth_interpolate", MIXING, *arguments)[
+        "calls"
+    ]
+    assert positional == [None, ["a"], "o"]
+    assert options["grid"] == [5, 3] and "generation" not in options
+    arguments = ["--checkpoint_path=x", "--model=ae", "--generate", "--pitch=60"]
+    arguments += ["--crossfade=0.25,1", "--griffin_lim_iterations=3", "--pitch_shift=1"]
+    [_, [_, positional, options]] = recorded("nsynth_interpolate", MIXING, *arguments)[
+        "calls"
+    ]
+    assert positional[0] == "B" and options["crossfade"] == [0.25, 1.0]
+    assert options["generation"] == {
+        "batch_size": 1,
+        "seed": None,
+        "normalize": False,
+        "pitch": 60,
+        "pitch_shift": 1,
+        "num_iters": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--weights=1,a"], "--weights=1,a: give numbers"),
+        (["--weights="], "--weights=: give numbers"),
+        (["--grid=3"], "--grid=3: give rows x columns"),
+        (["--grid=0x3"], "--grid=0x3: give rows x columns"),
+        (["--crossfade=1"], "--crossfade=1: give 2 numbers"),
+        (["--method=cubic"], "<linear|spherical>"),
+        (["--steps=0"], "--steps"),
+        (["--seed=1"], "--seed does nothing without --generate"),
+        (["--match_loudness"], "--match_loudness does nothing without --generate"),
+        (["--bit_depth=16"], "--bit_depth does nothing without --generate or --sum"),
+        (["--use_ema"], "--use_ema does nothing without --checkpoint_path"),
+        (["--generate"], "--generate needs a checkpoint"),
+    ],
+)
+def test_flags_of_interpolate_that_make_no_sense(arguments, words):
+    line = error_line(run("nsynth_interpolate", *arguments))
+    assert line.startswith("nsynth_interpolate: ") and words in line

@@ -66,10 +66,10 @@ def test_recursive_mirrors_the_tree(tree):
 
 
 def test_a_folder_can_be_left_out(tree):
-    sources = find_sources(["."], [".wav"], recursive=True, left_out=tree / "sub")
+    sources = find_sources(["."], [".wav"], recursive=True, left_out=[tree / "sub"])
     assert [s.path for s in sources if s.subfolder] == ["./other/c.wav"]
     # It is read where it is asked for by name.
-    named = find_sources(["sub"], [".wav"], recursive=True, left_out="sub")
+    named = find_sources(["sub"], [".wav"], recursive=True, left_out=["sub"])
     assert [s.subfolder for s in named] == ["", "deeper"]
 
 

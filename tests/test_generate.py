@@ -197,7 +197,7 @@ def test_sounds_go_before_embeddings_unless_npy_only(model, folder, golden_tiny)
     wavfile.write(sound, 16_000, golden_tiny["audio"][0])
 
     def found(paths, npy_only=False):
-        sources = find_sounds_or_npy(paths, AUDIO_EXTENSIONS, npy_only, False, "out")
+        sources = find_sounds_or_npy(paths, AUDIO_EXTENSIONS, npy_only, False, ["out"])
         return sorted(os.path.basename(source.path) for source in sources)
 
     assert found([folder]) == ["sound.WAV"]

@@ -15,9 +15,10 @@ LEVELS = [
         "progress",
         "fetching",
         "archives",
+        "parallel",
     },
     {"audio", "spectral"},
-    {"models", "data"},
+    {"models", "data", "plotting"},
     {"weights", "generation"},
     {"embeddings", "training"},
     {"api"},
@@ -75,3 +76,18 @@ def test_tf1_variable_names_are_in_weights_alone():
             text = path.read_text(encoding="utf-8")
             assert "ExponentialMovingAverage" not in text, path
             assert "/biases" not in text, path
+
+
+def test_matplotlib_is_in_plotting_alone():
+    for path in ROOT.rglob("*.py"):
+        if room_of(path) != "plotting":
+            assert "matplotlib" not in modules_imported(path), path
+
+
+def modules_imported(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]

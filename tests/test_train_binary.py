@@ -85,7 +85,7 @@ def test_what_a_training_leaves(whole):
 def test_summaries(whole):
     logdir, _ = whole
     [events] = logdir.glob("events*")
-    scalars, sounds = {}, set()
+    scalars, others = {}, set()
     for record in tf.data.TFRecordDataset(str(events)):
         event = tf.compat.v1.Event.FromString(record.numpy())
         for value in event.summary.value:
@@ -93,7 +93,7 @@ def test_summaries(whole):
             if tensor.shape == ():
                 scalars.setdefault(value.tag, {})[event.step] = float(tensor)
             else:
-                sounds.add(value.tag)
+                others.add(value.tag)
     assert list(scalars["train/loss_nats"]) == list(range(1, 31))
     losses = list(scalars["train/loss_nats"].values())
     assert math.log(256) - 0.5 < losses[0] < 6.5
@@ -104,7 +104,8 @@ def test_summaries(whole):
     nats, bits = (scalars[f"eval/loss_{unit}"] for unit in ("nats", "bits"))
     assert list(nats) == [0, 20, 30]
     assert bits[30] == pytest.approx(nats[30] / math.log(2), rel=1e-6)
-    assert sounds == {"original", "teacher_forced"}
+    names = {"original", "teacher_forced"}
+    assert others == names | {f"rainbowgram/{name}" for name in names}
 
 
 @pytest.mark.slow  # being killed is tested always

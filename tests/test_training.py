@@ -12,6 +12,7 @@ from notes import SMALL
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.plotting.drawing import rainbowgram_image
 from magenta_nsynth.training.evaluation import Evaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.training.schedule import WAVENET_SCHEDULE, Schedule, average_decay
@@ -389,3 +390,18 @@ def test_summaries_that_fail_end_themselves_alone(tmp_path, caplog):
         summaries.scalars(step, {"loss": 1.0})
         summaries.sounds(step, {"sound": np.zeros([2, 512], np.float32)})
     assert caplog.text.count("No more summaries") == 1
+
+
+def test_sounds_have_rainbowgrams_in_the_summaries(tmp_path):
+    audio = np.stack([recipe.clips(2048, seed=1)[0], np.zeros(2048)]).astype(np.float32)
+    Summaries(tmp_path).sounds(3, {"original": audio})
+    [events] = tmp_path.glob("events*")
+    images = {}
+    for record in tf.data.TFRecordDataset(str(events)):
+        for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+            if value.tag == "rainbowgram/original":
+                images = value.tensor.string_val[2:]  # after width and height
+    shown = [tf.io.decode_png(image).numpy() for image in images]
+    expected = rainbowgram_image(audio)
+    assert expected[0].any() and not expected[1].any()
+    np.testing.assert_array_equal(shown, expected)

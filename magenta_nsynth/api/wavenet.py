@@ -11,10 +11,11 @@ import tensorflow as tf
 from magenta_nsynth.api.sounds import as_clips
 from magenta_nsynth.audio import trim_to_frames
 from magenta_nsynth.config import WaveNetConfig
+from magenta_nsynth.embeddings.arrays import check_encoding
 from magenta_nsynth.embeddings.encoding import ClipEncoder
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.generation.stepwise import StepwiseDecoder
-from magenta_nsynth.generation.synthesis import check_encoding, stream
+from magenta_nsynth.generation.synthesis import stream
 from magenta_nsynth.models.wavenet import (
     WaveNetDecoder,
     WaveNetEncoder,

@@ -55,7 +55,8 @@ def open_clips(
             "'data/**/*.tfrecord*'."
         )
     if kind == "audio":
-        return SoundClips(find_sources(named, AUDIO_EXTENSIONS, recursive, left_out))
+        pruned = [left_out] if left_out else []
+        return SoundClips(find_sources(named, AUDIO_EXTENSIONS, recursive, pruned))
     if kind == "tfrecord":
         return RecordClips(named, min_samples, skip_corrupt)
     if kind == "archive":

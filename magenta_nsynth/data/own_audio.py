@@ -63,7 +63,9 @@ def plan_own_audio(
     Raises:
       InputError: nothing to read, a bad CSV file, two notes of one name, nothing left.
     """
-    sources = find_sources(paths, AUDIO_EXTENSIONS, True, left_out)
+    sources = find_sources(
+        paths, AUDIO_EXTENSIONS, True, [left_out] if left_out else []
+    )
     files = _listed(csv_path, paths, sources) if csv_path else _named(sources)
     _say_families(files, bool(csv_path))
     with (

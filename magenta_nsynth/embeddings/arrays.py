@@ -1,10 +1,14 @@
-"""Reading .npy files of embeddings."""
+"""Reading, checking and writing .npy files of embeddings."""
+
+import io
+import pathlib
 
 import numpy as np
 
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import atomic_path
 
-__all__ = ["load_array"]
+__all__ = ["check_encoding", "load_array", "save_array"]
 
 
 def load_array(path: str, in_memory: bool = True) -> np.ndarray:
@@ -28,3 +32,51 @@ def load_array(path: str, in_memory: bool = True) -> np.ndarray:
             f"{path}: not a .npy array, or damaged ({reason}); save it again with "
             "np.save."
         ) from None
+
+
+def check_encoding(
+    encoding: np.ndarray, num_channels: int | None, name: str = "the encoding"
+) -> np.ndarray:
+    """One clip's embedding as [frames, bottleneck] float32.
+
+    Args:
+      encoding: [frames, bottleneck] or [1, frames, bottleneck], any float dtype.
+      num_channels: the bottleneck width of the decoder; None takes any.
+      name: what an error calls it.
+
+    Raises:
+      InputError: another shape, no frames, no numbers, NaN or infinity.
+    """
+    encoding = np.asarray(encoding)
+    if encoding.ndim == 3 and len(encoding) == 1:
+        encoding = encoding[0]
+    if encoding.ndim == 3:
+        raise InputError(
+            f"{name}: holds {len(encoding)} clips (shape {encoding.shape}), and one "
+            "sound comes from one; save each as an array [frames, channels]."
+        )
+    wanted = encoding.shape[-1:] if num_channels is None else (num_channels,)
+    if encoding.ndim != 2 or not encoding.size or encoding.shape[1:] != wanted:
+        expected = (
+            "an embedding has shape [frames, channels]"
+            if num_channels is None
+            else f"an embedding for these weights has shape [frames, {num_channels}]"
+        )
+        raise InputError(f"{name}: {expected}, not {list(encoding.shape)}.")
+    is_number = encoding.dtype.kind in "fiu"
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
+        values = encoding.astype(np.float32) if is_number else encoding
+    if not is_number or not np.isfinite(values).all():
+        raise InputError(
+            f"{name}: holds values that are no finite numbers (dtype {encoding.dtype})."
+        )
+    return values
+
+
+def save_array(path: str, array: np.ndarray) -> None:
+    """Writes an array as .npy; a reader never sees it half-written."""
+    with atomic_path(path) as temporary:
+        # np.save's own way to a file does not say why it failed.
+        content = io.BytesIO()
+        np.save(content, array)
+        pathlib.Path(temporary).write_bytes(content.getbuffer())

@@ -9,47 +9,11 @@ from magenta_nsynth.audio.mu_law import class_values
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.generation.stepwise import StepwiseDecoder
 
-__all__ = ["check_encoding", "stream", "uniform_draws"]
+__all__ = ["stream", "uniform_draws"]
 
 # A block takes about this long, so that progress moves and Ctrl-C is heard.
 _SECONDS_PER_BLOCK = 0.5
 _FIRST_BLOCK = 16
-
-
-def check_encoding(
-    encoding: np.ndarray, num_channels: int, name: str = "the encoding"
-) -> np.ndarray:
-    """One clip's embedding as [frames, bottleneck] float32.
-
-    Args:
-      encoding: [frames, bottleneck] or [1, frames, bottleneck], any float dtype.
-      num_channels: the bottleneck width of the decoder.
-      name: what an error calls it.
-
-    Raises:
-      InputError: another shape, no frames, no numbers, NaN or infinity.
-    """
-    encoding = np.asarray(encoding)
-    if encoding.ndim == 3 and len(encoding) == 1:
-        encoding = encoding[0]
-    if encoding.ndim == 3:
-        raise InputError(
-            f"{name}: holds {len(encoding)} clips (shape {encoding.shape}), and one "
-            "sound comes from one; save each as an array [frames, channels]."
-        )
-    if encoding.ndim != 2 or encoding.shape[1] != num_channels or not len(encoding):
-        raise InputError(
-            f"{name}: an embedding for these weights has shape [frames, "
-            f"{num_channels}], not {list(encoding.shape)}."
-        )
-    is_number = encoding.dtype.kind in "fiu"
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
-        values = encoding.astype(np.float32) if is_number else encoding
-    if not is_number or not np.isfinite(values).all():
-        raise InputError(
-            f"{name}: holds values that are no finite numbers (dtype {encoding.dtype})."
-        )
-    return values
 
 
 def uniform_draws(

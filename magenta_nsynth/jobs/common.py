@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,15 +19,19 @@ from magenta_nsynth.progress import Progress
 
 __all__ = [
     "Failures",
+    "SaveSound",
     "check_arguments",
     "encoded_files",
     "find_sounds_or_npy",
+    "generated_name",
     "load_clip",
     "make_folder",
     "pending",
     "writing",
 ]
 
+# Writes a finished sound, [t] float32, to a path.
+SaveSound = Callable[[str, np.ndarray], None]
 # After these no other file could be written either.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -95,7 +99,7 @@ def find_sounds_or_npy(
     extensions: Sequence[str],
     npy_only: bool,
     recursive: bool,
-    save_path: str | os.PathLike,
+    left_out: Sequence[str | os.PathLike],
 ) -> list[Source]:
     """Of each path the sounds, or where it has none the .npy files.
 
@@ -104,7 +108,7 @@ def find_sounds_or_npy(
       extensions: of sounds.
       npy_only: leaves sounds out.
       recursive: descends into folders.
-      save_path: a folder that is not descended into: what an earlier run wrote below
+      left_out: folders that are not descended into: what an earlier run wrote below
         the sounds is none of them.
 
     Raises:
@@ -114,13 +118,16 @@ def find_sounds_or_npy(
         return find_sources(source_paths, [".npy"], recursive)
     found: dict[str, Source] = {}
     for path in source_paths or [""]:
-        here = find_sources(
-            [path], [*extensions, ".npy"], recursive, left_out=save_path
-        )
+        here = find_sources([path], [*extensions, ".npy"], recursive, left_out)
         sounds = [s for s in here if not s.path.lower().endswith(".npy")]
         for source in sounds or here:
             found.setdefault(os.path.abspath(source.path), source)
     return list(found.values())
+
+
+def generated_name(name: str) -> str:
+    """The file that a sound made of `name` goes to."""
+    return f"gen_{name}.wav"
 
 
 def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:

@@ -11,15 +11,16 @@ from absl import logging
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, save_audio
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.arrays import check_encoding, load_array
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.formatting import format_duration
-from magenta_nsynth.generation.synthesis import check_encoding
 from magenta_nsynth.jobs.common import (
     Failures,
+    SaveSound,
     check_arguments,
     find_sounds_or_npy,
+    generated_name,
     load_clip,
     make_folder,
     pending,
@@ -27,10 +28,10 @@ from magenta_nsynth.jobs.common import (
 )
 from magenta_nsynth.progress import Progress
 
-__all__ = ["generate"]
+__all__ = ["UNFINISHED", "generate"]
 
 # Beside a sound that is not finished, so that skip_existing knows.
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
 _TIMED_STEPS = 80
 
 
@@ -55,6 +56,7 @@ def generate(
     bit_depth: str = "float",
     normalize: bool = False,
     samples_per_save: int = 10_000,
+    save: SaveSound | None = None,
 ) -> int:
     """Writes `gen_<stem>.wav`, 16 kHz mono, for each sound or embedding.
 
@@ -73,6 +75,8 @@ def generate(
       bit_depth: "float" or "16".
       normalize: scales each finished sound to a peak of 1.
       samples_per_save: each file is written again after so many samples.
+      save: writes a finished sound, [t] float32, to its path, where that is more than
+        `save_audio` at `bit_depth`.
 
     Returns:
       0, or 1 if some files failed; those are logged, the others done.
@@ -91,22 +95,22 @@ def generate(
             f"--samples_per_save must be 1 or more, not {samples_per_save}."
         )
     sources = find_sounds_or_npy(
-        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, save_path
+        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, [save_path]
     )
     paths = [
-        os.path.join(expand(save_path), s.subfolder, f"gen_{s.stem}.wav")
+        os.path.join(expand(save_path), s.subfolder, generated_name(s.stem))
         for s in sources
     ]
     refuse_collisions(sources, paths)
     make_folder(save_path)
     pairs = list(zip(sources, paths, strict=True))
-    work = pending(pairs, skip_existing, _UNFINISHED)
+    work = pending(pairs, skip_existing, UNFINISHED)
     failures = Failures()
     outputs = _encode(model, work, sample_length, failures)
     # Clips of a batch take as long as its longest.
     outputs.sort(key=lambda output: output.num_samples, reverse=True)
     batches = [outputs[i : i + batch_size] for i in range(0, len(outputs), batch_size)]
-    writer = _Writer(bit_depth, normalize, samples_per_save)
+    writer = _Writer(bit_depth, normalize, samples_per_save, save)
     if batches:
         _announce(model, batches, temperature)
     total = sum(output.num_samples for output in outputs)
@@ -175,23 +179,33 @@ def _announce(model: WaveNet, batches: list[list[_Output]], temperature: float) 
 class _Writer:
     """Writes the sounds of a batch as they grow, each whole and renamed."""
 
-    def __init__(self, bit_depth: str, normalize: bool, samples_per_save: int) -> None:
+    def __init__(
+        self,
+        bit_depth: str,
+        normalize: bool,
+        samples_per_save: int,
+        save: SaveSound | None,
+    ) -> None:
         self._bit_depth = bit_depth if bit_depth == "float" else int(bit_depth)
         self._normalize = normalize
         self.samples_per_save = samples_per_save
+        self._save = save
 
     def save(self, output: _Output, audio: np.ndarray) -> None:
         """Writes [t] of a sound, finished where that is all of it."""
         audio = audio[: output.num_samples]
         finished = len(audio) == output.num_samples
-        marker = output.path + _UNFINISHED
+        marker = output.path + UNFINISHED
         with writing(output.path):
             if not finished:
                 with open(marker, "w", encoding="utf-8") as file:
                     file.write("Generation of the sound beside this was broken off.\n")
             elif self._normalize:
                 audio = audio / max(np.abs(audio).max(), 1e-9)
-            save_audio(output.path, audio, self._bit_depth)
+            if finished and self._save is not None:
+                self._save(output.path, audio)
+            else:
+                save_audio(output.path, audio, self._bit_depth)
             if finished and os.path.exists(marker):
                 os.unlink(marker)
 

@@ -13,7 +13,7 @@ from absl import logging
 from magenta_nsynth.api import Baseline
 from magenta_nsynth.api.baseline import Prepared, check_z
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio, save_audio
-from magenta_nsynth.config import NUM_PITCHES
+from magenta_nsynth.config import NUM_PITCHES, SpectralConfig
 from magenta_nsynth.data.clips import Clip, labels_of
 from magenta_nsynth.data.reading import NOTE_SAMPLES
 from magenta_nsynth.data.schema import UNKNOWN
@@ -22,8 +22,10 @@ from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.jobs.common import (
     Failures,
+    SaveSound,
     check_arguments,
     find_sounds_or_npy,
+    generated_name,
     make_folder,
     pending,
     writing,
@@ -31,7 +33,7 @@ from magenta_nsynth.jobs.common import (
 from magenta_nsynth.jobs.save_codes import notes_of, open_records, record_sets
 from magenta_nsynth.progress import Progress
 
-__all__ = ["generate_baseline"]
+__all__ = ["code_samples", "generate_baseline"]
 
 _NAMING = (
     "name it so that it says it, like flute_C4.wav, flute_midi60.wav or NSynth's "
@@ -116,6 +118,7 @@ def generate_baseline(
     halfway: bool = False,
     bit_depth: str = "float",
     normalize: bool = False,
+    save: SaveSound | None = None,
 ) -> int:
     """Writes `gen_<name>.wav`, 16 kHz mono, for each sound, note of a TFRecord, or z.
 
@@ -141,6 +144,7 @@ def generate_baseline(
         the first of the two: `gen_<name>_<name>.wav`.
       bit_depth: "float" or "16".
       normalize: scales each sound to a peak of 1.
+      save: as in `generate`.
 
     Returns:
       0, or 1 if some inputs failed; those are logged, the others done.
@@ -169,7 +173,9 @@ def generate_baseline(
         names = [f"{one}_{other}" for one, other in itertools.pairwise(names)]
         sources = sources[:-1]
     outputs = [
-        os.path.join(expand(save_path), source.subfolder, f"gen_{_file_name(name)}.wav")
+        os.path.join(
+            expand(save_path), source.subfolder, generated_name(_file_name(name))
+        )
         for source, name in zip(sources, names, strict=True)
     ]
     refuse_collisions(sources, outputs)
@@ -193,6 +199,9 @@ def generate_baseline(
             return
         for job, clip in zip(done, audio, strict=True):
             with failures.noting(), writing(job.output):
+                if save is not None:
+                    save(job.output, clip)
+                    continue
                 depth = bit_depth if bit_depth == "float" else int(bit_depth)
                 save_audio(job.output, clip, depth)
         progress.advance(len(done))
@@ -258,7 +267,7 @@ def _find(
     if sets:
         return _records(model, sets, sample_length, skip_corrupt)
     found = find_sounds_or_npy(
-        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, save_path
+        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, [save_path]
     )
     inputs = _Inputs([], [], iter(()), Failures())
     loaders: list[Callable[[], _Sound]] = []
@@ -304,21 +313,31 @@ def _code_loader(
     model: Baseline, code: Code, where: str, sample_length: int
 ) -> Callable[[], _Sound]:
     def load() -> _Sound:
-        num_samples = code.num_samples or NOTE_SAMPLES
-        if 0 < sample_length < num_samples:
-            logging.info(
-                "%s: %d samples are cut to %d.", where, num_samples, sample_length
-            )
-            num_samples = sample_length
-        most = len(code.z) * (model.config.max_samples + 1) - 1
-        if not model.config.min_samples <= num_samples <= most:
-            raise InputError(
-                f"{where}: {num_samples} samples can't be made of {len(code.z)} rows "
-                f"of z; mend the CSV beside it, or move that away and give --pitch."
-            )
+        num_samples = code_samples(code, model.config, where, sample_length)
         return _Sound(where, code.pitch, _BESIDE, num_samples, z=np.array(code.z))
 
     return load
+
+
+def code_samples(
+    code: Code, config: SpectralConfig, where: str, sample_length: int
+) -> int:
+    """The samples of the sound of z; a cut to `sample_length` is logged.
+
+    Raises:
+      InputError: its rows don't hold as many; `where` is what that calls it.
+    """
+    num_samples = code.num_samples or NOTE_SAMPLES
+    if 0 < sample_length < num_samples:
+        logging.info("%s: %d samples are cut to %d.", where, num_samples, sample_length)
+        num_samples = sample_length
+    most = len(code.z) * (config.max_samples + 1) - 1
+    if not config.min_samples <= num_samples <= most:
+        raise InputError(
+            f"{where}: {num_samples} samples can't be made of {len(code.z)} rows "
+            f"of z; mend the CSV beside it, or move that away and give --pitch."
+        )
+    return num_samples
 
 
 def _records(

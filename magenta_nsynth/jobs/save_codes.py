@@ -33,7 +33,13 @@ from magenta_nsynth.jobs.common import (
 )
 from magenta_nsynth.progress import Progress
 
-__all__ = ["notes_of", "open_records", "record_sets", "save_codes"]
+__all__ = [
+    "notes_of",
+    "open_records",
+    "record_sets",
+    "save_codes",
+    "writing_codes",
+]
 
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(\.gz)?$")
 
@@ -99,7 +105,10 @@ def save_codes(
     with encoded_files(model, work, sample_length, batch_size, failures) as encoded:
         for source, output, result in encoded:
             labels = {**labels_of(source), "note_str": source.stem}
-            with failures.noting(), _writer(output, model.config.num_latent) as writer:
+            with (
+                failures.noting(),
+                writing_codes(output, model.config.num_latent) as writer,
+            ):
                 writer.add(result.z, labels, result.num_samples)
     return failures.report(len(sources))
 
@@ -217,7 +226,7 @@ def notes_of(
 
 
 @contextlib.contextmanager
-def _writer(output: str, num_latent: int) -> Iterator[CodesWriter]:
+def writing_codes(output: str, num_latent: int) -> Iterator[CodesWriter]:
     """Both files, whole or not at all; the .npy last, whose presence means done."""
     with (
         writing(output),
@@ -249,7 +258,7 @@ def _save_records(
     index = open_records(paths, model, skip_corrupt)
     clips = ((None, note) for note in notes_of(index, model, sample_length))
     with (
-        _writer(output, model.config.num_latent) as writer,
+        writing_codes(output, model.config.num_latent) as writer,
         encoding(clips, model, batch_size) as results,
         Progress(index.num_notes, "notes", os.path.basename(output)) as progress,
     ):

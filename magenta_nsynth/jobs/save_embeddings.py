@@ -1,16 +1,14 @@
 """A folder of sounds in, an embedding per sound out."""
 
-import io
 import os
-import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
-from magenta_nsynth.files import atomic_path, expand, find_sources, refuse_collisions
+from magenta_nsynth.embeddings.arrays import save_array
+from magenta_nsynth.files import expand, find_sources, refuse_collisions
 from magenta_nsynth.jobs.common import (
     Failures,
     check_arguments,
@@ -63,10 +61,7 @@ def save_embeddings(
     failures = Failures()
     with encoded_files(model, work, sample_length, batch_size, failures) as encoded:
         for _, output, result in encoded:
-            with failures.noting(), writing(output), atomic_path(output) as path:
-                # np.save's own way to a file does not say why it failed.
-                content = io.BytesIO()
-                np.save(content, result.z)
-                pathlib.Path(path).write_bytes(content.getbuffer())
+            with failures.noting(), writing(output):
+                save_array(output, result.z)
             logging.debug("%s: %s", output, result.z.shape)
     return failures.report(len(sources))

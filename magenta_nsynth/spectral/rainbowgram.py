@@ -13,8 +13,9 @@ from magenta_nsynth.spectral.phase import angle
 from magenta_nsynth.spectral.specgram import log_magnitude, phase_difference, wrap
 from magenta_nsynth.spectral.stft import as_batch, stft
 
-__all__ = ["PEAK_DB", "Rainbowgram", "rainbowgram"]
+__all__ = ["HOP_LENGTH", "PEAK_DB", "Rainbowgram", "rainbowgram"]
 
+HOP_LENGTH = 256  # samples between frames
 PEAK_DB = 70.0  # below the loudest value, that the picture covers
 
 
@@ -35,7 +36,7 @@ class Rainbowgram(NamedTuple):
 
 def rainbowgram(
     audio: Any,
-    hop_length: int = 256,
+    hop_length: int = HOP_LENGTH,
     peak_db: float = PEAK_DB,
     transform: str = "cqt",
     demodulate: bool = False,

@@ -11,8 +11,32 @@ import tensorflow as tf
 from absl import logging
 
 from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.plotting.drawing import rainbowgram_image
 
-__all__ = ["Summaries"]
+__all__ = ["Summaries", "rainbowgram_summary"]
+
+
+def rainbowgram_summary(
+    name: str, audio: Any, step: int | None = None, max_outputs: int = 3, **options: Any
+) -> None:
+    """Writes rainbowgrams of clips for TensorBoard, as tf.summary.image does images.
+
+    To be called where a tf.summary writer is the default, in a Keras callback, say, and
+    not in a tf.function.
+
+    Args:
+      name: of the pictures.
+      audio: [t] or [b, t] floats in [-1, 1] at 16 kHz.
+      step: of the training; None is tf.summary's own.
+      max_outputs: the first so many clips are shown.
+      **options: of `rainbowgram_image`.
+
+    Raises:
+      InputError: as `rainbowgram_image`.
+    """
+    audio = np.atleast_2d(np.asarray(audio))[:max_outputs]
+    images = rainbowgram_image(audio, **options)
+    tf.summary.image(name, images, step=step, max_outputs=max_outputs)
 
 
 class Summaries:
@@ -31,12 +55,20 @@ class Summaries:
         self._write(tf.summary.scalar, step, values)
 
     def sounds(self, step: int, sounds: dict[str, np.ndarray]) -> None:
-        """Writes sounds by name: [b, t] float32 in [-1, 1] at 16 kHz."""
+        """Writes sounds by name, and their rainbowgrams as pictures.
+
+        Args:
+          step: of the training.
+          sounds: [b, t] float32 in [-1, 1] at 16 kHz.
+        """
         write = functools.partial(
             tf.summary.audio, sample_rate=SAMPLE_RATE, max_outputs=sys.maxsize
         )
         clipped = {name: np.clip(a, -1, 1)[..., None] for name, a in sounds.items()}
         self._write(write, step, clipped)
+        write = functools.partial(rainbowgram_summary, max_outputs=sys.maxsize)
+        named = {f"rainbowgram/{n.split('/')[-1]}": a for n, a in sounds.items()}
+        self._write(write, step, named)
 
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Writes pictures by name: [b, height, width, 1 or 3] in [0, 1]."""

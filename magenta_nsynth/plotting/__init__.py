@@ -1,0 +1,1 @@
+"""Pictures: rainbowgrams, curves of embeddings, figures of many, pages that play."""

@@ -1,0 +1,226 @@
+"""The page of pictures that play: its folder, and what a browser does with it."""
+
+import html.parser
+import json
+import pathlib
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+
+from magenta_nsynth.audio import load_audio
+from magenta_nsynth.plotting.page import write_page
+from magenta_nsynth.plotting.panel import Panel
+
+RATE = 16_000
+CAPTIONS = ['a <b> & "c"', "dos/tres: original", "鐘", "alone", "e", "f"]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Two sounds of 2 and 3 s, with and without curves, and one that failed."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, [240, 126, 3], np.uint8)
+    curves = rng.normal(size=[63, 16]).astype(np.float32)
+    panels = [
+        Panel("a", image=image, curves=curves),
+        Panel("b", image=image),
+        Panel("c", message="c.wav: the file is <empty>"),
+        Panel("d", curves=np.tile(curves, [8, 1])),
+        Panel("e", image=image),
+        Panel("f", image=image, curves=curves),
+    ]
+    sounds = [0.1 * np.sin(np.arange(n * RATE) / 9) for n in (2, 3)] + [None] * 4
+    folder = tmp_path_factory.mktemp("page")
+    return pathlib.Path(write_page(folder, panels, sounds, CAPTIONS, 3, "T & <t>"))
+
+
+class Links(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.tags, self.data = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.found += [v for k, v in attrs if k in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, data):
+        self.data += data
+
+
+def test_all_that_a_page_needs_lies_in_its_folder(page):
+    text = page.read_text(encoding="utf-8")
+    links = Links(text)
+    assert len(links.found) == 9  # seven pictures, two sounds
+    for link in links.found:
+        assert (page.parent / link).is_file(), link
+    assert "http:" not in text and "https:" not in text and "url(" not in text
+    for caption in (*CAPTIONS, "T & <t>", "c.wav: the file is <empty>"):
+        assert caption in links.data
+    sounds = [attrs["src"] for tag, attrs in links.tags if tag == "audio"]
+    assert len(load_audio(page.parent / sounds[1])) == 3 * RATE
+    buttons = [attrs for tag, attrs in links.tags if tag == "button"]
+    assert buttons[0]["aria-label"] == f"Play {CAPTIONS[0]}"
+
+
+class Browser:
+    """As much of WebDriver as the test needs."""
+
+    def __init__(self, port, *arguments):
+        self._base = f"http://127.0.0.1:{port}"
+        options = {
+            "args": ["--headless", "--no-sandbox", "--disable-gpu",
+                     "--disable-background-networking", *arguments],
+        }  # fmt: skip
+        capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
+        session = self._call("POST", "/session", {"capabilities": capabilities})
+        self._base += f"/session/{session['sessionId']}"
+
+    def _call(self, method, path, body=None):
+        request = urllib.request.Request(
+            self._base + path,
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)["value"]
+
+    def go(self, url):
+        self._call("POST", "/url", {"url": url})
+
+    def find(self, selector):
+        found = self._call(
+            "POST", "/elements", {"using": "css selector", "value": selector}
+        )
+        return [next(iter(element.values())) for element in found]
+
+    def click(self, element):
+        self._call("POST", f"/element/{element}/click", {})
+
+    def press(self, element, keys):
+        self._call("POST", f"/element/{element}/value", {"text": keys})
+
+    def run(self, script):
+        return self._call("POST", "/execute/sync", {"script": script, "args": []})
+
+    def close(self):
+        self._call("DELETE", "")
+
+
+@pytest.fixture(scope="module")
+def driver():
+    path = shutil.which("chromedriver")
+    if path is None:
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [path, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield port
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture
+def browser(driver, page, request):
+    width = getattr(request, "param", 1200)
+    browser = Browser(driver, f"--window-size={width},800")
+    browser.go(page.as_uri())
+    yield browser
+    browser.close()
+
+
+STATE = """return [...document.querySelectorAll('audio')].map((audio, i) => ({
+  time: audio.currentTime, paused: audio.paused, error: audio.error && 1,
+  line: document.querySelectorAll('.line')[i].getBoundingClientRect().left
+      - document.querySelectorAll('button')[i].getBoundingClientRect().left,
+  seen: getComputedStyle(document.querySelectorAll('.line')[i]).visibility,
+  pressed: document.querySelectorAll('button')[i].getAttribute('aria-pressed')}));"""
+
+
+@pytest.mark.parametrize("browser", [800, 1200], indirect=True)
+def test_pictures_of_a_row_are_level_and_keep_a_width(browser):
+    boxes = browser.run(
+        "return [...document.querySelectorAll('.shown')].map("
+        "x => [x.getBoundingClientRect().top, x.clientWidth])"
+    )
+    tops = [round(top) for top, _ in boxes]
+    assert tops[0] == tops[1] == tops[2] < tops[3] == tops[4] == tops[5]
+    assert min(width for _, width in boxes) >= 150
+
+
+def wait_for(browser, condition):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        state = browser.run(STATE)
+        if condition(state):
+            return state
+        time.sleep(0.05)
+    raise AssertionError(state)
+
+
+def test_a_click_plays_and_the_line_moves(browser):
+    first, second = browser.find("button")
+    assert [s["seen"] for s in browser.run(STATE)] == ["hidden", "hidden"]
+    browser.click(first)
+    state = wait_for(browser, lambda s: s[0]["time"] > 0.3)
+    assert not state[0]["paused"] and state[0]["pressed"] == "true"
+    assert state[0]["seen"] == "visible" and state[0]["error"] is None
+    width = browser.run("return document.querySelector('button').clientWidth")
+    # Where it is in the sound of 2 s, as far as a redraw ago.
+    assert 0.1 < state[0]["line"] / width <= state[0]["time"] / 2 + 0.02
+    browser.click(second)  # one at a time
+    state = wait_for(browser, lambda s: s[1]["time"] > 0.1)
+    assert state[0]["paused"] and state[0]["pressed"] == "false"
+    browser.click(second)
+    assert wait_for(browser, lambda s: s[1]["paused"])
+
+
+def test_the_keyboard_plays_and_moves(browser):
+    _, second = browser.find("button")
+    browser.press(second, " ")
+    wait_for(browser, lambda s: s[1]["time"] > 0.05)
+    browser.press(second, " ")
+    before = wait_for(browser, lambda s: s[1]["paused"])[1]
+    browser.press(second, "\ue014")  # arrow right
+    after = wait_for(browser, lambda s: s[1]["time"] > before["time"] + 0.2)[1]
+    assert after["line"] > before["line"]
+    browser.press(second, "\ue011")  # home
+    wait_for(browser, lambda s: s[1]["time"] == 0)
+
+
+@pytest.mark.parametrize("browser", [390], indirect=True)
+def test_a_phone_has_no_need_to_scroll_sideways(browser):
+    width = "return document.documentElement.scrollWidth - innerWidth"
+    assert browser.run(width) <= 0
+    columns = browser.run(
+        "return getComputedStyle(document.querySelector('ul')).gridTemplateColumns"
+    )
+    assert len(columns.split()) == 2
+    beyond = browser.run(
+        "return [...document.querySelectorAll('img, .failed')].map("
+        "x => x.getBoundingClientRect().right - x.closest('li').getBoundingClientRect()"
+        ".right)"
+    )
+    assert len(beyond) == 8 and max(beyond) <= 0
+    # Of two rows, what stands one above the other elsewhere is side by side here.
+    tops = browser.run(
+        "return [...document.querySelectorAll('li')].map("
+        "x => Math.round(x.getBoundingClientRect().top))"
+    )
+    assert tops[:3] == tops[3:] == sorted(set(tops))

@@ -1,0 +1,472 @@
+"""From files to figures: the job of nsynth_rainbowgram, and its flags."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+import tfrecords
+from binaries import error_line, run, run_and_signal
+from matplotlib.image import imread
+from test_cli import recorded
+
+from magenta_nsynth.api import load_wavenet
+from magenta_nsynth.audio import load_audio, save_audio
+from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.jobs import circle
+from magenta_nsynth.jobs.panels import PanelMaker
+from magenta_nsynth.jobs.pictured import Companions, Inputs, Item, find_items
+from magenta_nsynth.jobs.rainbowgram import draw_each, draw_one_figure, is_one_figure
+from magenta_nsynth.parallel import in_processes
+from magenta_nsynth.plotting import figure as figure_module
+from magenta_nsynth.plotting.look import Look
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return load_wavenet(tiny_checkpoint)
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    """A folder of three notes, of 0.1, 0.2 and 0.3 s, and one of silence."""
+    folder = tmp_path / "sounds"
+    for i, name in enumerate("abc"):
+        seconds = np.arange(1600 * (i + 1)) / 16000
+        sound = 0.4 * np.sin(2 * np.pi * 220 * (i + 1) * seconds)
+        save_audio(folder / f"{name}.wav", sound)
+    save_audio(folder / "silence.wav", np.zeros(3200))
+    return folder
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, as (panels, rows, columns, look)."""
+    calls = []
+    draw = figure_module.draw_figure
+
+    def record(*arguments):
+        calls.append(arguments)
+        return draw(*arguments)
+
+    monkeypatch.setattr(figure_module, "draw_figure", record)
+    return calls
+
+
+def one_figure(path, save_path, maker=None, **options):
+    items = find_items(Inputs([path]))
+    return draw_one_figure(items, maker or PanelMaker(), str(save_path), **options)
+
+
+def test_a_folder_becomes_one_figure_with_names(sounds, tmp_path, drawn):
+    assert one_figure(sounds, tmp_path / "f.png") == 0
+    [(panels, rows, columns, look)] = drawn
+    assert (rows, columns) == (2, 2)
+    assert look.titles == ["a", "b", "c", "silence"]
+    assert [panel.image.shape for panel in panels] == [
+        (240, 7, 3), (240, 13, 3), (240, 19, 3), (240, 13, 3),
+    ]  # fmt: skip
+    assert not panels[3].image.any()
+    assert panels[0].image.any()
+    assert imread(tmp_path / "f.png").std() > 0.1
+
+
+def test_names_give_way_to_labels(sounds, tmp_path, drawn):
+    labels = {"row_labels": ["x", "y"], "column_labels": ["p", "q"]}
+    one_figure(sounds, tmp_path / "f.png", look=Look(**labels))
+    one_figure(sounds, tmp_path / "f.png", look=Look(titles=list("wxyz")))
+    one_figure(sounds, tmp_path / "f.png", names=False)
+    one_figure(sounds / "a.wav", tmp_path / "f.png")
+    one_figure(sounds / "a.wav", tmp_path / "f.png", names=True)
+    titles = [list(look.titles) for *_, look in drawn]
+    assert titles == [[], list("wxyz"), [], [], ["a"]]
+
+
+def test_a_bad_file_keeps_its_cell_and_is_reported(sounds, tmp_path, drawn, caplog):
+    (sounds / "b.wav").write_bytes(b"")
+    assert one_figure(sounds, tmp_path / "f.png") == 1
+    panels = drawn[0][0]
+    assert "b.wav" in panels[1].message and panels[2].image is not None
+    assert "missing of 1 of 4 sounds" in caplog.text
+    for name in ("a", "c", "silence"):
+        (sounds / f"{name}.wav").write_bytes(b"")
+    assert one_figure(sounds, tmp_path / "none.png") == 1
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_originals_stand_beside_their_reconstructions(sounds, tmp_path, drawn, caplog):
+    again = tmp_path / "again"
+    for name in ("a", "b", "silence"):
+        save_audio(again / f"gen_{name}.wav", np.full(800, 0.1))
+    maker = PanelMaker(reconstructions_path=str(again))
+    assert one_figure(sounds, tmp_path / "f.png", maker) == 1
+    [(panels, rows, columns, look)] = drawn
+    assert (rows, columns) == (4, 2)
+    assert list(look.row_labels) == ["a", "b", "c", "silence"]
+    assert list(look.column_labels) == ["Original", "Reconstruction"]
+    assert [panel.image.shape[1] for panel in panels[:4]] == [7, 4, 13, 4]
+    assert "c.wav" in panels[5].message and "nothing for it" in panels[5].message
+    maker = PanelMaker(reconstructions_path=str(again))
+    one_figure(sounds, tmp_path / "f.png", maker, rows=2)
+    assert drawn[1][1:3] == (2, 4)
+    assert list(drawn[1][3].titles) == list(np.repeat(["a", "b", "c", "silence"], 2))
+    with pytest.raises(InputError, match="even number"):
+        one_figure(sounds, tmp_path / "f.png", maker, columns=3)
+    caplog.clear()
+
+
+def test_curves_come_from_npy_files(sounds, tmp_path, drawn, caplog):
+    encodings = np.random.default_rng(0).normal(size=[6, 16])
+    np.save(sounds / "a_embeddings.npy", encodings)
+    np.save(sounds / "b.npy", encodings[:2])
+    np.save(sounds / "c.npy", np.zeros([1, 1984]))
+    maker = PanelMaker(embeddings_path=str(sounds))
+    assert one_figure(sounds, tmp_path / "f.png", maker) == 1
+    panels = drawn[0][0]
+    np.testing.assert_array_equal(panels[0].curves, encodings.astype(np.float32))
+    assert panels[1].curves.shape == (2, 16)
+    # A picture without curves is better than none.
+    assert panels[2].curves is None and panels[2].image is not None
+    assert "1984 channels" in caplog.text and "silence.wav" in caplog.text
+    # The embeddings alone are curves alone.
+    path = sounds / "a_embeddings.npy"
+    assert one_figure(path, tmp_path / "g.png", names=True) == 0
+    [panel], look = drawn[1][0], drawn[1][3]
+    assert panel.image is None and panel.curves.shape == (6, 16)
+    assert look.titles == ["a"]
+
+
+def test_curves_come_from_a_checkpoint(model, tmp_path, golden_tiny, drawn, caplog):
+    """The original's encodings of its clip."""
+    save_audio(tmp_path / "a.wav", golden_tiny["audio"][0])
+    save_audio(tmp_path / "b.wav", np.zeros(100))
+    maker = PanelMaker(encoder=model)
+    assert one_figure(str(tmp_path / "*.wav"), tmp_path / "f.svg", maker) == 1
+    expected = golden_tiny["raw_encoding"][0]
+    found = drawn[0][0][0].curves
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert drawn[0][0][0].seconds_per_row == model.config.ae_hop_length / 16000
+    assert "b: " in caplog.text and "too few" in caplog.text
+
+
+def test_each_sound_has_a_file(sounds, tmp_path, caplog):
+    (sounds / "deep").mkdir()
+    (sounds / "a.wav").rename(sounds / "deep" / "a.wav")
+    (sounds / "b.wav").write_bytes(b"no sound")
+    out = tmp_path / "out"
+
+    def draw(**options):
+        items = find_items(Inputs([sounds], recursive=True))
+        return draw_each(items, PanelMaker(), str(out), **options)
+
+    assert draw() == 1
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert written == ["c.png", "deep/a.png", "silence.png"]
+    assert "b.wav" in caplog.text
+    first = (out / "c.png").read_bytes()
+    (out / "c.png").unlink()
+    (out / "silence.png").write_bytes(b"mine")
+    draw(skip_existing=True)
+    assert (out / "c.png").read_bytes() == first
+    assert (out / "silence.png").read_bytes() == b"mine"
+    draw(file_format="pdf")
+    assert (out / "deep" / "a.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_several_processes_draw_the_same(sounds, tmp_path):
+    for i in range(8):
+        save_audio(sounds / f"more_{i}.wav", np.sin(np.arange(1000.0) * (i + 1) / 9))
+    for workers in (1, 2):
+        items = find_items(Inputs([sounds]))
+        out = tmp_path / f"out{workers}"
+        (out / "a.png").mkdir(parents=True)  # so a.png can't be written
+        assert draw_each(items, PanelMaker(), str(out), num_workers=workers) == 1
+    one, two = tmp_path / "out1", tmp_path / "out2"
+    drawn = sorted(path.name for path in one.glob("*.png") if path.is_file())
+    assert len(drawn) == 11
+    for name in drawn:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_a_worker_that_dies_is_said():
+    with pytest.raises(NSynthError, match="fewer --num_workers"):
+        list(in_processes(os._exit, [("", (1,))], 2))
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    program = f"""
+import multiprocessing, time
+from magenta_nsynth.parallel import in_processes
+if __name__ == "__main__":
+    calls = in_processes(time.sleep, [(i, (0 if i < 7 else 600,)) for i in range(9)], 2)
+    next(calls)
+    workers = multiprocessing.active_children()
+    with open({str(tmp_path / "workers")!r}, "w") as file:
+        print(*[worker.pid for worker in workers], file=file)
+    time.sleep(600)
+"""
+    (tmp_path / "program.py").write_text(program)
+    words = [sys.executable, str(tmp_path / "program.py")]
+    run_and_signal(words, tmp_path / "workers", signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    workers = (tmp_path / "workers").read_text().split()
+    assert len(workers) == 2
+    while any(os.path.exists(f"/proc/{pid}/fd/0") for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_can_not_be_written_stops_nothing_else(sounds, tmp_path, caplog):
+    save_audio(sounds / "deep" / "a.wav", np.ones(900) / 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "deep").touch()
+    items = find_items(Inputs([sounds], recursive=True))
+    assert draw_each(items, PanelMaker(), str(tmp_path / "out")) == 1
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    assert "deep" in caplog.text
+
+
+def test_what_was_made_is_not_read(sounds, tmp_path):
+    save_audio(sounds / "made" / "gen_a.wav", np.ones(900) / 2)
+    save_audio(sounds / "page" / "a.wav", np.ones(900) / 2)
+    left_out = [sounds / "made", sounds / "page"]
+    items = find_items(Inputs([sounds], recursive=True, left_out=left_out))
+    assert items.count == 4
+    items = find_items(Inputs([sounds], limit=2))
+    assert [item.name for item in items.items] == ["a", "b"] and items.count == 2
+
+
+def test_companions_by_the_names_that_the_tools_give(tmp_path):
+    for name in ("gen_a", "a", "gen_b_embeddings", "gen_gen_b_embeddings"):
+        save_audio(tmp_path / f"{name}.wav", np.ones(900) / 2)
+    found = Companions(tmp_path, [".wav"], "--x")
+    for name, companion in (
+        ("a", "gen_a"), ("b", "gen_b_embeddings"),
+        ("gen_b_embeddings", "gen_gen_b_embeddings"),
+    ):  # fmt: skip
+        item = Item(name, "", str(tmp_path / f"{name}.wav"), None)
+        assert found.of(item) == str(tmp_path / f"{companion}.wav")
+    with pytest.raises(InputError, match="--x"):
+        found.of(Item("gen_gen_b_embeddings", "", found.of(item), None))
+
+
+def test_captions_say_what_titles_and_labels_say(sounds, tmp_path):
+    again = tmp_path / "again"
+    for name in ("a", "b", "c", "silence"):
+        save_audio(again / f"gen_{name}.wav", np.full(800, 0.1))
+    maker = PanelMaker(reconstructions_path=str(again), keep_audio=True)
+    page = tmp_path / "page"
+    one_figure(sounds, "", maker, columns=4, page_path=str(page))
+    text = (page / "index.html").read_text()
+    assert "<span>a: original</span>" in text
+    assert "<span>a: reconstruction</span>" in text
+    look = Look(row_labels=["x", "y"], column_labels=["p", "q"])
+    one_figure(sounds, "", look=look, page_path=str(page))
+    assert "<span>c - y - p</span>" in (page / "index.html").read_text()
+    # What the larger page had is gone.
+    assert len(list((page / "pictures").iterdir())) == 4
+    assert not list((page / "sounds").iterdir())
+
+
+def test_two_sounds_with_one_picture_are_refused(sounds, tmp_path):
+    save_audio(sounds / "deep" / "a.wav", np.ones(900) / 2)
+    items = find_items(Inputs([sounds, sounds / "deep"]))
+    with pytest.raises(InputError, match="both be written"):
+        draw_each(items, PanelMaker(), str(tmp_path / "out"))
+
+
+def test_notes_of_a_tfrecord(tmp_path, drawn, caplog):
+    records = tfrecords.examples([0, 1, 2, 3, 1], length=900)
+    path = tfrecords.write(tmp_path / "notes.tfrecord", records)
+    out = tmp_path / "out"
+    assert draw_each(find_items(Inputs([path])), PanelMaker(), str(out)) == 1
+    assert len(list(out.iterdir())) == 4
+    assert "another note has the same name" in caplog.text
+    items = find_items(Inputs([path], limit=2, sample_length=600))
+    draw_one_figure(items, PanelMaker(), str(tmp_path / "f.png"))
+    panels, look = drawn[-1][0], drawn[-1][3]
+    assert [panel.image.shape[1] for panel in panels] == [3, 3]
+    assert look.titles[0].startswith(tfrecords.FAMILIES[0])
+    chosen = {"min_pitch": 3, "max_pitch": 3}
+    assert find_items(Inputs([path], note_filter=chosen)).count == 1
+    with pytest.raises(InputError, match="for TFRecords"):
+        find_items(Inputs([out], note_filter=chosen))
+
+
+def test_where_things_go(sounds, tmp_path):
+    assert is_one_figure(str(tmp_path / "new" / "f.png"))
+    assert is_one_figure("", str(tmp_path / "page"))
+    assert not is_one_figure(str(tmp_path / "pictures"))
+    (tmp_path / "odd.png").mkdir()
+    assert not is_one_figure(str(tmp_path / "odd.png"))
+    with pytest.raises(InputError, match=r"\.png, \.svg, \.pdf"):
+        is_one_figure(str(tmp_path / "f.jpg"))
+    with pytest.raises(InputError, match="--html goes with one figure"):
+        is_one_figure(str(tmp_path / "pictures"), str(tmp_path / "page"))
+    with pytest.raises(InputError, match="No --save_path"):
+        is_one_figure("")
+    with pytest.raises(InputError, match="can't be written to"):
+        one_figure(sounds, "/proc/nowhere/f.png")
+    with pytest.raises(InputError, match="Titles"):
+        one_figure(sounds, tmp_path / "new" / "f.png", look=Look(titles=["a"]))
+    assert not (tmp_path / "new").exists()
+
+
+def test_reconstructions_are_made_once_and_not_of_other_settings(
+    model, tmp_path, golden_tiny, monkeypatch
+):
+    save_audio(tmp_path / "a.wav", golden_tiny["audio"][0][:1024])
+    inputs, folder = Inputs([str(tmp_path / "*.wav")]), str(tmp_path / "made")
+    options = {"seed": 31, "temperature": 1.0, "batch_size": 2}
+    circle.reconstruct(model, inputs, folder, **options)
+    made = load_audio(tmp_path / "made" / "gen_a.wav")
+    expected = model.generate(model.encode(golden_tiny["audio"][0][:1024]), seed=31)
+    np.testing.assert_array_equal(made, expected)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "stream", None)  # nothing is left to generate
+        circle.reconstruct(model, inputs, folder, **options)
+    with pytest.raises(InputError, match="other settings"):
+        circle.reconstruct(model, inputs, folder, **{**options, "seed": 5})
+    # Another sound of that name is not taken for the first one's reconstruction.
+    save_audio(tmp_path / "a.wav", golden_tiny["audio"][1][:512])
+    circle.reconstruct(model, inputs, folder, **options)
+    assert len(load_audio(tmp_path / "made" / "gen_a.wav")) == 512
+    np.save(tmp_path / "z.npy", np.zeros([1, 16]))
+    with pytest.raises(InputError, match="made of sound files"):
+        circle.reconstruct(model, Inputs([tmp_path / "z.npy"]), folder, **options)
+
+
+def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
+    clips = {"bass": golden_tiny["audio"][0][:512]}
+    clips["organ"] = golden_tiny["audio"][1][:1024]
+    clips["flute"] = golden_tiny["audio"][1][1024:1536] / 2
+    order = ("bass", "organ", "flute")
+    for name in order:
+        save_audio(tmp_path / f"{name}.wav", clips[name])
+    save_audio(tmp_path / "other" / "bass.wav", clips["flute"])
+    paths = [tmp_path / f"{name}.wav" for name in order[:2]]
+    inputs = Inputs([*paths, tmp_path / "other" / "bass.wav"])  # two of one name
+    arguments = (model, inputs, PanelMaker(), str(tmp_path / "made"))
+    options = {"seed": 1, "temperature": 1.0, "batch_size": 6, "curves": True}
+    path = str(tmp_path / "circle.png")
+    assert circle.draw_circle(*arguments, path, **options) == 0
+    [(panels, rows, columns, look)] = drawn
+    assert (rows, columns) == (2, 7)
+    assert list(look.column_labels) == [
+        "bass", "bass + organ", "organ", "organ + bass", "bass", "bass + bass", "bass",
+    ]  # fmt: skip
+    assert look.row_labels[0].startswith("Sum") and "mean" in look.row_labels[1].lower()
+    # Above: the embedding of the signals' mean; below: the mean of the embeddings.
+    half = (clips["bass"] + clips["organ"][:512]) / 2
+    np.testing.assert_allclose(panels[1].curves, model.encode(half), atol=1e-5)
+    both = (model.encode(clips["bass"]) + model.encode(clips["organ"])[:1]) / 2
+    np.testing.assert_allclose(panels[8].curves, both, atol=1e-6)
+    expected = PanelMaker().cell("", model.generate(both, seed=1), None).panel
+    np.testing.assert_array_equal(panels[8].image, expected.image)
+    assert (panels[7].curves != panels[11].curves).any()
+    assert (panels[7].image != panels[11].image).any()
+    # Again: nothing is generated, and the picture is the same.
+    first = (tmp_path / "circle.png").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "stream", None)
+        assert circle.draw_circle(*arguments, path, **options) == 0
+    assert (tmp_path / "circle.png").read_bytes() == first
+    settings = json.loads((tmp_path / "made" / "settings.json").read_text())
+    assert settings["seed"] == 1
+    with monkeypatch.context() as patch:  # before hours of work
+        patch.setattr(model, "encode", None)
+        with pytest.raises(InputError, match="Titles"):
+            look = Look(titles=["a"])
+            circle.draw_circle(*arguments, path, look=look, **options)
+    with pytest.raises(InputError, match="two sound files or more"):
+        one = Inputs([tmp_path / "bass.wav"])
+        circle.draw_circle(model, one, PanelMaker(), str(tmp_path), path, **options)
+
+
+MODULES = "api,jobs.circle,jobs.panels,jobs.pictured,jobs.rainbowgram,plotting.look"
+
+
+def test_flags_reach_the_job():
+    arguments = ["--source_path=a", "--save_path=f.png", "--grid=3X11", "--title=t"]
+    arguments += ["--row_labels=a,b,c", "--axis=hz", "--dpi=99", "--height=1.5"]
+    arguments += ["--colormap=hsv", "--peak_db=60", "--demodulate", "--num_bins=84"]
+    arguments += ["--bins_per_octave=12", "--fmin=55", "--transform_hop_length=128"]
+    arguments += ["--filter_scale=1", "--limit=5", "--recursive", "--min_pitch=3"]
+    arguments += ["--embeddings", "--checkpoint_path=c", "--html=p", "--names"]
+    arguments += ["--reconstructions_path=r", "--sample_length=9", "--use_ema"]
+    calls = recorded("nsynth_rainbowgram", MODULES, *arguments)["calls"]
+    calls = {name: (positional, options) for name, positional, options in calls}
+    assert calls["load_wavenet"] == (
+        ["c"],
+        {"use_ema": True, "hop_length": None, "num_stages": None},
+    )
+    assert calls["Look"][1] == {
+        "axis": "hz", "dpi": 99, "height": 1.5, "font": "", "title": "t", "titles": [],
+        "row_labels": ["a", "b", "c"], "column_labels": [], "own_width": False,
+    }  # fmt: skip
+    assert calls["Inputs"] == (
+        [["a"]],
+        {
+            "recursive": True, "sample_length": 9, "limit": 5,
+            "note_filter": {"min_pitch": 3}, "skip_corrupt": False,
+            "left_out": ["f.png", "p", "sounds_beside"],
+        },
+    )  # fmt: skip
+    assert calls["PanelMaker"][1] == {
+        "transform": {
+            "transform": "cqt", "hop_length": 128, "peak_db": 60.0, "demodulate": True,
+            "fmin": 55.0, "num_bins": 84, "bins_per_octave": 12, "filter_scale": 1.0,
+        },
+        "colors": "hsv", "sample_length": 9, "keep_audio": True,
+        "encoder": "load_wavenet",
+        "embeddings_path": "", "reconstructions_path": "r",
+    }  # fmt: skip
+    assert calls["draw_one_figure"][1] == {
+        "rows": 3, "columns": 11, "look": "Look", "names": True, "page_path": "p",
+    }  # fmt: skip
+
+
+def test_flags_reach_the_circle_and_the_files():
+    arguments = ["--source_path=a", "--save_path=f.png", "--checkpoint_path=c"]
+    arguments += ["--circle", "--seed=4", "--temperature=0.5", "--batch_size=3"]
+    [*_, (name, positional, options)] = recorded(
+        "nsynth_rainbowgram", MODULES, *arguments
+    )["calls"]
+    assert (name, positional[-1]) == ("draw_circle", "f.png")
+    assert options == {
+        "look": "Look", "curves": False, "page_path": "", "seed": 4,
+        "temperature": 0.5, "batch_size": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--grid=3"], "rows x columns"),
+        (["--grid=0x3"], "rows x columns"),
+        (["--transform=stft", "--fmin=9"], "--fmin does nothing with --transform=stft"),
+        (["--n_fft=9"], "--n_fft does nothing"),
+        (["--limit=-1"], "limit"),
+        (["--names", "--titles=a"], "--names does nothing with --titles"),
+        (["--checkpoint_path=c"], "has nothing to do"),
+    ],
+)
+def test_flags_that_do_nothing_are_refused(arguments, words):
+    result = run(
+        "nsynth_rainbowgram", "--source_path=a", "--save_path=f.png", *arguments
+    )
+    assert words in error_line(result)
+
+
+def test_the_binary_draws_without_a_display(sounds, tmp_path):
+    result = run(
+        "nsynth_rainbowgram",
+        *(f"--source_path={sounds}", f"--save_path={tmp_path / 'f.pdf'}"),
+        *("--axis=notes", f"--html={tmp_path / 'page'}", "--log=WARN"),
+    )
+    assert result.returncode == 0 and result.stdout == ""
+    assert (tmp_path / "f.pdf").stat().st_size > 5000
+    assert (tmp_path / "page" / "index.html").exists()
