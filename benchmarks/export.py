@@ -158,7 +158,7 @@ def compare_with_original(folder: str, original: str, count: int) -> None:
             f"--source_path={sounds}",
             f"--save_path={folder}/{name.replace(' ', '_')}",
             f"--checkpoint_path={folder}/full/model.ckpt-1",
-            "--batch_size=16",
+            f"--batch_size={min(16, count)}",
         ]
         # The original finds its own package by PYTHONPATH, and ours is this one.
         env = dict(os.environ) if program == original else environment()

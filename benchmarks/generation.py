@@ -25,6 +25,7 @@ from magenta_nsynth.models.wavenet import WaveNetDecoder
 # A step must read the newest taps and what follows; the past taps once for many steps.
 _PAST = H512_BO16.num_layers * (H512_BO16.filter_length - 1) * 2 * H512_BO16.width**2
 
+ENGINES = ("compiled", "packed")
 # Seconds in which the threads of what ran before stop looking for more work.
 _REST = 0.1
 
@@ -83,20 +84,22 @@ def compare(batch_size: int, chunks: int, steps: int) -> None:
     rng = np.random.default_rng(0)
     frames = -(-(chunks + 1) * our_steps // H512_BO16.ae_hop_length)
     encodings = rng.standard_normal([batch_size, frames, 16]).astype(np.float32)
-    ours = StepwiseDecoder(build_decoder(weights), batch_size)
+    decoder = build_decoder(weights)
+    ours = {e: StepwiseDecoder(decoder, batch_size, engine=e) for e in ENGINES}
     original = OriginalLoop(H512_BO16, weights, batch_size)
     sticks = yardsticks()
-    seen: dict[str, list[float]] = {"original": [], "ours": []}
+    seen: dict[str, list[float]] = {"original": [], **{e: [] for e in ENGINES}}
     for _ in range(chunks + 1):
         uniforms = rng.uniform(size=[our_steps, batch_size])
         time.sleep(_REST)
         start = time.perf_counter()
         original.generate(encodings, uniforms[:steps].T)
         seen["original"].append((time.perf_counter() - start) / steps * 1e3)
-        time.sleep(_REST)
-        start = time.perf_counter()
-        ours.run(encodings, uniforms)
-        seen["ours"].append((time.perf_counter() - start) / our_steps * 1e3)
+        for name, engine in ours.items():
+            time.sleep(_REST)
+            start = time.perf_counter()
+            engine.run(encodings, uniforms)
+            seen[name].append((time.perf_counter() - start) / our_steps * 1e3)
         for name, measure in sticks.items():
             time.sleep(_REST)
             seen.setdefault(name, []).append(measure())
@@ -104,27 +107,29 @@ def compare(batch_size: int, chunks: int, steps: int) -> None:
     # The first chunk is each one's warm-up.
     medians = {name: statistics.median(values[1:]) for name, values in seen.items()}
     best = {name: min(values[1:]) for name, values in seen.items()}
-    milliseconds = medians["ours"]
-    flops = 2 * parameters * batch_size / milliseconds / 1e6
-    bandwidth = 4 * (parameters - _PAST) / milliseconds / 1e6
     dot, peak, memory = (medians[name] for name in sticks)
     print(
-        f"batch {batch_size:3d}:  original {medians['original']:6.1f} ms a step"
-        f" (best {best['original']:.1f})  ours {milliseconds:6.1f} ms"
-        f" (best {best['ours']:.1f})"
-        f"  ratio {medians['original'] / milliseconds:4.2f}"
-        f" (of the best {best['original'] / best['ours']:.2f})"
-        f"  ({1e3 * batch_size / milliseconds:5.0f} samples/s)\n"
-        f"    {flops:.0f} GFLOP/s: {flops / dot:.0%} of [128,512] products"
-        f" ({dot:.0f}), {flops / peak:.0%} of large ones ({peak:.0f});"
-        f" {bandwidth:.1f} GB/s of weights: {bandwidth / memory:.0%} of a dot"
-        f" product's ({memory:.1f})",
-        flush=True,
+        f"batch {batch_size:3d}: original {medians['original']:6.1f} ms a step (best "
+        f"{best['original']:.1f}); the machine gives {dot:.0f} GFLOP/s in [128,512] "
+        f"products, {peak:.0f} in large ones, {memory:.1f} GB/s",
     )
+    for name in ENGINES:
+        milliseconds = medians[name]
+        flops = 2 * parameters * batch_size / milliseconds / 1e6
+        bandwidth = 4 * (parameters - _PAST) / milliseconds / 1e6
+        print(
+            f"    {name:8s} {milliseconds:6.1f} ms (best {best[name]:.1f})  ratio "
+            f"{medians['original'] / milliseconds:4.2f} (of the best "
+            f"{best['original'] / best[name]:.2f})  "
+            f"{1e3 * batch_size / milliseconds:5.0f} samples/s, {flops:.0f} GFLOP/s: "
+            f"{flops / dot:.0%} and {flops / peak:.0%}; {bandwidth:.1f} GB/s of "
+            f"weights: {bandwidth / memory:.0%}",
+            flush=True,
+        )
 
 
 def main() -> None:
-    """Reads the options and prints two lines per batch size."""
+    """Reads the options and prints three lines per batch size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch_sizes", default="1,8,32,128", help="with commas")
     parser.add_argument("--chunks", type=int, default=9)
