@@ -71,7 +71,7 @@ def play(model, monkeypatch):
     """In place of generating: a sound that tells its embedding; `made` counts them."""
     made = []
 
-    def stream(encodings, *_):
+    def stream(encodings, *_, **__):
         made.extend(encodings)
         frames = max(map(len, encodings))
         rows = [np.pad(z[:, 0], (0, frames - len(z))) for z in encodings]
