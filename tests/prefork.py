@@ -66,6 +66,9 @@ class Prefork:
 
 def serve(number):
     """The server: forks for each request, until the client is gone."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = (
+        "3"  # as the programs set before they import it
+    )
     import keras  # noqa: F401
     import matplotlib.figure  # noqa: F401
     import scipy.io.wavfile

@@ -52,7 +52,7 @@ def new_trainer(start, num_towers=1, **options):
     return trainer
 
 
-@pytest.mark.parametrize("num_towers", [1, 2])
+@pytest.mark.parametrize("num_towers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_five_steps_are_the_originals(
     tmp_path, start, trace, tiny_checkpoint, num_towers
 ):
@@ -120,7 +120,7 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("num_towers", [1, 3])
+@pytest.mark.parametrize("num_towers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_step_is_the_same_to_the_bit_every_time(start, num_towers):
     audio = tf.constant(recipe.clips(2048, 5, batch=3))
     states = []

@@ -90,7 +90,10 @@ def test_every_layer_carries_its_tf1_name():
     assert {"ae_startconv", "ae_dilatedconv_5", "ae_res_1", "ae_bottleneck"} < names
 
 
-@pytest.mark.parametrize("way", ["function", "jit", "unknown shape", "jit, unknown"])
+SLOW_WAYS = [pytest.param(way, marks=pytest.mark.slow) for way in ("function", "jit")]
+
+
+@pytest.mark.parametrize("way", [*SLOW_WAYS, "unknown shape", "jit, unknown"])
 def test_compiled_in_every_way(tiny_checkpoint, golden_tiny, way):
     model = load_autoencoder(tiny_checkpoint)
     signature = [tf.TensorSpec([None, None], tf.float32)] if "unknown" in way else None
