@@ -376,7 +376,7 @@ def test_ctrl_c_while_a_finished_sound_is_saved(
 def test_ctrl_c_before_the_first_sample(model, folder, out, replay, monkeypatch):
     replay(256)
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(model, "stream", stop)
