@@ -19,8 +19,8 @@ import librosa
 import numpy as np
 import tensorflow as tf
 
+from magenta_nsynth.config import C2_HZ
 from magenta_nsynth.spectral import cqt, griffin_lim, specgram
-from magenta_nsynth.spectral.cqt import C2_HZ
 
 N_FFT, HOP = 1024, 256
 

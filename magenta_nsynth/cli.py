@@ -19,14 +19,15 @@ __all__ = [
     "checkpoint_options",
     "choose_gpu",
     "define",
-    "define_engine",
     "define_old",
+    "define_sampling",
     "generation_options",
     "grid_option",
     "load_tensorflow",
     "model_option",
     "note_filter_options",
     "refuse",
+    "refuse_given",
     "run",
     "source_paths",
 ]
@@ -155,11 +156,7 @@ def _define_note_filters() -> None:
 def _define_generation() -> None:
     """How sounds are generated; `generation_options` and `choose_gpu` read them."""
     define("integer", "batch_size", 1, "Files that are generated side by side.")
-    define(
-        "float", "temperature", 1.0,
-        "WaveNet: divides the logits. Below 1 is safer, 0 takes the likeliest sample.",
-        lower_bound=0,
-    )  # fmt: skip
+    define_sampling()
     define("enum", "bit_depth", "float", ["float", "16"], "The samples of the WAV.")
     define("boolean", "normalize", False, "Scale each finished sound to a peak of 1.")
     define(
@@ -167,7 +164,6 @@ def _define_generation() -> None:
         "WaveNet: write each file again after so many samples, to listen to its start.",
         lower_bound=1,
     )  # fmt: skip
-    define_engine()
     define(
         "integer", "pitch", None,
         "Baseline: the MIDI pitch of all sounds, in place of their own. 60 is C4.",
@@ -183,8 +179,13 @@ def _define_generation() -> None:
     )  # fmt: skip
 
 
-def define_engine() -> None:
-    """The flag --engine."""
+def define_sampling() -> None:
+    """How a WaveNet draws its samples: --temperature and --engine."""
+    define(
+        "float", "temperature", 1.0,
+        "WaveNet: divides the logits. Below 1 is safer, 0 takes the likeliest sample.",
+        lower_bound=0,
+    )  # fmt: skip
     define(
         "enum", "engine", "compiled", ["compiled", "packed"],
         "WaveNet: what computes. packed is faster on a processor; it rounds in its own "
@@ -274,12 +275,16 @@ def refuse(names: Sequence[str], owner: str) -> None:
       names: of flags.
       owner: the model that they are for.
     """
+    refuse_given(
+        names, f"is for {owner}, and this is another model's checkpoint; leave it out."
+    )
+
+
+def refuse_given(names: Sequence[str], reason: str) -> None:
+    """Raises InputError, "--<name> <reason>", if one of these flags was given."""
     for name in names:
         if FLAGS[name].value != FLAGS[name].default:
-            raise InputError(
-                f"--{name} is for {owner}, and this is another model's checkpoint; "
-                "leave it out."
-            )
+            raise InputError(f"--{name} {reason}")
 
 
 def run(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from magenta_nsynth.errors import InputError
 
 __all__ = [
+    "C2_HZ",
     "CONFIGS",
     "H512_BO16",
     "NFFT_1024",
@@ -21,6 +22,7 @@ __all__ = [
 SAMPLE_RATE = 16_000  # Hz. Every model, embedding and output file uses this rate.
 NUM_CLASSES = 256  # 8-bit mu-law
 NUM_PITCHES = 128  # MIDI
+C2_HZ = 65.40639132514966  # the lowest bin of a rainbowgram
 PHASES = ("griffin_lim", "source")  # where the baseline's sounds have theirs from
 
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import glob
+import json
 import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from magenta_nsynth.errors import InputError
 
@@ -18,7 +19,9 @@ __all__ = [
     "expand",
     "find_sources",
     "matches_of",
+    "read_json",
     "refuse_collisions",
+    "write_json",
 ]
 
 
@@ -212,3 +215,31 @@ def atomic_path(path: str | os.PathLike, only_writer: bool = False) -> Iterator[
         if isinstance(error, OSError) and error.errno:
             raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any] | None:
+    """The table in a JSON file; None if there is none that can be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_json(
+    path: str | os.PathLike, content: Mapping[str, Any], only_writer: bool = False
+) -> None:
+    """Writes a table as JSON, whole; ASCII, so that names that aren't UTF-8 pass.
+
+    Args:
+      path: of the file.
+      content: the table.
+      only_writer: as of `atomic_path`.
+    """
+    with (
+        atomic_path(path, only_writer) as temporary,
+        open(temporary, "w", encoding="ascii") as file,
+    ):
+        json.dump(content, file, indent=1)
+        file.write("\n")

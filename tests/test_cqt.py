@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from magenta_nsynth.config import C2_HZ
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.spectral.cqt import C2_HZ, cqt, cqt_frequencies, cqt_lengths
+from magenta_nsynth.spectral.cqt import cqt, cqt_frequencies, cqt_lengths
 from magenta_nsynth.spectral.rainbowgram import rainbowgram
 
 SOUNDS = ("note", "tones", "chirp")

@@ -19,9 +19,10 @@ from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.jobs import circle
 from magenta_nsynth.jobs.panels import PanelMaker
 from magenta_nsynth.jobs.pictured import Companions, Inputs, Item, find_items
-from magenta_nsynth.jobs.rainbowgram import draw_each, draw_one_figure, is_one_figure
+from magenta_nsynth.jobs.rainbowgram import draw_each, draw_one_figure
 from magenta_nsynth.parallel import in_processes
 from magenta_nsynth.plotting import figure as figure_module
+from magenta_nsynth.plotting.figure import is_one_figure
 from magenta_nsynth.plotting.look import Look
 
 
@@ -320,23 +321,24 @@ def test_reconstructions_are_made_once_and_not_of_other_settings(
 ):
     save_audio(tmp_path / "a.wav", golden_tiny["audio"][0][:1024])
     inputs, folder = Inputs([str(tmp_path / "*.wav")]), str(tmp_path / "made")
-    options = {"seed": 31, "temperature": 1.0, "batch_size": 2}
-    circle.reconstruct(model, inputs, folder, **options)
+    options = {"seed": 31, "temperature": 1.0, "batch_size": 2, "sample_length": 0}
+    circle.reconstruct(model, find_items(inputs), folder, **options)
     made = load_audio(tmp_path / "made" / "gen_a.wav")
     expected = model.generate(model.encode(golden_tiny["audio"][0][:1024]), seed=31)
     np.testing.assert_array_equal(made, expected)
     with monkeypatch.context() as patch:
         patch.setattr(model, "stream", None)  # nothing is left to generate
-        circle.reconstruct(model, inputs, folder, **options)
+        circle.reconstruct(model, find_items(inputs), folder, **options)
     with pytest.raises(InputError, match="other settings"):
-        circle.reconstruct(model, inputs, folder, **{**options, "seed": 5})
+        circle.reconstruct(model, find_items(inputs), folder, **{**options, "seed": 5})
     # Another sound of that name is not taken for the first one's reconstruction.
     save_audio(tmp_path / "a.wav", golden_tiny["audio"][1][:512])
-    circle.reconstruct(model, inputs, folder, **options)
+    circle.reconstruct(model, find_items(inputs), folder, **options)
     assert len(load_audio(tmp_path / "made" / "gen_a.wav")) == 512
     np.save(tmp_path / "z.npy", np.zeros([1, 16]))
     with pytest.raises(InputError, match="made of sound files"):
-        circle.reconstruct(model, Inputs([tmp_path / "z.npy"]), folder, **options)
+        z = find_items(Inputs([tmp_path / "z.npy"]))
+        circle.reconstruct(model, z, folder, **options)
 
 
 def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
@@ -349,7 +351,7 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
     save_audio(tmp_path / "other" / "bass.wav", clips["flute"])
     paths = [tmp_path / f"{name}.wav" for name in order[:2]]
     inputs = Inputs([*paths, tmp_path / "other" / "bass.wav"])  # two of one name
-    arguments = (model, inputs, PanelMaker(), str(tmp_path / "made"))
+    arguments = (model, find_items(inputs), PanelMaker(), str(tmp_path / "made"))
     options = {"seed": 1, "temperature": 1.0, "batch_size": 6, "curves": True}
     path = str(tmp_path / "circle.png")
     assert circle.draw_circle(*arguments, path, **options) == 0
@@ -382,11 +384,14 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
             look = Look(titles=["a"])
             circle.draw_circle(*arguments, path, look=look, **options)
     with pytest.raises(InputError, match="two sound files or more"):
-        one = Inputs([tmp_path / "bass.wav"])
+        one = find_items(Inputs([tmp_path / "bass.wav"]))
         circle.draw_circle(model, one, PanelMaker(), str(tmp_path), path, **options)
 
 
-MODULES = "api,jobs.circle,jobs.panels,jobs.pictured,jobs.rainbowgram,plotting.look"
+MODULES = (
+    "api,jobs.circle,jobs.panels,jobs.pictured,jobs.rainbowgram,plotting.figure,"
+    "plotting.look"
+)
 
 
 def test_flags_reach_the_job():
@@ -438,7 +443,7 @@ def test_flags_reach_the_circle_and_the_files():
     )["calls"]
     assert (name, positional[-1]) == ("draw_circle", "f.png")
     assert options == {
-        "look": "Look", "curves": False, "page_path": "", "seed": 4,
+        "sample_length": 0, "look": "Look", "curves": False, "page_path": "", "seed": 4,
         "temperature": 0.5, "batch_size": 3, "engine": "packed",
     }  # fmt: skip
 

@@ -39,10 +39,9 @@ from absl import logging
 
 from magenta_nsynth.api.baseline import Baseline
 from magenta_nsynth.api.wavenet import WaveNet
-from magenta_nsynth.audio.mu_law import class_values
-from magenta_nsynth.config import NUM_CLASSES
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
+from magenta_nsynth.generation.stepwise import input_levels
 from magenta_nsynth.models.spectral import network_input, network_output
 from magenta_nsynth.models.wavenet import WaveNetDecoder
 
@@ -180,9 +179,7 @@ class _DecoderStep:
         self._lengths = [taps * dilation for dilation in self._config.dilations]
         self._starts = np.cumsum([0, *self._lengths[:-1]])
         self.num_past = sum(self._lengths)
-        companded = np.arange(-NUM_CLASSES // 2, NUM_CLASSES // 2) / np.float32(128)
-        levels = companded if self._config.rescale_inputs else class_values()
-        self._levels = tf.constant(levels, tf.float32)
+        self._levels = tf.constant(input_levels(self._config.rescale_inputs))
 
     def start(self, batch_size: tf.Tensor) -> dict[str, tf.Tensor]:
         """The state before the first sample."""

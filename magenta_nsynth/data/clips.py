@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -110,12 +110,11 @@ class SoundClips:
     ) -> Iterator[Clip | NSynthError]:
         """As `ClipSource.read`."""
         sources = (self._sources[number] for number in numbers)
-        for source, audio in load_clips(sources, sample_length):
-            if isinstance(audio, NSynthError):
-                yield audio
-            else:
-                labels = {**labels_of(source), "note_str": sound_id(source)}
-                yield Clip(source.path, audio, labels)
+        return _clips(
+            sources,
+            sample_length,
+            lambda source: {**labels_of(source), "note_str": sound_id(source)},
+        )
 
 
 class JsonWavClips:
@@ -150,11 +149,20 @@ class JsonWavClips:
     ) -> Iterator[Clip | NSynthError]:
         """As `ClipSource.read`."""
         items = (self._items[number] for number in numbers)
-        for item, audio in load_clips(items, sample_length):
-            if isinstance(audio, NSynthError):
-                yield audio
-            else:
-                yield Clip(item.path, audio, vars(item.note))
+        return _clips(items, sample_length, lambda item: vars(item.note))
+
+
+def _clips(
+    files: Iterable[Any],
+    sample_length: int,
+    labels: Callable[[Any], dict[str, Any]],
+) -> Iterator[Clip | NSynthError]:
+    """The clips of files, or why there are none, as `load_clips` reads them."""
+    for file, audio in load_clips(files, sample_length):
+        if isinstance(audio, NSynthError):
+            yield audio
+        else:
+            yield Clip(file.path, audio, labels(file))
 
 
 def sound_id(source: Source) -> str:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from magenta_nsynth.data.schema import Note, note_to_example
 from magenta_nsynth.disk import disk_errors, lock, remove
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.files import atomic_path, read_json
 from magenta_nsynth.progress import Progress
 
 __all__ = ["Plan", "Shards", "fingerprint", "locked", "read_manifest", "tf_errors"]
@@ -200,13 +200,9 @@ class Shards:
 
 def read_manifest(path: str) -> dict[str, Any] | None:
     """The manifest at `path`; None if there is none, or none that can be read."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
-    except (OSError, ValueError):
-        return None
+    manifest = read_json(path)
     fields = {"options": dict, "num_notes": int, "prints": list, "done": dict}
-    whole = isinstance(manifest, dict) and all(
+    whole = manifest is not None and all(
         isinstance(manifest.get(name), kind) for name, kind in fields.items()
     )
     return manifest if whole else None

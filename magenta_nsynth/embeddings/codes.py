@@ -9,21 +9,12 @@ import numpy as np
 from magenta_nsynth.config import NUM_PITCHES
 from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.labels import note_labels
+from magenta_nsynth.embeddings.labels import NoteLabels, note_labels
 from magenta_nsynth.errors import InputError
 
 __all__ = ["Code", "CodesWriter", "csv_path", "read_codes", "read_table"]
 
-_COLUMNS = (
-    "note_str",
-    "pitch",
-    "velocity",
-    "instrument_family",
-    "instrument_source",
-    "qualities",
-    "num_samples",
-    "rows",
-)
+_COLUMNS = (*NoteLabels._fields, "num_samples", "rows")
 
 
 class Code(NamedTuple):

@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from magenta_nsynth.data.schema import QUALITIES, UNKNOWN
 from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.codes import read_table
+from magenta_nsynth.embeddings.codes import csv_path, read_table
 from magenta_nsynth.embeddings.labels import note_labels
-from magenta_nsynth.embeddings.manifest import MANIFEST, read_json
+from magenta_nsynth.embeddings.manifest import MANIFEST
 from magenta_nsynth.embeddings.shards import digest, import_pyarrow
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand
+from magenta_nsynth.files import expand, read_json
 
 __all__ = [
     "Embeddings",
@@ -158,8 +158,8 @@ def read_npy_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
       InputError: it can't be read, or the two don't belong together.
     """
     rows = load_array(path, in_memory=False)
-    table, start = os.path.splitext(path)[0] + ".csv", 0
-    for where, line in read_table(table):
+    start = 0
+    for where, line in read_table(csv_path(path)):
         try:
             end = start + int(line["rows"])
             embedding = rows[start:end]

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from magenta_nsynth.disk import disk_errors, locked_range, remove
 from magenta_nsynth.embeddings.shards import FORMATS, digest
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.files import atomic_path, read_json, write_json
 
-__all__ = ["MANIFEST", "Plan", "Shards", "read_json"]
+__all__ = ["MANIFEST", "Plan", "Shards"]
 
 MANIFEST = "manifest.json"
 _PARTS = "parts"
@@ -270,13 +270,8 @@ class Shards:
         return os.path.join(self.folder, _PARTS, f"{shard:05}.problems.json")
 
     def _write(self, path: str, content: dict[str, Any]) -> None:
-        with (
-            disk_errors(path),
-            atomic_path(path, only_writer=True) as temporary,
-            open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            json.dump(content, file, indent=1, ensure_ascii=True)
-            file.write("\n")
+        with disk_errors(path):
+            write_json(path, content, only_writer=True)
 
 
 class _Counting:
@@ -294,13 +289,3 @@ class _Counting:
 
     def close(self) -> None:
         self._writer.close()
-
-
-def read_json(path: str) -> dict[str, Any] | None:
-    """The table in a JSON file; None if there is none that can be read."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

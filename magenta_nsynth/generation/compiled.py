@@ -1,4 +1,4 @@
-"""The stepwise decoder for GPUs: one compiled loop, with everything on the device."""
+"""The stepwise decoder as one compiled loop, with everything on the device."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ try:
 except ImportError:  # TensorFlow may come without TensorFlow Lite one day
     packed_engines = None
 
-__all__ = ["StepwiseDecoder"]
+__all__ = ["StepwiseDecoder", "input_levels"]
 
 # By name; the first is the default.
 _ENGINES = {"compiled": compiled_engines, "packed": packed_engines}
@@ -83,7 +83,7 @@ class StepwiseDecoder:
         self.position = 0
         # Each has some of the clips, and a processor's thread or a GPU of its own.
         self._engines: list[_Engine] = _ENGINES[engine](
-            decoder, batch_size, _levels(self.config.rescale_inputs), temperature
+            decoder, batch_size, input_levels(self.config.rescale_inputs), temperature
         )
         self._pool = ThreadPoolExecutor(len(self._engines))
 
@@ -150,7 +150,7 @@ class StepwiseDecoder:
         return classes[:, : self.batch_size]
 
 
-def _levels(companded: bool) -> np.ndarray:
+def input_levels(companded: bool) -> np.ndarray:
     """What each class is to the network as its next input, [256] float32."""
     if not companded:
         return class_values()

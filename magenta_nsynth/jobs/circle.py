@@ -19,7 +19,7 @@ from magenta_nsynth.audio.mixing import sum_signals
 from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.mixing import mix
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import atomic_path, expand
+from magenta_nsynth.files import expand, write_json
 from magenta_nsynth.jobs.common import (
     generated_name,
     load_clip,
@@ -28,7 +28,7 @@ from magenta_nsynth.jobs.common import (
 )
 from magenta_nsynth.jobs.generate import generate
 from magenta_nsynth.jobs.panels import PanelMaker
-from magenta_nsynth.jobs.pictured import Inputs, Item, find_items
+from magenta_nsynth.jobs.pictured import Item, Items
 from magenta_nsynth.jobs.rainbowgram import finish_figure, make_place
 from magenta_nsynth.plotting.figure import check_figure
 from magenta_nsynth.plotting.look import Look
@@ -45,19 +45,19 @@ def sounds_beside(save_path: str, page_path: str) -> str:
     return f"{base.rstrip(os.sep)}_sounds"
 
 
-def reconstruct(model: WaveNet, inputs: Inputs, folder: str, **options: Any) -> None:
+def reconstruct(model: WaveNet, found: Items, folder: str, **options: Any) -> None:
     """Generates the reconstruction of each sound, unless it is there.
 
     Args:
       model: the opened checkpoint.
-      inputs: the sounds.
+      found: the sounds.
       folder: to write `gen_<stem>.wav` to, mirroring folders.
-      **options: seed, temperature and batch_size, as of `generate`.
+      **options: sample_length, seed, temperature, batch_size and engine, as of
+        `generate`.
 
     Raises:
       InputError: no sounds, or the folder holds those of another network or setting.
     """
-    found = find_items(inputs)
     items = [] if found.are_notes else list(found.items)
     if not items or any(item.path.lower().endswith(".npy") for item in items):
         raise InputError(
@@ -68,7 +68,6 @@ def reconstruct(model: WaveNet, inputs: Inputs, folder: str, **options: Any) -> 
         os.path.join(item.subfolder, generated_name(item.name)): _checksum(item)
         for item in items
     }
-    options = {**options, "sample_length": inputs.sample_length}
     _claim(folder, model, options, sources)
     folders: dict[str, list[str]] = collections.defaultdict(list)
     for item in items:
@@ -130,17 +129,17 @@ def _claim(
             with writing(os.path.join(folder, name)):
                 pathlib.Path(folder, name).unlink(missing_ok=True)
     settings["made_of"] = {**made_of, **sources}
-    with writing(path), atomic_path(path) as temporary:
-        text = json.dumps(settings, indent=1) + "\n"
-        pathlib.Path(temporary).write_text(text, encoding="utf-8")
+    with writing(path):
+        write_json(path, settings)
 
 
 def draw_circle(
     model: WaveNet,
-    inputs: Inputs,
+    found: Items,
     maker: PanelMaker,
     sounds_path: str,
     save_path: str,
+    sample_length: int = 0,
     look: Look | None = None,
     curves: bool = False,
     page_path: str = "",
@@ -154,14 +153,15 @@ def draw_circle(
 
     Args:
       model: the opened checkpoint.
-      inputs: two sounds or more, in order.
+      found: two sounds or more, in order.
       maker: of the panels.
       sounds_path: where generated sounds go; what is finished there is taken.
       save_path: the figure's, or "".
+      sample_length: uses at most so many samples of each; 0 uses all.
       look: of the figure; its labels are those of the circle unless it says others.
       curves: draws the embeddings below the pictures.
       page_path: the page's folder, or "".
-      **options: seed, temperature and batch_size, as of `generate`.
+      **options: seed, temperature, batch_size and engine, as of `generate`.
 
     Returns:
       0, or 1 if something failed; that is logged.
@@ -171,7 +171,6 @@ def draw_circle(
 
     Source: the figure of NSynth's announcement.
     """
-    found = find_items(inputs)
     if found.are_notes or found.count < 2:
         raise InputError("--circle needs two sound files or more.")
     items = list(found.items)
@@ -181,7 +180,7 @@ def draw_circle(
     # Before hours of work.
     check_figure(2 * len(columns), 2, len(columns), look)
     make_place(save_path, page_path)
-    clips = [load_clip(item.path, inputs.sample_length, model) for item in items]
+    clips = [load_clip(item.path, sample_length, model) for item in items]
     encodings = [model.encode(clip) for clip in clips]
     mixes = [mix([encodings[i] for i in members]) for members in columns]
     sums = [sum_signals([clips[i] for i in members]) for members in columns]
@@ -199,7 +198,7 @@ def draw_circle(
         for cell, row in zip(cells, np.repeat(_ROWS, len(columns)), strict=True)
     ]
     finish_figure(cells, save_path, 2, len(columns), look, page_path)
-    return status or maker.report(len(cells))
+    return max(status, maker.report(len(cells)))
 
 
 def _columns(count: int) -> list[tuple[int, ...]]:

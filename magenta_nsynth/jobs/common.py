@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
-from magenta_nsynth.audio import load_audio, trim_to_frames
+from magenta_nsynth.audio import load_audio
 from magenta_nsynth.data.clips import Clip, load_clips
 from magenta_nsynth.embeddings.pipeline import Encoded, encoding
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
@@ -136,8 +136,7 @@ def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:
     Raises:
       AudioError: it can't be read, or has less than one frame.
     """
-    audio = load_audio(path, sample_length)
-    return trim_to_frames(audio, model.config.ae_hop_length, path)
+    return model.check_clip(load_audio(path, sample_length), path)
 
 
 def pending(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.files import write_json
 from magenta_nsynth.jobs.common import writing
 from magenta_nsynth.jobs.generate import UNFINISHED
 
@@ -104,14 +104,8 @@ class Manifest:
 
     def _save(self) -> None:
         files = {name: self._entries[name] for name in sorted(self._entries)}
-        content = json.dumps({"about": _ABOUT, "files": files}, indent=1)
-        with (
-            writing(self._path),
-            atomic_path(self._path) as path,
-            # ASCII: of a name that isn't UTF-8 JSON has escapes.
-            open(path, "w", encoding="ascii") as file,
-        ):
-            file.write(content + "\n")
+        with writing(self._path):
+            write_json(self._path, {"about": _ABOUT, "files": files})
 
 
 def _without_results(entry: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Item(NamedTuple):
 
 
 class Items(NamedTuple):
-    """How many there are, and the items, which can be gone through once."""
+    """How many there are, and the items; notes can be gone through once."""
 
     count: int
     items: Iterable[Item]

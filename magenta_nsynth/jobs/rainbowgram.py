@@ -12,7 +12,7 @@ from magenta_nsynth.jobs.common import make_folder, writing
 from magenta_nsynth.jobs.panels import PanelMaker, Shown
 from magenta_nsynth.jobs.pictured import Item, Items
 from magenta_nsynth.parallel import in_processes
-from magenta_nsynth.plotting.figure import FORMATS, check_figure, write_figure
+from magenta_nsynth.plotting.figure import check_figure, write_figure
 from magenta_nsynth.plotting.look import Look, grid_of
 from magenta_nsynth.plotting.page import write_page
 from magenta_nsynth.progress import Progress
@@ -21,43 +21,12 @@ __all__ = [
     "draw_each",
     "draw_one_figure",
     "finish_figure",
-    "is_one_figure",
     "make_place",
 ]
 
 _PAIR = ("Original", "Reconstruction")
-_OTHERS = (".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".eps", ".html")
 _MANY = 200  # pictures whose drawing takes a while
 _WORTH_PROCESSES = 8  # files; for fewer their start takes longer than the drawing
-
-
-def is_one_figure(save_path: str, page_path: str = "") -> bool:
-    """Whether --save_path names one figure (or there is none, but a page).
-
-    Raises:
-      InputError: no output, or a picture of another kind.
-    """
-    if not save_path and not page_path:
-        raise InputError(
-            "No --save_path given: name a figure (.png, .svg or .pdf), or a folder for "
-            "a file to each sound."
-        )
-    if not save_path:
-        return True
-    ending = os.path.splitext(save_path)[1].lower()
-    is_folder = os.path.isdir(expand(save_path)) or save_path.endswith(os.sep)
-    if ending in _OTHERS and not is_folder:
-        raise InputError(
-            f"{save_path}: pictures are written as {', '.join(FORMATS)}; give one of "
-            "those, or a folder."
-        )
-    if ending in FORMATS and not is_folder:
-        return True
-    if page_path:
-        raise InputError(
-            "--html goes with one figure; give --save_path=figure.png, or none."
-        )
-    return False
 
 
 def make_place(save_path: str, page_path: str) -> None:
@@ -117,7 +86,7 @@ def draw_one_figure(
             progress.advance()
     if all(cell.panel.message for cell in cells):
         return maker.report(items.count)
-    captions = _captions(look, cells, columns, per_item)
+    captions = _captions(look, cells, columns)
     look = _labelled(look, cells, columns, per_item, names)
     cells = [
         cell._replace(caption=caption)
@@ -127,9 +96,7 @@ def draw_one_figure(
     return maker.report(items.count)
 
 
-def _captions(
-    look: Look, cells: Sequence[Shown], columns: int, per_item: int
-) -> list[str]:
+def _captions(look: Look, cells: Sequence[Shown], columns: int) -> list[str]:
     """What a page calls each cell: what the figure has in titles and labels."""
     captions = list(look.titles) or [cell.caption for cell in cells]
     for labels, number in ((look.row_labels, 0), (look.column_labels, 1)):

@@ -10,17 +10,54 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.files import atomic_path, expand
 from magenta_nsynth.plotting.axes import draw_curves, draw_image, draw_message
 from magenta_nsynth.plotting.labels import fit_labels, plain_style
 from magenta_nsynth.plotting.layout import Layout, lay_out
 from magenta_nsynth.plotting.look import Look, grid_of
 from magenta_nsynth.plotting.panel import Panel
 
-__all__ = ["FORMATS", "check_figure", "draw_figure", "save_figure", "write_figure"]
+__all__ = [
+    "FORMATS",
+    "check_figure",
+    "draw_figure",
+    "is_one_figure",
+    "save_figure",
+    "write_figure",
+]
 
 FORMATS = (".png", ".svg", ".pdf")
+_OTHERS = (".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".eps", ".html")
 _A_NOTE = Panel("", image=np.zeros([1, 251, 3], np.uint8))
+
+
+def is_one_figure(save_path: str, page_path: str = "") -> bool:
+    """Whether --save_path names one figure (or there is none, but a page).
+
+    Raises:
+      InputError: no output, or a picture of another kind.
+    """
+    if not save_path and not page_path:
+        raise InputError(
+            "No --save_path given: name a figure (.png, .svg or .pdf), or a folder for "
+            "a file to each sound."
+        )
+    if not save_path:
+        return True
+    ending = os.path.splitext(save_path)[1].lower()
+    is_folder = os.path.isdir(expand(save_path)) or save_path.endswith(os.sep)
+    if ending in _OTHERS and not is_folder:
+        raise InputError(
+            f"{save_path}: pictures are written as {', '.join(FORMATS)}; give one of "
+            "those, or a folder."
+        )
+    if ending in FORMATS and not is_folder:
+        return True
+    if page_path:
+        raise InputError(
+            "--html goes with one figure; give --save_path=figure.png, or none."
+        )
+    return False
 
 
 def check_figure(count: int, rows: int, columns: int, look: Look) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.plotting.labels import fit_labels
 from magenta_nsynth.plotting.look import Look
-from magenta_nsynth.plotting.panel import Panel
+from magenta_nsynth.plotting.panel import Panel, value_limits
 
 __all__ = ["Layout", "Words", "lay_out"]
 
@@ -117,9 +117,6 @@ def _lay_out(
     heading = _words([look.title] if look.title else [], width - 2 * _MARGIN, 12, 3)
     top = _MARGIN + heading.room + titles.room
     total = top - titles.room + rows * step[1] - _GAP + column_words.room + _MARGIN
-    low = min((p.curves.min() for p in panels if p.curves is not None), default=0.0)
-    high = max((p.curves.max() for p in panels if p.curves is not None), default=0.0)
-    pad = 0.05 * float(high - low) or 0.05 * abs(float(high)) or 1.0
     return Layout(
         width=width,
         height=total,
@@ -131,7 +128,7 @@ def _lay_out(
         curves=curves,
         curves_top=curves_top,
         seconds=(start, end),
-        values=(float(low) - pad, float(high) + pad),
+        values=value_limits(panels),
         heading=heading,
         titles=titles,
         rows=row_words,

@@ -17,7 +17,7 @@ from magenta_nsynth.audio import save_audio
 from magenta_nsynth.files import atomic_path
 from magenta_nsynth.plotting.axes import draw_curves
 from magenta_nsynth.plotting.labels import plain_style
-from magenta_nsynth.plotting.panel import Panel
+from magenta_nsynth.plotting.panel import Panel, value_limits
 
 __all__ = ["write_page"]
 
@@ -56,10 +56,7 @@ def write_page(
       AudioError: a sound can't be.
     """
     folder = pathlib.Path(folder)
-    values = [p.curves for p in panels if p.curves is not None]
-    limits = (
-        (min(v.min() for v in values), max(v.max() for v in values)) if values else ()
-    )
+    limits = value_limits(panels)
     cells = []
     for i, (panel, sound, caption) in enumerate(
         zip(panels, sounds, captions, strict=True)
@@ -109,7 +106,7 @@ def _write_cell(
     panel: Panel,
     sound: np.ndarray | None,
     caption: str,
-    limits: tuple[float, ...],
+    limits: tuple[float, float],
 ) -> str:
     name = html.escape(caption, quote=True)
     head = f'<figure><figcaption title="{name}"><span>{name}</span></figcaption>'
@@ -139,10 +136,10 @@ def _write_cell(
     )
 
 
-def _write_curves(path: pathlib.Path, panel: Panel, limits: tuple[float, ...]) -> None:
+def _write_curves(
+    path: pathlib.Path, panel: Panel, limits: tuple[float, float]
+) -> None:
     """The curves from edge to edge, so that they lie under the picture in time."""
-    low, high = limits
-    pad = 0.05 * float(high - low) or 1.0
     with plain_style():
         figure = Figure(figsize=(4, 1.2), dpi=150)
         FigureCanvasAgg(figure)
@@ -150,6 +147,6 @@ def _write_curves(path: pathlib.Path, panel: Panel, limits: tuple[float, ...]) -
         draw_curves(ax, panel)
         ax.set_axis_off()
         ax.set_xlim(panel.start, panel.end)
-        ax.set_ylim(low - pad, high + pad)
+        ax.set_ylim(*limits)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png")

@@ -1,12 +1,13 @@
 """What a figure shows of one sound, ready to be drawn."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
 from magenta_nsynth.errors import InputError
 
-__all__ = ["Panel", "check_curves"]
+__all__ = ["Panel", "check_curves", "value_limits"]
 
 _MAX_CURVES = 64  # more lines can't be told apart
 
@@ -44,6 +45,15 @@ class Panel:
         if self.image is not None:
             return (self.image.shape[1] - 0.5) * self.seconds_per_frame
         return 0.0 if self.curves is None else len(self.curves) * self.seconds_per_row
+
+
+def value_limits(panels: Iterable[Panel]) -> tuple[float, float]:
+    """Between which values all curves lie, with some room; (-1, 1) without any."""
+    values = [panel.curves for panel in panels if panel.curves is not None]
+    low = min((float(v.min()) for v in values), default=0.0)
+    high = max((float(v.max()) for v in values), default=0.0)
+    pad = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - pad, high + pad
 
 
 def check_curves(encoding: np.ndarray, name: str = "the embedding") -> np.ndarray:

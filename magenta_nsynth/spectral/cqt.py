@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.config import C2_HZ, SAMPLE_RATE
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.spectral.stft import as_batch
 
-__all__ = ["C2_HZ", "cqt", "cqt_frequencies", "cqt_lengths"]
-
-C2_HZ = 65.40639132514966
+__all__ = ["cqt", "cqt_frequencies", "cqt_lengths"]
 
 
 def cqt_frequencies(

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.config import C2_HZ, SAMPLE_RATE
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.spectral.cqt import C2_HZ, cqt, cqt_frequencies
+from magenta_nsynth.spectral.cqt import cqt, cqt_frequencies
 from magenta_nsynth.spectral.phase import angle
 from magenta_nsynth.spectral.specgram import log_magnitude, phase_difference, wrap
 from magenta_nsynth.spectral.stft import as_batch, stft
