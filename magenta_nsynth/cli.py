@@ -20,7 +20,7 @@ __all__ = [
     "choose_gpu",
     "define",
     "define_old",
-    "define_sampling",
+    "define_temperature",
     "generation_options",
     "grid_option",
     "load_tensorflow",
@@ -53,7 +53,6 @@ _GENERATION = {"batch_size": "batch_size", "seed": "seed", "normalize": "normali
 _WAVENET_GENERATION = {
     "temperature": "temperature",
     "samples_per_save": "samples_per_save",
-    "engine": "engine",
 }
 _BASELINE_GENERATION = {
     "pitch": "pitch",
@@ -156,7 +155,7 @@ def _define_note_filters() -> None:
 def _define_generation() -> None:
     """How sounds are generated; `generation_options` and `choose_gpu` read them."""
     define("integer", "batch_size", 1, "Files that are generated side by side.")
-    define_sampling()
+    define_temperature()
     define("enum", "bit_depth", "float", ["float", "16"], "The samples of the WAV.")
     define("boolean", "normalize", False, "Scale each finished sound to a peak of 1.")
     define(
@@ -179,17 +178,12 @@ def _define_generation() -> None:
     )  # fmt: skip
 
 
-def define_sampling() -> None:
-    """How a WaveNet draws its samples: --temperature and --engine."""
+def define_temperature() -> None:
+    """How boldly a WaveNet draws its samples."""
     define(
         "float", "temperature", 1.0,
         "WaveNet: divides the logits. Below 1 is safer, 0 takes the likeliest sample.",
         lower_bound=0,
-    )  # fmt: skip
-    define(
-        "enum", "engine", "compiled", ["compiled", "packed"],
-        "WaveNet: what computes. packed is faster on a processor; it rounds in its own "
-        "way, so that now and then a sample is another.",
     )  # fmt: skip
 
 

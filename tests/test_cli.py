@@ -387,7 +387,6 @@ def test_flags_reach_generate():
     arguments = ["--save_path=o", "--sample_length=7", "--batch_size=2", "--seed=5"]
     arguments += ["--encodings", "--temperature=0.5", "--bit_depth=16", "--normalize"]
     arguments += [
-        "--engine=packed",
         "--samples_per_save=9",
         "--source_path=a",
         "--dilation_cycle=4",
@@ -409,7 +408,6 @@ def test_flags_reach_generate():
         "bit_depth": "16",
         "normalize": True,
         "samples_per_save": 9,
-        "engine": "packed",
     }
     assert recorded(name, GENERATING, "--npy_only")["calls"][1][2]["npy_only"]
     assert not recorded(name, GENERATING)["calls"][1][2]["npy_only"]
@@ -484,7 +482,6 @@ def test_flags_reach_interpolate():
             "normalize": False,
             "temperature": 0.5,
             "samples_per_save": 10000,
-            "engine": "compiled",
         },
     }
 

@@ -9,7 +9,7 @@ import pytest
 from binaries import command, names, run, run_and_signal
 from scipy.io import wavfile
 
-from magenta_nsynth.api import WaveNet, wavenet
+from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.jobs import generate as job
@@ -481,16 +481,3 @@ def test_stopped_and_resumed(
     before = path.stat().st_mtime_ns
     assert generate(model, [source], out, skip_existing=True, seed=31) == 0
     assert path.stat().st_mtime_ns == before
-
-
-def test_the_engine_is_the_one_that_is_asked_for(model, folder, out, monkeypatch):
-    made = []
-    stepwise = wavenet.StepwiseDecoder
-    monkeypatch.setattr(
-        wavenet, "StepwiseDecoder", lambda *a: made.append(a[3]) or stepwise(*a)
-    )
-    arguments = (model, [folder / "z1.npy"], out)
-    assert generate(*arguments, sample_length=512, engine="packed") == 0
-    assert made == ["packed"]
-    with pytest.raises(InputError, match="engine must be one of"):
-        model.generate(np.zeros([1, 16], np.float32), engine="steam")

@@ -437,14 +437,13 @@ def test_flags_reach_the_job():
 def test_flags_reach_the_circle_and_the_files():
     arguments = ["--source_path=a", "--save_path=f.png", "--checkpoint_path=c"]
     arguments += ["--circle", "--seed=4", "--temperature=0.5", "--batch_size=3"]
-    arguments += ["--engine=packed"]
     [*_, (name, positional, options)] = recorded(
         "nsynth_rainbowgram", MODULES, *arguments
     )["calls"]
     assert (name, positional[-1]) == ("draw_circle", "f.png")
     assert options == {
         "sample_length": 0, "look": "Look", "curves": False, "page_path": "", "seed": 4,
-        "temperature": 0.5, "batch_size": 3, "engine": "packed",
+        "temperature": 0.5, "batch_size": 3,
     }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ class WaveNet:
         self.config: WaveNetConfig = engine.read_config(
             checkpoint, hop_length, num_stages
         )
-        self._engines: dict[tuple[int, float, str], StepwiseDecoder] = {}
+        self._engines: dict[tuple[int, float], StepwiseDecoder] = {}
         self._options = {
             "use_ema": use_ema,
             "hop_length": hop_length,
@@ -141,7 +141,6 @@ class WaveNet:
         temperature: float = 1.0,
         uniforms: np.ndarray | None = None,
         progress: Callable[[int, int], None] | None = None,
-        engine: str = "compiled",
     ) -> np.ndarray | list[np.ndarray]:
         """Generates sound from embeddings, sample by sample.
 
@@ -154,7 +153,6 @@ class WaveNet:
           uniforms: [samples, b] in [0, 1) to draw with, in place of a seed.
           progress: called with (samples done, samples in all) every half second; an
             exception that it raises stops the generation.
-          engine: "compiled", or "packed" for a processor: see `StepwiseDecoder`.
 
         Returns:
           float32 in [-1, 1] at 16 kHz: [t] for one embedding, [b, t] for a batch, a
@@ -177,7 +175,7 @@ class WaveNet:
         blocks, done, total = [], 0, max(lengths)
         if uniforms is not None:
             total = min(total, len(uniforms))
-        for block in self.stream(encodings, total, seed, temperature, uniforms, engine):
+        for block in self.stream(encodings, total, seed, temperature, uniforms):
             blocks.append(block)
             done += block.shape[1]
             if progress is not None:
@@ -192,7 +190,6 @@ class WaveNet:
         seed: int | None = None,
         temperature: float = 1.0,
         uniforms: np.ndarray | None = None,
-        engine: str = "compiled",
     ) -> Iterator[np.ndarray]:
         """As `generate`, but yields blocks [b, n] float32 as they are made.
 
@@ -203,7 +200,6 @@ class WaveNet:
           seed: as in `generate`.
           temperature: as in `generate`.
           uniforms: as in `generate`.
-          engine: as in `generate`.
         """
         encodings = [
             check_encoding(z, self.config.ae_bottleneck_width) for z in encodings
@@ -212,7 +208,7 @@ class WaveNet:
         padded = np.stack(
             [np.pad(z, [(0, frames - len(z)), (0, 0)]) for z in encodings]
         )
-        engine_of_size = self._engine(len(encodings), temperature, engine)
+        engine_of_size = self._engine(len(encodings), temperature)
         return stream(engine_of_size, padded, num_samples, seed, uniforms)
 
     def nll(self, sound: Any) -> float:
@@ -246,13 +242,11 @@ class WaveNet:
         decoder = self.decoder  # loaded here: not while the function is traced
         return tf.function(lambda audio, z: decoder(audio, z), reduce_retracing=True)
 
-    def _engine(
-        self, batch_size: int, temperature: float, name: str
-    ) -> StepwiseDecoder:
-        key = (batch_size, temperature, name)
+    def _engine(self, batch_size: int, temperature: float) -> StepwiseDecoder:
+        key = (batch_size, temperature)
         if key not in self._engines:  # only the last one is kept: each is some 100 MB
             self._engines = {
-                key: StepwiseDecoder(self.decoder, batch_size, temperature, name)
+                key: StepwiseDecoder(self.decoder, batch_size, temperature)
             }
         return self._engines[key]
 

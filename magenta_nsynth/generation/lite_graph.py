@@ -20,7 +20,13 @@ from tensorflow.lite.python import schema_py_generated as schema
 __all__ = ["LiteGraph", "open_model"]
 
 _OP = schema.BuiltinOperator
-_RELU = schema.ActivationFunctionType.RELU
+# What an operation may do with its result: "relu" takes the larger of it and 0, "clip"
+# keeps it within -1 and 1.
+_ACTIVATIONS = {
+    "none": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "clip": schema.ActivationFunctionType.RELU_N1_TO_1,
+}
 
 
 class LiteGraph:
@@ -56,33 +62,30 @@ class LiteGraph:
         x: int,
         kernel: np.ndarray,
         bias: np.ndarray | None = None,
-        relu: bool = False,
+        activation: str = "none",
     ) -> int:
-        """The product x @ kernel [in, out] plus bias [out], and relu of that."""
+        """The product x @ kernel [in, out] plus bias [out]."""
         if bias is None:
             bias = np.zeros(kernel.shape[1], np.float32)
         options = schema.FullyConnectedOptionsT()
-        if relu:
-            options.fusedActivationFunction = _RELU
+        options.fusedActivationFunction = _ACTIVATIONS[activation]
         inputs = [x, self._constant(kernel.T), self._constant(bias)]
         shape = [self._shape(x)[0], kernel.shape[1]]
         return self._add(_OP.FULLY_CONNECTED, inputs, [shape], options)[0]
 
-    def add(self, x: int, y: int) -> int:
-        """The sum of two of one shape."""
-        return self._add(_OP.ADD, [x, y], [self._shape(x)], schema.AddOptionsT())[0]
+    def add(self, x: int, y: int | float, activation: str = "none") -> int:
+        """The sum of two of one shape, or with a constant, a float."""
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = _ACTIVATIONS[activation]
+        return self._pair(_OP.ADD, x, y, options)
 
-    def multiply(self, x: int, y: int) -> int:
-        """The product of two of one shape, one by one."""
-        return self._add(_OP.MUL, [x, y], [self._shape(x)], schema.MulOptionsT())[0]
+    def multiply(self, x: int, y: int | float) -> int:
+        """The product of two of one shape, one by one, or with a constant."""
+        return self._pair(_OP.MUL, x, y, schema.MulOptionsT())
 
-    def sigmoid(self, x: int) -> int:
-        """The logistic function, 1 / (1 + exp(-x))."""
-        return self._add(_OP.LOGISTIC, [x], [self._shape(x)])[0]
-
-    def tanh(self, x: int) -> int:
-        """The hyperbolic tangent."""
-        return self._add(_OP.TANH, [x], [self._shape(x)])[0]
+    def divide(self, x: int, y: int) -> int:
+        """The quotient of two of one shape, one by one."""
+        return self._pair(_OP.DIV, x, y, schema.DivOptionsT())
 
     def relu(self, x: int) -> int:
         """The larger of x and 0."""
@@ -126,6 +129,11 @@ class LiteGraph:
         tensor.name = str(len(self._graph.tensors))
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
+
+    def _pair(self, code: int, x: int, y: int | float, options: Any) -> int:
+        if isinstance(y, float):
+            y = self._constant(np.array([y], np.float32))
+        return self._add(code, [x, y], [self._shape(x)], options)[0]
 
     def _constant(self, values: np.ndarray) -> int:
         tensor = self._tensor(values.shape, values.dtype.type)

@@ -13,13 +13,13 @@ from magenta_nsynth.models.wavenet import WaveNetDecoder
 
 __all__ = ["PackedEngine", "num_cores", "packed_engines", "sample"]
 
-# So many clips are worth a core of their own, with its own copy of the weights; and of
-# so many as are worth one, each half is.
-_CLIPS_OF_A_CORE = 8
+# So many clips are worth a core of their own, with its own copy of the weights.
+_CLIPS_OF_A_CORE = 64
+_CLIPS_OF_A_TEAM = 8  # and so many a team of cores that share each product
 # A product of so many rows computes about as fast as the processor can.
 _LOOK_AHEAD_ROWS = 256
 _SKIPS = 10  # layers whose skips are one product
-_MAX_THREADS = 4  # of one product of few rows: they share one memory
+_TEAM = 4  # threads of one product: more of them wait for memory
 _WORTH_A_TRIAL = 0.002  # seconds a step
 _FIRST_INTERVAL, _LAST_INTERVAL = 64, 16384  # steps between trials
 
@@ -27,12 +27,12 @@ _FIRST_INTERVAL, _LAST_INTERVAL = 64, 16384  # steps between trials
 def packed_engines(
     decoder: WaveNetDecoder, batch_size: int, levels: np.ndarray, temperature: float
 ) -> list["PackedEngine"]:
-    """The engines, one thread each, that draw a batch on this processor.
+    """The engines that draw a batch on this processor, side by side.
 
-    Where there are clips enough, each thread has some of its own and waits for no
-    other. Fewer are drawn by one, which finds out by trying whether one thread or
-    several per product are faster: several are on an idle machine, and many times
-    slower on a busy one.
+    Where there are clips enough, each core has some of its own and waits for no other.
+    Fewer are drawn by cores that share each product, and so the reading of its weights.
+    Such an engine finds out by trying whether one thread or several are faster: several
+    are on an idle machine, and many times slower on a busy one.
 
     Args:
       decoder: with its weights loaded.
@@ -44,10 +44,13 @@ def packed_engines(
       Engines of equally many clips, together batch_size or a few more.
     """
     cores = num_cores()
-    count = batch_size // _CLIPS_OF_A_CORE
-    count = min(cores, max(count, 2)) if count else 1
+    team = min(cores, _TEAM)
+    if batch_size >= cores * _CLIPS_OF_A_CORE:
+        count, threads = cores, {1}
+    else:
+        count = max(1, min(cores // team, batch_size // _CLIPS_OF_A_TEAM))
+        threads = {1, team}
     models = _Models(decoder, -(-batch_size // count))
-    threads = {1, min(cores, _MAX_THREADS)} if count == 1 else {1}
     return [
         PackedEngine(models, sorted(threads), levels, temperature) for _ in range(count)
     ]
@@ -59,14 +62,14 @@ class _Models:
     A layer of dilation d looks back by multiples of d, so what its past taps and its
     condition contribute to the next steps, up to d of them, is known at once. It is
     formed ahead by one product over several steps, which reads those weights, two
-    thirds of all, once for all of them. Where only one step can be formed at a time,
+    thirds of all, once for all of them. With a dilation of 1 only one step can be, and
     past taps are part of the step's own product.
 
     Attributes:
       config: the decoder's.
       rows: clips.
       past_channels: channels of the past taps in the rows of `past`.
-      chunks: steps that each layer looks ahead.
+      chunks: steps that each layer looks ahead; 0 if its past is part of the step.
       step: the model of one step; the numbers of its tensors: `inputs`, the last
         samples; `condition`; `past` by layer, taps and condition or a share formed
         ahead; `layer_inputs` and `logits`, which are outputs.
@@ -82,14 +85,15 @@ class _Models:
             2 * most * rows <= _LOOK_AHEAD_ROWS
         ):
             most *= 2
-        self.chunks = [min(d, most) for d in config.dilations]
+        # Whether one at all is not a matter of rows: the order of the sums hangs on it.
+        self.chunks = [min(d, most) if d > 1 else 0 for d in config.dilations]
         self._past_channels_in = self.past_channels + config.ae_bottleneck_width
         past_taps, newest_taps = _split_taps(decoder)
         self.step = self._write_step(decoder, past_taps, newest_taps)
         self.looks = []
         for dilation in sorted(set(config.dilations)):
             layers = [i for i, d in enumerate(config.dilations) if d == dilation]
-            if self.chunks[layers[0]] > 1:
+            if self.chunks[layers[0]]:
                 self.looks.append(self._write_look(layers, past_taps))
 
     def _write_step(
@@ -104,29 +108,29 @@ class _Models:
         gated = []
         for i, chunk in enumerate(self.chunks):
             self.layer_inputs.append(graph.output(l))
-            if chunk > 1:
+            if chunk:
                 past = graph.input(self.rows, 2 * config.width)
-                d = graph.add(graph.dense(l, newest_taps[i]), past)
+                d = graph.add(graph.dense(l, newest_taps[i]), past, "clip")
             else:
                 past = graph.input(self.rows, self._past_channels_in)
                 kernel, bias = past_taps[i]
                 kernel = np.concatenate([kernel, newest_taps[i]])
-                d = graph.dense(graph.concatenate([past, l]), kernel, bias)
+                d = graph.dense(graph.concatenate([past, l]), kernel, bias, "clip")
             self.past.append(past)
-            gate, value = graph.halves(d)
-            d = graph.multiply(graph.sigmoid(gate), graph.tanh(value))
+            d = _gate(graph, d)
             gated.append(d)
             if len(gated) == _SKIPS or i + 1 == config.num_layers:
                 skips = [_weights(k) for k in decoder.skip[i + 1 - len(gated) : i + 1]]
-                kernel = np.concatenate([kernel for kernel, _ in skips])
+                kernel = _GATED * np.concatenate([kernel for kernel, _ in skips])
                 bias = np.sum([bias for _, bias in skips], axis=0)
                 s = graph.add(s, graph.dense(graph.concatenate(gated), kernel, bias))
                 gated = []
             if i + 1 < config.num_layers:  # nothing reads the last residual
-                l = graph.add(l, graph.dense(d, *_weights(decoder.res[i])))  # noqa: E741
+                kernel, bias = _weights(decoder.res[i])
+                l = graph.add(l, graph.dense(d, _GATED * kernel, bias))  # noqa: E741
         kernel, bias = _join(decoder.out1, decoder.cond_map_out1)
         s = graph.concatenate([graph.relu(s), self.condition])
-        s = graph.dense(s, kernel, bias, relu=True)
+        s = graph.dense(s, kernel, bias, "relu")
         self.logits = graph.output(graph.dense(s, *_weights(decoder.logits)))
         return graph.write()
 
@@ -142,6 +146,42 @@ class _Models:
         return layers, steps, graph.write(), inputs, outputs
 
 
+# tanh(y) by the eighth convergent of Lambert's continued fraction, as polynomials in y
+# squared, whose coefficients fit float32. It serves |y| up to 8.
+_NUMERATOR = [2027025.0, 270270.0, 6930.0, 36.0]
+_DENOMINATOR = [2027025.0, 945945.0, 51975.0, 630.0, 1.0]
+_REACH = 8
+# A layer's sums for the gate and for the value, and the product of both, come scaled.
+# By powers of two, which the weights take on without rounding.
+_GATE, _VALUE = np.float32([1 / (4 * _REACH), 1 / (2 * _REACH)])
+_GATED = np.float32(1 / 2)
+
+
+def _gate(graph: LiteGraph, v: int) -> int:
+    """2 * sigmoid(a) * tanh(b) of v = [a / 32, b / 16], clipped to -1 and 1.
+
+    By sums, products and quotients alone, one after the other, which every processor
+    rounds alike; TensorFlow Lite's own sigmoid and tanh are other approximations on
+    each kind. sigmoid(a) is (1 + tanh(a / 2)) / 2, and tanh(2 y) is 2 t / (1 + t * t)
+    of t = tanh(y). The largest error of tanh is 1.5e-7.
+    """
+    top = _DENOMINATOR[-1] * _REACH ** (2 * len(_DENOMINATOR) - 2)
+    above = [c * _REACH ** (2 * k + 1) / top for k, c in enumerate(_NUMERATOR)]
+    below = [c * _REACH ** (2 * k) / top for k, c in enumerate(_DENOMINATOR)]
+    w = graph.multiply(v, v)
+    t = graph.multiply(w, above[-1])
+    for c in above[-2:0:-1]:
+        t = graph.multiply(graph.add(t, c), w)
+    t = graph.multiply(graph.add(t, above[0]), v)
+    q = graph.add(w, below[-2])
+    for c in below[-3::-1]:
+        q = graph.add(graph.multiply(q, w), c)
+    t = graph.divide(t, q)
+    t = graph.divide(graph.add(t, t), graph.add(graph.multiply(t, t), 1.0))
+    gate, value = graph.halves(t)
+    return graph.multiply(graph.add(gate, 1.0), value)
+
+
 def _weights(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     """A convolution's kernel as [taps * in, out], and its bias."""
     kernel = np.asarray(layer.kernel, np.float32)
@@ -155,10 +195,15 @@ def _join(layer: Any, condition: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split_taps(decoder: WaveNetDecoder) -> tuple[list, list]:
-    """By layer: past taps, oldest first, condition and bias; and the newest tap."""
+    """By layer: past taps, oldest first, condition and bias; and the newest tap.
+
+    They give what `_gate` takes, in place of the layer's own sums.
+    """
     past, newest, width = [], [], decoder.config.width
+    gate_scale = np.repeat([_GATE, _VALUE], width)
     for dilated, condition in zip(decoder.dilatedconv, decoder.cond_map, strict=True):
         kernel, bias = _join(dilated, condition)
+        kernel, bias = kernel * gate_scale, bias * gate_scale
         last = (decoder.config.filter_length - 1) * width
         newest.append(kernel[last : last + width])
         past.append((np.delete(kernel, np.s_[last : last + width], axis=0), bias))
@@ -276,7 +321,7 @@ class PackedEngine:
         network.inputs()[:] = self._inputs
         network.condition()[:] = condition
         for layer, steps in enumerate(self._chunks):
-            if steps > 1:
+            if steps:
                 row = now % steps * self._rows
                 network.past[layer]()[:] = self._ahead[layer]()[row : row + self._rows]
             else:
@@ -327,7 +372,9 @@ def sample(logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> np.n
         return logits.argmax(axis=1)
     if temperature != 1:
         logits = logits / np.float32(temperature)
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    # Rounded from float64: NumPy's float32 exp differs between processors.
+    p = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
+    p = np.exp(p).astype(np.float32)
     p *= 1 / p.sum(axis=1, keepdims=True)
     # In float32, and compared in float64, or draws differ from the original's. A sum
     # that ends below 1 would give one class too many.

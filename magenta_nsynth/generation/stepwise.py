@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol
 
 import numpy as np
+import tensorflow as tf
 
 from magenta_nsynth.audio.mu_law import class_values
 from magenta_nsynth.config import NUM_CLASSES
@@ -18,7 +19,6 @@ except ImportError:  # TensorFlow may come without TensorFlow Lite one day
 
 __all__ = ["StepwiseDecoder", "input_levels"]
 
-# By name; the first is the default.
 _ENGINES = {"compiled": compiled_engines, "packed": packed_engines}
 
 
@@ -56,7 +56,7 @@ class StepwiseDecoder:
         decoder: WaveNetDecoder,
         batch_size: int,
         temperature: float = 1.0,
-        engine: str = "compiled",
+        engine: str | None = None,
     ) -> None:
         """Copies the decoder's weights into the form that the engine reads.
 
@@ -64,20 +64,19 @@ class StepwiseDecoder:
           decoder: with its weights loaded. It may be deleted afterwards.
           batch_size: at least 1.
           temperature: the logits are divided by it; 0 takes the likeliest class.
-          engine: "compiled", which computes with TensorFlow's own operations as the
-            original did, or "packed", for processors alone: faster, and its rounding is
-            its own, so that a draw on the very edge of a class may fall the other way.
+          engine: "packed", for processors alone, or "compiled". By default the former,
+            unless TensorFlow finds a GPU.
 
         Raises:
-          InputError: batch_size under 1, a negative temperature, no such engine.
+          InputError: batch_size under 1, a negative temperature.
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, not {batch_size}.")
         if not temperature >= 0:
             raise InputError(f"temperature must be 0 or more, not {temperature}.")
-        if _ENGINES.get(engine) is None:
-            there = [name for name, make in _ENGINES.items() if make is not None]
-            raise InputError(f"engine must be one of {there} here, not {engine!r}.")
+        if engine is None:
+            gpus = tf.config.list_logical_devices("GPU")
+            engine = "compiled" if gpus or packed_engines is None else "packed"
         self.config = decoder.config
         self.batch_size = batch_size
         self.position = 0

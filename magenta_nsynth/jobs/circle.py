@@ -52,7 +52,7 @@ def reconstruct(model: WaveNet, found: Items, folder: str, **options: Any) -> No
       model: the opened checkpoint.
       found: the sounds.
       folder: to write `gen_<stem>.wav` to, mirroring folders.
-      **options: sample_length, seed, temperature, batch_size and engine, as of
+      **options: sample_length, seed, temperature and batch_size, as of
         `generate`.
 
     Raises:
@@ -161,7 +161,7 @@ def draw_circle(
       look: of the figure; its labels are those of the circle unless it says others.
       curves: draws the embeddings below the pictures.
       page_path: the page's folder, or "".
-      **options: seed, temperature, batch_size and engine, as of `generate`.
+      **options: seed, temperature and batch_size, as of `generate`.
 
     Returns:
       0, or 1 if something failed; that is logged.

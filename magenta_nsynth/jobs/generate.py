@@ -56,7 +56,6 @@ def generate(
     bit_depth: str = "float",
     normalize: bool = False,
     samples_per_save: int = 10_000,
-    engine: str = "compiled",
     save: SaveSound | None = None,
 ) -> int:
     """Writes `gen_<stem>.wav`, 16 kHz mono, for each sound or embedding.
@@ -76,7 +75,6 @@ def generate(
       bit_depth: "float" or "16".
       normalize: scales each finished sound to a peak of 1.
       samples_per_save: each file is written again after so many samples.
-      engine: "compiled" or "packed", as of `StepwiseDecoder`.
       save: writes a finished sound, [t] float32, to its path, where that is more than
         `save_audio` at `bit_depth`.
 
@@ -114,13 +112,11 @@ def generate(
     batches = [outputs[i : i + batch_size] for i in range(0, len(outputs), batch_size)]
     writer = _Writer(bit_depth, normalize, samples_per_save, save)
     if batches:
-        _announce(model, batches, temperature, engine)
+        _announce(model, batches, temperature)
     total = sum(output.num_samples for output in outputs)
     with Progress(total, "samples") as progress:
         for batch in batches:
-            _generate_batch(
-                model, batch, seed, temperature, engine, writer, progress, failures
-            )
+            _generate_batch(model, batch, seed, temperature, writer, progress, failures)
     return failures.report(len(sources))
 
 
@@ -155,15 +151,13 @@ def _load_encoding(path: str, model: WaveNet) -> np.ndarray:
     return check_encoding(encoding, model.config.ae_bottleneck_width, path)
 
 
-def _announce(
-    model: WaveNet, batches: list[list[_Output]], temperature: float, engine: str
-) -> None:
+def _announce(model: WaveNet, batches: list[list[_Output]], temperature: float) -> None:
     """Says how long it will take, from a few steps of the first batch."""
     first = batches[0]
     frames = -(-_TIMED_STEPS // model.config.ae_hop_length)
     encodings = [output.encoding[:frames] for output in first]
     marks = []  # of each block: when it was done, and its length
-    for block in model.stream(encodings, None, 0, temperature, engine=engine):
+    for block in model.stream(encodings, None, 0, temperature):
         marks.append((time.perf_counter(), block.shape[1]))
         if sum(length for _, length in marks) >= _TIMED_STEPS:
             break
@@ -221,7 +215,6 @@ def _generate_batch(
     batch: list[_Output],
     seed: int | None,
     temperature: float,
-    engine: str,
     writer: _Writer,
     progress: Progress,
     failures: Failures,
@@ -231,7 +224,7 @@ def _generate_batch(
     left = list(batch)
     encodings = [output.encoding for output in batch]
     try:
-        for block in model.stream(encodings, None, seed, temperature, engine=engine):
+        for block in model.stream(encodings, None, seed, temperature):
             before, after = done, done + block.shape[1]
             audio[:, before:after] = block
             done = after
