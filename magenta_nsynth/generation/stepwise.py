@@ -39,7 +39,7 @@ class _Engine(Protocol):
 class StepwiseDecoder:
     """Draws samples from a `WaveNetDecoder`, a block at a time.
 
-    A clip's samples do not depend on its batch, nor on the engine's threads.
+    A clip's samples depend neither on its batch nor on the engine's threads.
 
     Attributes:
       config: the decoder's.
