@@ -43,7 +43,8 @@ setup(
     ],
     extras_require={
         "dev": ["pytest>=8", "ruff==0.17.6", "soundfile>=0.12"],
-        "parquet": ["pyarrow>=14"],
+        # Later ones want numpy 2, which that TensorFlow can't work with.
+        "parquet": [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"],
         "beam": ["apache-beam>=2.60"],
     },
 )

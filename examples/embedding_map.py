@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from magenta_nsynth.embeddings.exported import open_embeddings
+from magenta_nsynth.errors import NSynthError
 
 
 def main() -> None:
@@ -26,9 +27,14 @@ def main() -> None:
     parser.add_argument("picture", help="such as map.png")
     arguments = parser.parse_args()
 
-    notes = open_embeddings(arguments.folder)
-    means = notes.means()
-    families = np.array([note.instrument_family or "unknown" for note in notes])
+    try:
+        notes = open_embeddings(arguments.folder)
+        means = notes.means()
+        families = np.array([note.instrument_family or "unknown" for note in notes])
+    except NSynthError as error:
+        raise SystemExit(str(error)) from None
+    if len(notes) < 3:
+        raise SystemExit(f"{arguments.folder}: a map needs three notes at least.")
     centred = means - means.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     x, y = (centred @ axes[:2].T).T

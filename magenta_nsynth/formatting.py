@@ -2,7 +2,13 @@
 
 import math
 
-__all__ = ["format_bytes", "format_clock", "format_duration", "format_rate"]
+__all__ = [
+    "format_bytes",
+    "format_clock",
+    "format_duration",
+    "format_rate",
+    "one_line",
+]
 
 
 def format_duration(seconds: float) -> str:
@@ -54,3 +60,8 @@ def format_clock(seconds: float) -> str:
     """A length of time as on a clock: "1:05:09"; negative counts as 0."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def one_line(text: str) -> str:
+    """A text as one line of a log: line breaks and control characters as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -24,7 +24,7 @@ from magenta_nsynth.api import WaveNet, load_model
 from magenta_nsynth.data import clip_sources, tfds_clips
 from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
 from magenta_nsynth.embeddings.codes import CodesWriter
-from magenta_nsynth.embeddings.exported import open_embeddings
+from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
 from magenta_nsynth.embeddings.shards import FORMATS
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.jobs import export_embeddings as job
@@ -353,9 +353,34 @@ def test_wrong_arguments_are_refused_before_work(run, tmp_path, options, words):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_list_is_one_source():
+def test_a_list_is_one_source(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("\ufeffx.wav\n./x.wav\ny.wav\n", encoding="utf-8")
     with pytest.raises(InputError, match="one data set or list at a time"):
-        clip_sources.open_clips(["a.txt", "b.txt"], 1)
+        clip_sources.open_clips([tmp_path / "*.txt"], 1)
+    with pytest.raises(InputError, match=r"c\.txt: does not exist; give a text file"):
+        clip_sources.open_clips([tmp_path / "c.txt"], 1)
+    # A mark in front and a file twice, as editors and people write them.
+    assert clip_sources.open_clips([tmp_path / "[a].txt"], 1).num_clips == 2
+
+
+def test_what_it_is_read_as_goes_before_its_name(run, tmp_path, records):
+    shutil.copy(records, tmp_path / "notes.txt")
+    assert run(source_paths=[tmp_path / "notes.txt"], read_as="tfrecord") == 0
+
+
+def test_its_own_shards_are_no_source(run, tmp_path, records):
+    (tmp_path / "out").mkdir()
+    shutil.copy(records, tmp_path / "out/mine.tfrecord")
+    options = {
+        "source_paths": [tmp_path / "**/*.tfrecord"],
+        "format": "tfrecord",
+    }
+    for _ in range(2):
+        assert run(**options) == 0
+        assert open_embeddings(tmp_path / "out").names() == IDS
+    with pytest.raises(InputError, match="is the folder that is written to"):
+        run(source_paths=[tmp_path / "out"], format="tfrecord")
 
 
 # Going on.
@@ -408,6 +433,30 @@ def test_whole_shards_are_kept_and_changed_ones_made_anew(run, tmp_path):
     assert content(out) == before
     assert kept.stat().st_mtime_ns == time
     open_embeddings(out).verify()
+
+
+@pytest.mark.parametrize(
+    "part", ['{"made_of": "x", "files": 1}', '{"files": {}}', "[", "{}"]
+)
+def test_damaged_parts_are_made_anew(run, tmp_path, part):
+    assert run() == 0
+    before = content(tmp_path / "out")
+    (tmp_path / "out/parts/00001.json").write_text(part, encoding="utf-8")
+    assert run() == 0
+    assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("manifest", ['{"made_of": [1]}', "{}", "["])
+def test_a_damaged_manifest_is_one_line(run, tmp_path, manifest):
+    assert run() == 0
+    path = tmp_path / "out/manifest.json"
+    path.write_text(manifest, encoding="utf-8")
+    for use in (run, lambda: open_embeddings(tmp_path / "out")):
+        with pytest.raises(InputError, match=r"manifest\.json|is there already"):
+            use()
+    path.write_text('{"made_of": {}, "complete": true}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"manifest\.json: damaged"):
+        open_embeddings(tmp_path / "out")
 
 
 def test_another_export_is_refused(run, tmp_path, tiny_checkpoint, records, clips):
@@ -513,6 +562,16 @@ def test_a_job_arrays_result_is_that_of_one(run, tmp_path, caplog, count):
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
+def test_what_another_worker_made_and_lost_is_not_there(run, tmp_path):
+    assert run(workers=(0, 2)) == 0
+    os.unlink(tmp_path / "out/embeddings-00000-of-00002.csv")
+    assert run(workers=(1, 2)) == 0
+    with pytest.raises(InputError, match="not complete"):
+        open_embeddings(tmp_path / "out")
+    assert run(workers=(0, 2)) == 0
+    assert open_embeddings(tmp_path / "out").names() == IDS
+
+
 def test_beam_makes_the_same(run, tmp_path, tiny_checkpoint, records):
     pytest.importorskip("apache_beam")
     from magenta_nsynth.jobs.export_beam import export_with_beam
@@ -579,6 +638,7 @@ def test_bad_records_are_named_and_left_out_only_by_a_flag(
         == 2
     )
     assert content(tmp_path / "at once") == content(out)
+    assert run(source_paths=[damaged], notes_per_shard=2) == 1  # not by that flag now
 
 
 def test_a_torn_tail(run, tmp_path, records, caplog):
@@ -590,6 +650,7 @@ def test_a_torn_tail(run, tmp_path, records, caplog):
     assert run(source_paths=[torn], skip_corrupt=True) == 2
     assert "torn.tfrecord, record 5" in caplog.text
     assert [note.note_str for note in open_embeddings(tmp_path / "out")] == IDS[:5]
+    assert open_embeddings(tmp_path / "out").manifest["num_skipped"] == 1
 
 
 def test_bad_sounds_in_between(run, tmp_path, clips, golden_tiny, caplog):
@@ -658,6 +719,22 @@ def test_neighbours_of_a_note(run, tmp_path):
     assert np.allclose(found.embedding.mean(axis=0), means[2], atol=1e-6)
     with pytest.raises(InputError, match="no note 'nobody'"):
         notes.find("nobody")
+
+
+def test_lost_notes_are_not_passed_over(run, tmp_path):
+    assert run() == 0
+    table = tmp_path / "out/embeddings-00001-of-00002.csv"
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    for left in (0, 1, len(lines) - 1):
+        table.write_text("".join(lines[:left]), encoding="utf-8")
+        for read in (Embeddings.names, Embeddings.means):
+            with pytest.raises(InputError, match=r"00001-of-00002\.npy: damaged"):
+                read(open_embeddings(tmp_path / "out"))
+    assert run("records", format="tfrecord") == 0
+    path = tmp_path / "records/embeddings-00000-of-00002.tfrecord"
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="0 notes can be read of 4"):
+        open_embeddings(tmp_path / "records").means()
 
 
 def test_what_is_no_export_is_one_line(tmp_path):

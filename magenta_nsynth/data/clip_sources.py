@@ -1,7 +1,9 @@
 """From what a user names to a `ClipSource`."""
 
+import glob
 import os
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
@@ -10,10 +12,11 @@ from magenta_nsynth.data.record_clips import RecordClips
 from magenta_nsynth.data.sources import recognise
 from magenta_nsynth.data.tfds_clips import PREFIX, TFDSClips
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import find_sources
+from magenta_nsynth.files import expand, find_sources, matches_of
 
 __all__ = ["ReadAs", "open_clips"]
 
+_SHARDS = "embeddings-*-of-*.tfrecord"
 ReadAs = Literal["audio", "list", "jsonwav", "tfrecord"]
 
 
@@ -35,17 +38,35 @@ def open_clips(
       read_as: which kind it is; None finds out.
       recursive: descends into folders of sounds.
       skip_corrupt: goes on with what can be reached of damaged files.
-      left_out: a folder that is not descended into.
+      left_out: the folder that is written to: none of its sounds is read, nor are
+        shards of an export in it.
 
     Raises:
       InputError: nothing there, not clear, or an option of another kind.
     """
     named = [os.fspath(path) for path in paths if os.fspath(path)]
     kind: str
+    if left_out is not None and read_as != "audio":
+        folder = os.path.realpath(expand(left_out))
+        for path in named:
+            if os.path.realpath(expand(path)) == folder and _has_records(folder):
+                raise InputError(
+                    f"{path}: is the folder that is written to as well; give another "
+                    "--save_path, or its files by a quoted glob."
+                )
     if any(path.startswith(PREFIX) for path in named):
         kind = "tfds"
-    elif read_as == "list" or any(path.lower().endswith(".txt") for path in named):
+    elif read_as == "list" or (
+        read_as is None and any(path.lower().endswith(".txt") for path in named)
+    ):
         kind = "list"
+        named = [
+            match
+            for path in named
+            for match in matches_of(
+                expand(path), "give a text file of sounds, a line each"
+            )
+        ]
     else:
         kind, named = recognise(named, read_as)
     if recursive and kind != "audio":
@@ -58,6 +79,10 @@ def open_clips(
         folders = [left_out] if left_out else []
         return SoundClips(find_sources(named, AUDIO_EXTENSIONS, recursive, folders))
     if kind == "tfrecord":
+        if left_out is not None:
+            folder = glob.escape(os.path.realpath(expand(left_out)))
+            own = os.path.join(folder, _SHARDS)
+            named = [p for p in named if not fnmatchcase(os.path.realpath(p), own)]
         return RecordClips(named, min_samples, skip_corrupt)
     if kind == "archive":
         raise InputError(
@@ -69,3 +94,7 @@ def open_clips(
     if kind == "list":
         return SoundClips(read_list(named[0]))
     return TFDSClips(named[0]) if kind == "tfds" else JsonWavClips(*named, skip_corrupt)
+
+
+def _has_records(folder: str) -> bool:
+    return bool(glob.glob(os.path.join(glob.escape(folder), "*.tfrecord*")))

@@ -211,27 +211,31 @@ def read_list(path: str | os.PathLike) -> list[Source]:
     """The sounds that a text file lists, one a line.
 
     A relative path is one from the list's own folder, and is, without its extension,
-    the sound's id. Empty lines are passed over.
+    the sound's id. Empty lines are passed over, and so is a file that was listed above.
 
     Raises:
       InputError: it can't be read, lists nothing, or a line that is no sound file.
     """
     path = expand(path)
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             lines = file.read().splitlines()
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}.") from None
-    folder, sources = os.path.dirname(path), []
+        raise InputError(
+            f"{path}: {error.strerror}; give a text file that names a sound a line."
+        ) from None
+    folder = os.path.dirname(path)
+    sources: dict[str, Source] = {}  # by the file's one path
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         if not line.lower().endswith(AUDIO_EXTENSIONS):
             raise InputError(
-                f"{path}, line {number}: {line!r} is not one of "
+                f"{path}, line {number}: {line[:80]!r} is not one of "
                 f"{', '.join(AUDIO_EXTENSIONS)}; mend the line."
             )
-        sources.append(Source(os.path.join(folder, line), os.path.dirname(line)))
+        source = Source(os.path.join(folder, line), os.path.dirname(line))
+        sources.setdefault(os.path.realpath(source.path), source)
     if not sources:
         raise InputError(f"{path}: names no sound file; give one a line.")
-    return sources
+    return list(sources.values())

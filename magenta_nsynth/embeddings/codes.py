@@ -140,12 +140,19 @@ def read_codes(path: str | os.PathLike, num_latent: int, check: Any) -> list[Cod
     return codes
 
 
-def read_table(path: str) -> list[tuple[str, dict[str, Any]]]:
+def read_table(
+    path: str, advice: str = "mend it, or move it away and give --pitch"
+) -> list[tuple[str, dict[str, Any]]]:
     """The lines of a CSV: (its name and the line's number, the fields by column).
+
+    Args:
+      path: of the file.
+      advice: what to do if it can't be read.
 
     Raises:
       InputError: it can't be read.
     """
+    csv.field_size_limit(2**31 - 1)  # an id may be long; the usual limit is 128 kB
     try:
         # As a spreadsheet saves it too: with a mark in front, and semicolons.
         with open(
@@ -157,7 +164,4 @@ def read_table(path: str) -> list[tuple[str, dict[str, Any]]]:
             return [(f"{path}, line {reader.line_num}", line) for line in reader]
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{path}: can't be read ({reason}); mend it, or move it away and give "
-            "--pitch."
-        ) from None
+        raise InputError(f"{path}: can't be read ({reason}); {advice}.") from None

@@ -89,20 +89,40 @@ class Embeddings:
                 "nsynth_export_embeddings again to go on with it."
             )
         self.manifest = manifest
-        self.num_latent = int(manifest["num_latent"])
-        self._read = _READERS[manifest["made_of"]["format"]]
+        try:
+            self.num_latent = int(manifest["num_latent"])
+            self._read = _READERS[manifest["made_of"]["format"]]
+            self._num_notes = [int(s["num_notes"]) for s in manifest["shards"]]
+            self._paths = [
+                os.path.join(self.folder, next(iter(shard["files"])))
+                for shard in manifest["shards"]
+            ]
+        except (KeyError, TypeError, ValueError, StopIteration):
+            raise InputError(
+                f"{path}: damaged; run the same nsynth_export_embeddings again, into "
+                "another --save_path."
+            ) from None
 
     def __len__(self) -> int:
-        return int(self.manifest["num_notes"])
+        return sum(self._num_notes)
 
     def __iter__(self) -> Iterator[ExportedNote]:
-        for path in self.paths():
-            yield from self._read(path, self.num_latent)
+        """All notes; an InputError at the end of a shard that has lost some."""
+        for path, expected in zip(self._paths, self._num_notes, strict=True):
+            count = 0
+            for note in self._read(path, self.num_latent):
+                count += 1
+                if count <= expected:
+                    yield note
+            if count != expected:
+                raise InputError(
+                    f"{path}: damaged: {count} notes can be read of {expected}; run "
+                    "the same nsynth_export_embeddings again, which makes it anew."
+                )
 
     def paths(self) -> list[str]:
         """The path of each shard's file with embeddings."""
-        names = (next(iter(shard["files"])) for shard in self.manifest["shards"])
-        return [os.path.join(self.folder, name) for name in names]
+        return list(self._paths)
 
     def names(self) -> list[str]:
         """The id of each note."""
@@ -159,7 +179,7 @@ def read_npy_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
     """
     rows = load_array(path, in_memory=False)
     start = 0
-    for where, line in read_table(csv_path(path)):
+    for where, line in read_table(csv_path(path), "export it again"):
         try:
             end = start + int(line["rows"])
             embedding = rows[start:end]

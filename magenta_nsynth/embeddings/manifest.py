@@ -28,6 +28,7 @@ _LOCK = ".exporting.lock"
 # Bytes of the lock: shard n's is byte n. Behind those, who has others make shards; and
 # who writes the manifest.
 _BY_OTHERS, _MANIFEST_BYTE = 1 << 40, 1 << 41
+_IN_A_PART = {"made_of", "num_notes", "num_rows", "skipped"}
 _IN_WORDS = {
     "software": "another version of this software or of TensorFlow",
     "model": "another model",
@@ -117,7 +118,11 @@ class Shards:
         path = os.path.join(self.folder, MANIFEST)
         old = read_json(path) or {}
         new = json.loads(json.dumps(self.plan.identity))
-        found = old.get("made_of", {})
+        found = old.get("made_of")
+        if not isinstance(found, dict):
+            raise InputError(
+                f"{path}: damaged; give another --save_path, or remove this folder."
+            )
         changed = [
             words for key, words in _IN_WORDS.items() if found.get(key) != new[key]
         ]
@@ -157,16 +162,26 @@ class Shards:
 
     def part(self, shard: int) -> dict[str, Any] | None:
         """A shard's contents, if it is there as it was written; else None."""
-        part = read_json(self._part_path(shard))
-        if part is None or list(part.get("files", ())) != self.names(shard):
-            return None
-        for name, expected in part["files"].items():
+        part = self._part(shard)
+        for name, expected in part["files"].items() if part else ():
             try:
                 if digest(os.path.join(self.folder, name)) != expected:
                     return None
             except OSError:
                 return None
         return part
+
+    def _part(self, shard: int) -> dict[str, Any] | None:
+        """What was written of a shard, if its files are there in their lengths."""
+        part = read_json(self._part_path(shard))
+        try:
+            whole = list(part["files"]) == self.names(shard) and all(
+                os.path.getsize(os.path.join(self.folder, name)) == expected["bytes"]
+                for name, expected in part["files"].items()
+            )
+            return part if whole and part.keys() >= _IN_A_PART else None
+        except (OSError, KeyError, TypeError):  # no part, or a damaged one
+            return None
 
     def missing(self, shards: range) -> list[int]:
         """Those of the shards that are not there.
@@ -241,7 +256,7 @@ class Shards:
     def _finish(self, path: str) -> dict[str, Any] | None:
         parts = []
         for shard in range(self.plan.num_shards):
-            part = read_json(self._part_path(shard))
+            part = self._part(shard)
             if part is None:
                 return None
             parts.append(part)
@@ -250,7 +265,8 @@ class Shards:
             **self._made_of(),
             "num_notes": sum(part["num_notes"] for part in parts),
             "num_rows": sum(part["num_rows"] for part in parts),
-            "num_skipped": sum(len(part["skipped"]) for part in parts),
+            "num_skipped": sum(len(part["skipped"]) for part in parts)
+            + len(self.plan.remarks["lost"]),
             "shards": parts,
         }
         if read_json(path) != json.loads(json.dumps(content)):

@@ -192,8 +192,9 @@ def schema(num_latent: int) -> Any:
 
 def _nullable(labels: NoteLabels) -> tuple[Any, ...]:
     """Labels as Parquet has them: nothing where something is not known."""
-    # Bytes that were no UTF-8 can't be kept in a column of text.
-    name = labels.note_str.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    # Bytes that are no UTF-8 can't be in a column of text: "\\xff" stands for one.
+    name = labels.note_str.encode("utf-8", "surrogateescape")
+    name = name.decode("utf-8", "backslashreplace")
     return (
         name,
         None if labels.pitch == UNKNOWN else labels.pitch,

@@ -22,6 +22,7 @@ from magenta_nsynth.embeddings.pipeline import encoding
 from magenta_nsynth.embeddings.shards import FORMATS, import_pyarrow
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import check_folder, expand
+from magenta_nsynth.formatting import one_line
 from magenta_nsynth.jobs.common import check_arguments, make_folder
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.weights.checkpoint import Checkpoint
@@ -268,7 +269,7 @@ def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
     problems = shards.problems(share)
     lines = [*problems, *work.source.lost, *skipped]
     for line in lines[:_SAID]:
-        logging.error("%s", line)
+        logging.error("%s", one_line(line))
     if len(lines) > _SAID:
         logging.error("And %d more like these.", len(lines) - _SAID)
     if problems:
@@ -283,6 +284,12 @@ def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
             "%d notes are left out, since they can't be used; the others are done.",
             len(lines),
         )
+        if not work.export.skip_corrupt:
+            logging.error(
+                "An earlier run, with --skip_corrupt, left them out; mend them and "
+                "give another --save_path, or say --skip_corrupt again."
+            )
+            return 1
     if content is not None:
         logging.info(
             "%d notes are in %s, %d rows of %d numbers in %d shards.",
