@@ -201,7 +201,9 @@ def packed_logits(decoder, encoding, uniforms, monkeypatch):
     return np.stack(seen)
 
 
-@ENGINES
+@pytest.mark.parametrize(
+    "engine", ["packed", pytest.param("compiled", marks=pytest.mark.slow)]
+)
 def test_full_width_logits_do_not_depend_on_the_batch(
     full_decoder, engine, monkeypatch
 ):
