@@ -16,6 +16,7 @@ from magenta_nsynth.files import expand, find_sources, matches_of
 
 __all__ = ["ReadAs", "open_clips"]
 
+# As `embeddings.manifest.Shards.names` has them, which this room can't ask.
 _SHARDS = "embeddings-*-of-*.tfrecord"
 ReadAs = Literal["audio", "list", "jsonwav", "tfrecord"]
 
@@ -46,10 +47,12 @@ def open_clips(
     """
     named = [os.fspath(path) for path in paths if os.fspath(path)]
     kind: str
-    if left_out is not None and read_as != "audio":
-        folder = os.path.realpath(expand(left_out))
+    written_to = os.path.realpath(expand(left_out)) if left_out else ""
+    if written_to and read_as != "audio":
         for path in named:
-            if os.path.realpath(expand(path)) == folder and _has_records(folder):
+            if os.path.realpath(expand(path)) == written_to and glob.glob(
+                os.path.join(glob.escape(written_to), "*.tfrecord*")
+            ):
                 raise InputError(
                     f"{path}: is the folder that is written to as well; give another "
                     "--save_path, or its files by a quoted glob."
@@ -79,9 +82,8 @@ def open_clips(
         folders = [left_out] if left_out else []
         return SoundClips(find_sources(named, AUDIO_EXTENSIONS, recursive, folders))
     if kind == "tfrecord":
-        if left_out is not None:
-            folder = glob.escape(os.path.realpath(expand(left_out)))
-            own = os.path.join(folder, _SHARDS)
+        if written_to:
+            own = os.path.join(glob.escape(written_to), _SHARDS)
             named = [p for p in named if not fnmatchcase(os.path.realpath(p), own)]
         return RecordClips(named, min_samples, skip_corrupt)
     if kind == "archive":
@@ -94,7 +96,3 @@ def open_clips(
     if kind == "list":
         return SoundClips(read_list(named[0]))
     return TFDSClips(named[0]) if kind == "tfds" else JsonWavClips(*named, skip_corrupt)
-
-
-def _has_records(folder: str) -> bool:
-    return bool(glob.glob(os.path.join(glob.escape(folder), "*.tfrecord*")))

@@ -161,18 +161,7 @@ class Shards:
         return [stem + extension for extension in self.format.extensions]
 
     def part(self, shard: int) -> dict[str, Any] | None:
-        """A shard's contents, if it is there as it was written; else None."""
-        part = self._part(shard)
-        for name, expected in part["files"].items() if part else ():
-            try:
-                if digest(os.path.join(self.folder, name)) != expected:
-                    return None
-            except OSError:
-                return None
-        return part
-
-    def _part(self, shard: int) -> dict[str, Any] | None:
-        """What was written of a shard, if its files are there in their lengths."""
+        """A shard's contents, if its files are there in their lengths; else None."""
         part = read_json(self._part_path(shard))
         try:
             whole = list(part["files"]) == self.names(shard) and all(
@@ -183,6 +172,16 @@ class Shards:
         except (OSError, KeyError, TypeError):  # no part, or a damaged one
             return None
 
+    def _is_intact(self, part: dict[str, Any]) -> bool:
+        """Whether a shard's files are still as they were written."""
+        try:
+            return all(
+                digest(os.path.join(self.folder, name)) == expected
+                for name, expected in part["files"].items()
+            )
+        except OSError:
+            return False
+
     def missing(self, shards: range) -> list[int]:
         """Those of the shards that are not there.
 
@@ -192,7 +191,7 @@ class Shards:
         missing = []
         for shard in shards:
             part = self.part(shard)
-            if part is None:
+            if part is None or not self._is_intact(part):
                 missing.append(shard)
             elif part["made_of"] != self.plan.fingerprint(*self.plan.bounds(shard)):
                 path = os.path.join(self.folder, self.names(shard)[0])
@@ -256,7 +255,7 @@ class Shards:
     def _finish(self, path: str) -> dict[str, Any] | None:
         parts = []
         for shard in range(self.plan.num_shards):
-            part = self._part(shard)
+            part = self.part(shard)
             if part is None:
                 return None
             parts.append(part)

@@ -163,7 +163,7 @@ def _gate(graph: LiteGraph, v: int) -> int:
     By sums, products and quotients alone, one after the other, which every processor
     rounds alike; TensorFlow Lite's own sigmoid and tanh are other approximations on
     each kind. sigmoid(a) is (1 + tanh(a / 2)) / 2, and tanh(2 y) is 2 t / (1 + t * t)
-    of t = tanh(y). The largest error of tanh is 1.5e-7.
+    of t = tanh(y). The largest error of tanh is 1.6e-7.
     """
     top = _DENOMINATOR[-1] * _REACH ** (2 * len(_DENOMINATOR) - 2)
     above = [c * _REACH ** (2 * k + 1) / top for k, c in enumerate(_NUMERATOR)]

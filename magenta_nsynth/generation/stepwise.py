@@ -80,7 +80,7 @@ class StepwiseDecoder:
         self.config = decoder.config
         self.batch_size = batch_size
         self.position = 0
-        # Each has some of the clips, and a processor's thread or a GPU of its own.
+        # Each has some of the clips, and a GPU or some of the cores.
         self._engines: list[_Engine] = _ENGINES[engine](
             decoder, batch_size, input_levels(self.config.rescale_inputs), temperature
         )
