@@ -619,7 +619,7 @@ def test_bad_records_are_named_and_left_out_only_by_a_flag(
     out = tmp_path / "out"
     assert run(source_paths=[damaged], notes_per_shard=2) == 1
     assert "damaged.tfrecord, record 2 (from 0): damaged" in caplog.text
-    assert "damaged.tfrecord, record 6 (from 0): its audio has NaN" in caplog.text
+    assert "damaged.tfrecord, record 6 (from 0): has NaN" in caplog.text
     assert "2 of 5 shards are not made" in caplog.text
     assert "--skip_corrupt" in caplog.text
     made = [n for n in names(out) if n.endswith(".npy")]

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from magenta_nsynth.api import Baseline
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
 from magenta_nsynth.data.clips import Clip, labels_of
+from magenta_nsynth.data.features import Demand
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.json_wav import LABELS_FILE
-from magenta_nsynth.data.reading import NoteIndex, iterate, open_notes, read_notes
-from magenta_nsynth.data.record_clips import LABELS, clip_of
+from magenta_nsynth.data.reading import NoteIndex, open_notes
+from magenta_nsynth.data.record_clips import read_notes_as_clips
 from magenta_nsynth.embeddings.codes import CodesWriter, csv_path
 from magenta_nsynth.embeddings.pipeline import encoding
 from magenta_nsynth.errors import InputError, NSynthError
@@ -194,8 +195,8 @@ def open_records(
     Raises:
       InputError: a file that can't be used.
     """
-    features, least = ("audio", *LABELS), model.config.min_samples
-    return open_notes(paths, None, skip_corrupt, features=features, min_samples=least)
+    least = model.config.min_samples
+    return open_notes(paths, None, skip_corrupt, min_samples=least)
 
 
 def notes_of(
@@ -212,10 +213,9 @@ def notes_of(
     Raises:
       InputError: a record that can't be used.
     """
-    features = ("audio", *LABELS, "file", "record")
-    dataset = read_notes(index, features, min_samples=model.config.min_samples)
-    for values in iterate(dataset, index):
-        clip = clip_of(values, sample_length, quiet)
+    demand = Demand(("audio",), model.config.min_samples)
+    clips = read_notes_as_clips(index, demand, sample_length=sample_length, quiet=quiet)
+    for clip in clips:
         yield clip._replace(audio=model.check_clip(clip.audio, clip.where))
 
 
