@@ -69,6 +69,7 @@ class Example:
         # Fifty times as fast as one Python number after the other: the message's form
         # on the wire ends with the floats.
         floats = self._features["audio"].float_list
+        floats.DiscardUnknownFields()
         raw, num_bytes = floats.SerializeToString(), 4 * len(floats.value)
         return np.frombuffer(raw, "<f4", offset=len(raw) - num_bytes)
 
@@ -87,6 +88,15 @@ class Example:
     def audio(self) -> np.ndarray:
         """[n] float32 at 16 kHz."""
         return resample(self.samples(), self.rate)
+
+    def array(self, name: str) -> np.ndarray:
+        """A feature as TensorFlow takes it; audio at 16 kHz."""
+        if name == "audio":
+            return self.audio()
+        kind = FEATURES[name]
+        dtype = object if kind.field == "bytes_list" else np.int64
+        values = np.array(list(self.values(name)), dtype)
+        return values[0] if kind.size == 1 else values
 
     def label(self, name: str) -> Any:
         """A number, a text, or the ten qualities; None where that isn't there.

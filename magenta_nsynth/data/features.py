@@ -1,6 +1,9 @@
 """The features of a record: what can be asked for, and parsing it in a graph."""
 
+import atexit
 import dataclasses
+import functools
+import gc
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -206,4 +209,21 @@ def _resampled(audio: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
 
 
 def _resample(audio: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    _end_with_python()
     return resample(audio, int(rate))
+
+
+@functools.cache
+def _end_with_python() -> None:
+    """Has iterators end before Python does.
+
+    Their threads read ahead, and one that calls Python when that is gone never comes
+    back: the program would wait for it for ever.
+    """
+
+    def end() -> None:
+        for one in gc.get_objects():
+            if isinstance(one, tf.data.Iterator):
+                one._iterator_resource = None  # TensorFlow has no other way to close it
+
+    atexit.register(end)

@@ -118,10 +118,10 @@ class TFDSClips:
 
 def _rate_of(info: Any) -> int:
     """What a data set says of its audio's rate; 16,000 where it says nothing."""
-    features = getattr(info, "features", None) or {}
-    audio = features["audio"] if "audio" in features else None
-    rate = getattr(audio, "sample_rate", None)
-    return int(rate or SAMPLE_RATE)
+    try:
+        return int(info.features["audio"].sample_rate or SAMPLE_RATE)
+    except (AttributeError, KeyError, TypeError):
+        return SAMPLE_RATE
 
 
 def _labels(values: dict[str, Any]) -> dict[str, Any]:

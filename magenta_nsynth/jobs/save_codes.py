@@ -122,7 +122,7 @@ def record_sets(
         if os.fspath(path)
         for match in matches_of(expand(path), "give another --source_path")
     ]
-    kinds = {_holds_records(path) for path in matches}
+    kinds = {_holds_records(path, recursive) for path in matches}
     if len(kinds) > 1:
         raise InputError(
             f"{', '.join(matches)}: both TFRecords and others; give one kind at a time."
@@ -150,7 +150,7 @@ def record_sets(
     return result
 
 
-def _holds_records(path: str) -> bool:
+def _holds_records(path: str, recursive: bool) -> bool:
     """Whether a path is a TFRecord, or a folder of them and not of sounds."""
     if not os.path.isdir(path):
         return _is_record(path)
@@ -165,7 +165,7 @@ def _holds_records(path: str) -> bool:
             f"{path}: holds TFRecords ({records[0]}) and sounds ({sounds[0]}); give "
             "the files by a quoted glob."
         )
-    if LABELS_FILE in names and not records and not sounds:
+    if LABELS_FILE in names and not (records or sounds or recursive):
         raise InputError(
             f"{path}: make TFRecords of it with nsynth_make_tfrecord, or give the "
             "folder of its sounds."
