@@ -492,7 +492,7 @@ def test_a_damaged_archive_shows_by_its_checksum(nsynth, tmp_path):
 def test_a_finished_archive_is_not_read_again(nsynth, tmp_path, monkeypatch):
     path = pack(nsynth, tmp_path / "x.tar.gz")
     assert make_tfrecord([path], tmp_path / "out") == 0
-    monkeypatch.setattr(archive, "_members", None)
+    monkeypatch.setattr(archive, "_files", None)
     assert make_tfrecord([path], tmp_path / "out") == 0
 
 
@@ -583,7 +583,7 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         ({"source_paths": ["nsynth-x", "nsynth-x"]}, "one data set at a time"),
         ({"source_paths": ["empty"]}, "empty: no .flac"),
         ({"source_paths": ["empty"], "read_as": "jsonwav"}, "examples.json: can't"),
-        ({"source_paths": ["x.tar"]}, "x.tar: damaged or cut off, or no .tar"),
+        ({"source_paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive but empty"),
         ({"source_paths": ["mixed"]}, "--read_as=tfrecord or --read_as=audio"),
         ({"source_paths": ["bad"]}, "no valid JSON"),
         ({"source_paths": ["x.tfrecord"]}, "x.tfrecord"),

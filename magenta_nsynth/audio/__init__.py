@@ -6,7 +6,14 @@ import them from `magenta_nsynth.audio.mu_law`.
 """
 
 from magenta_nsynth.audio.framing import trim_to_frames
-from magenta_nsynth.audio.reading import AUDIO_EXTENSIONS, load_audio
-from magenta_nsynth.audio.writing import save_audio
+from magenta_nsynth.audio.reading import AUDIO_EXTENSIONS, load_audio, read_audio
+from magenta_nsynth.audio.writing import save_audio, write_audio
 
-__all__ = ["AUDIO_EXTENSIONS", "load_audio", "save_audio", "trim_to_frames"]
+__all__ = [
+    "AUDIO_EXTENSIONS",
+    "load_audio",
+    "read_audio",
+    "save_audio",
+    "trim_to_frames",
+    "write_audio",
+]

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from magenta_nsynth.config import CONFIGS, H512_BO16
 from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.files import expand
 from magenta_nsynth.models.spectral import (
     SpectralAutoencoder,
     SpectralDecoder,
@@ -310,7 +311,8 @@ def save_weights(
     }
     if step is not None:
         tensors[tables.GLOBAL_STEP] = tables.STEP_DTYPES[model.config.model_name](step)
-    write_checkpoint(prefix, tensors, model.config.model_name, model.config.to_dict())
+    config = model.config
+    write_checkpoint(expand(prefix), tensors, config.model_name, config.to_dict())
 
 
 def verify(path: str | os.PathLike | Checkpoint, model: str) -> None:
@@ -374,7 +376,7 @@ def strip_checkpoint(
     if step is not None:
         tensors[tables.GLOBAL_STEP] = tables.STEP_DTYPES[config.model_name](step)
     base = "model.ckpt" if step is None else f"model.ckpt-{step}"
-    prefix = os.path.join(os.fspath(folder), base)
+    prefix = os.path.join(expand(folder), base)
     write_checkpoint(prefix, tensors, config.model_name, config.to_dict())
     return prefix
 
