@@ -7,6 +7,7 @@ import magenta_nsynth
 
 LEVELS = [
     {
+        "answers",
         "errors",
         "config",
         "files",
