@@ -7,7 +7,9 @@ import pathlib
 import shutil
 import signal
 import tarfile
+import tracemalloc
 
+import hostile_tar as hostile
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -679,3 +681,166 @@ def test_relative_paths_and_one_family_folder(sounds, tmp_path, monkeypatch):
     [(name, note)] = by_name(tmp_path / "out").items()
     assert name == "guitar_E2"
     assert (note["instrument_family"], note["pitch"]) == (3, 40)
+
+
+def in_archive(path, labels, *members):
+    """A .tar.gz of an examples.json of such parts, and other members."""
+    size = sum(part if isinstance(part, int) else len(part) for part in labels)
+    parts = [hostile.header("x/examples.json", size), *labels, -size % 512]
+    return hostile.write_zipped(path, *parts, *members, hostile.END)
+
+
+def in_folder(folder, labels):
+    (folder / "audio").mkdir(parents=True)
+    (folder / "examples.json").write_bytes(labels)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (b"", "no valid JSON"),
+        (b"[]", "no valid JSON"),
+        (b"{} {}", "no valid JSON"),
+        (b"{}", "names no notes"),
+        (b" { } \n", "names no notes"),
+        (b'{"a": {}', "no valid JSON"),
+        (b'{"a": {},}', "no valid JSON"),
+        (b'{"a" {}}', "no valid JSON"),
+        (b"{1: {}}", "no valid JSON"),
+        (b'{"a": {}} x', "something after its end"),
+        (b'{"\xff": {}}', "no valid JSON"),
+        (b"[" * 100_000, "no valid JSON"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "no valid JSON"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "no valid JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "no valid JSON"),
+        (b'{"a": [' + b"1," * 10_000 + b"1]}", "more than 16384 characters"),
+        (b'{"' + b"a" * 200_000 + b'": 1}', "no valid JSON"),
+    ],
+)
+def test_labels_that_are_refused(tmp_path, form, labels, words):
+    if form == "folder":
+        source = in_folder(tmp_path / "x", labels)
+    else:
+        source = in_archive(tmp_path / "x.tgz", [labels])
+    with pytest.raises(InputError, match=words) as error:
+        make_tfrecord([source], tmp_path / "out")
+    assert "examples.json" in str(error.value) and "\n" not in str(error.value)
+
+
+WRONG = {
+    r"\u0000": {}, r"\ud800": {}, r"a\u0000b": {}, "": {}, "x" * 300: {},
+    "a": [], "b": None, "c": "x", "d": {"pitch": [[]]}, "e": {"pitch": True},
+    "f": {"pitch": 1e300}, "g": {"qualities": {"0": 1}}, "h": {"qualities": [[]] * 10},
+    "i": {"instrument_str": r"\ud800"}, "j": {"instrument_str": ["x"]},
+    "k": {"note": 2**70}, "l": {"note_str": {"a": "b"}}, "m": {"instrument": "7"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_entries_of_the_wrong_type(nsynth, tmp_path, form, caplog):
+    entries = labels(nsynth)
+    for name, entry in WRONG.items():
+        if isinstance(entry, dict):
+            entry = {k: v for k, v in ENTRY.items() if k != "note_str"} | entry
+        entries[name] = entry
+    text = json.dumps(entries).replace("\\\\u", "\\u")
+    assert r'"\u0000"' in text and r'"\ud800"' in text
+    (nsynth / "examples.json").write_text(text)
+    source = nsynth
+    if form == "archive":
+        source = tmp_path / "x.tgz"
+        with tarfile.open(source, "w:gz") as tar:
+            tar.add(nsynth, "x")
+    assert make_tfrecord([source], tmp_path / "out") == 1
+    assert len(read(tmp_path / "out" / SHARD)) == 7
+    lines = [line for line in caplog.messages if "the entry" in line]
+    assert len(lines) == len(WRONG)
+    assert all(f"{source}" in line and len(line) < 500 for line in lines)
+    assert not any("\0" in line or "\n" in line for line in lines)
+
+
+def test_an_archive_takes_no_more_memory_than_a_note(nsynth, tmp_path, caplog):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(nsynth / "audio", "x/audio")
+    members = (tmp_path / "x.tar").read_bytes()
+    entries = json.dumps(labels(nsynth) | {"zeros": ENTRY | {"note_str": "zeros"}})
+    size = 300 << 20
+    zeros = [hostile.header("x/audio/zeros.wav", size), size]
+    source = in_archive(tmp_path / "x.tgz", [entries.encode()], *zeros, members)
+    make_tfrecord([nsynth], tmp_path / "warm")
+    tracemalloc.start()
+    assert make_tfrecord([source], tmp_path / "out") == 1
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 30e6
+    assert "zeros.wav: 314572800 bytes are too many for a note" in caplog.text
+    assert len(read(tmp_path / "out" / SHARD)) == 7
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [b'{"a": [', b"[]," * 10_000_000],
+        [b'{"a": 1', 100 << 20],
+        [b'{"a": "', b"a" * (50 << 20)],
+        [b'{"' + b"a" * (50 << 20)],
+        [b'{"a": ' + b" " * (50 << 20)],
+    ],
+    ids=["lists", "zeros", "text", "name", "spaces"],
+)
+def test_labels_take_no_more_memory_than_an_entry(tmp_path, labels):
+    source = in_archive(tmp_path / "x.tgz", labels)
+    del labels
+    tracemalloc.start()
+    with pytest.raises(InputError, match="no valid JSON"):
+        make_tfrecord([source], tmp_path / "out")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+def test_more_labels_than_anybody_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("magenta_nsynth.data.json_wav._MOST_NOTES", 3)
+    content = json.dumps(dict.fromkeys("abcd", ENTRY))
+    with pytest.raises(InputError, match="more than 3 notes"):
+        make_tfrecord([in_folder(tmp_path / "x", content.encode())], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"options": [], "num_notes": 1, "prints": ["a"], "done": {}}',
+        '{"options": {}, "num_notes": "1", "prints": ["a"], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": [[]], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": [], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": {"0": 5}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": {"0": {"a": 1}}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": '
+        '{"0": {"num_notes": 1, "failed": [{}]}}}',
+        "[" * 100_000,
+        "[]",
+    ],
+)
+def test_a_manifest_of_the_wrong_type(nsynth, tmp_path, content):
+    out, archive = tmp_path / "out", pack(nsynth, tmp_path / "x.tgz")
+    for source in (nsynth, archive):
+        assert make_tfrecord([source], out, overwrite=True) == 0
+        (out / "notes.manifest.json").write_text(content)
+        with pytest.raises(InputError, match=r"manifest\.json.* missing or damaged"):
+            make_tfrecord([source], out)
+
+
+def test_names_with_variables_stay_as_they_are(tmp_path, monkeypatch):
+    """In folders, in labels and in archives: nobody typed them."""
+    monkeypatch.setenv("REL", "../..")
+    source = write_records(tmp_path / "x.tfrecord", [note("$REL"), note("~")])
+    assert make_tfrecord([source], tmp_path / "a/b/c") == 0
+    assert names(tmp_path / "a/b/c/audio") == ["$REL.wav", "~.wav"]
+    for form in ("folder", "archive"):
+        back = tmp_path / "a/b/c"
+        back = back if form == "folder" else pack(back, tmp_path / "x.tgz")
+        assert make_tfrecord([back], tmp_path / form) == 0
+        assert list(by_name(tmp_path / form, length=10)) == ["$REL", "~"]
+    assert not names(tmp_path / "a/b").count("$REL.wav")

@@ -202,7 +202,7 @@ def load_clips(
 def _most_samples(path: str, sample_length: int) -> int:
     try:
         size = os.path.getsize(path)  # a compressed sample may take less than a byte
-    except OSError:
+    except (OSError, ValueError):
         return 0
     return min(2 * size, sample_length) if sample_length else 2 * size
 

@@ -55,7 +55,7 @@ def stat_print(path: str) -> str:
     """What shows that a file has changed: its size and date; "" if it is missing."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that no file can have
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
 

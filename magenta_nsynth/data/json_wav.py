@@ -180,16 +180,14 @@ class _Text:
 def _entries(text: _Text) -> Iterator[tuple[str, Any]]:
     """The names and values of a JSON table."""
     text.take("{")
-    if text.peek() == "}":
-        return
-    while True:
+    more = text.peek() != "}" or text.take("}") != "}"
+    while more:
         name = text.value()
         if not isinstance(name, str):
             raise ValueError("an entry without a name")
         text.take(":")
         yield name, text.value()
-        if text.take(",}") == "}":
-            break
+        more = text.take(",}") == ","
     if text.peek():
         raise ValueError("something after its end")
 

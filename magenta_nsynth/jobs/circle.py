@@ -74,7 +74,8 @@ def reconstruct(model: WaveNet, found: Items, folder: str, **options: Any) -> No
     for subfolder, paths in folders.items():
         place = os.path.join(expand(folder), subfolder)
         # There before, so that no "$" in a sound's folder is taken for a variable.
-        make_folder(place, "--sounds_path")
+        with writing(place):
+            os.makedirs(place, exist_ok=True)
         generate(model, paths, place, skip_existing=True, **options)
     logging.info("%s: the generated sounds.", folder)
 

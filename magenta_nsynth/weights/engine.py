@@ -22,6 +22,7 @@ from magenta_nsynth.models.wavenet import (
     WaveNetDecoder,
     WaveNetEncoder,
 )
+from magenta_nsynth.progress import Progress
 from magenta_nsynth.weights import tables
 from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
 
@@ -315,19 +316,27 @@ def save_weights(
     write_checkpoint(expand(prefix), tensors, config.model_name, config.to_dict())
 
 
-def verify(path: str | os.PathLike | Checkpoint, model: str) -> None:
-    """Checks from the index that a checkpoint holds all of a released model.
+def verify(
+    path: str | os.PathLike | Checkpoint, model: str, released: bool = False
+) -> None:
+    """Checks all of a checkpoint: its names and shapes, and every tensor's checksum.
 
     Args:
       path: any form that `resolve_checkpoint` takes.
       model: "wavenet" or "baseline".
+      released: whether it has to be of the released model's widths.
 
     Raises:
-      CheckpointError: what is missing or differs.
+      CheckpointError: what is missing, damaged or differs.
     """
     checkpoint = _opened(path)
     require_model(checkpoint, model)
-    check(checkpoint, tables.table(read_config(checkpoint)), False)
+    config = CONFIGS[model]() if released else read_config(checkpoint)
+    check(checkpoint, tables.table(config), False)
+    names, label = checkpoint.shapes, os.path.basename(checkpoint.prefix)
+    with Progress(len(names), "tensors", f"checking {label}") as progress:
+        for _ in checkpoint.read(names):  # TensorFlow compares the checksum
+            progress.advance()
 
 
 def strip_checkpoint(
