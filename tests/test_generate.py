@@ -364,7 +364,7 @@ def test_ctrl_c_while_a_finished_sound_is_saved(
             raise stops.pop()
         save(*arguments)
 
-    monkeypatch.setattr(job, "save_audio", save_audio)
+    monkeypatch.setattr(job, "write_audio", save_audio)
     replay(1536)
     with pytest.raises(KeyboardInterrupt):
         generate(model, [folder], out, batch_size=2)

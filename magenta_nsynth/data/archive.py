@@ -24,9 +24,10 @@ __all__ = ["ARCHIVE_EXTENSIONS", "make_from_archive"]
 
 ARCHIVE_EXTENSIONS = (".tar", ".tar.gz", ".tgz")
 _TYPICAL_SAMPLES = 64_000
-# Bytes of a WAV file: three minutes at 96 kHz in stereo. NSynth's have 128 kB.
-_LARGEST_WAV = 1 << 26
-_MOST_AT_ONCE = 1 << 25  # bytes of WAV files in memory, beyond one of any size
+# Of a note: three minutes at 96 kHz in stereo, and 17 minutes. NSynth's have 128 kB, 4 s.
+_LARGEST_WAV = 1 << 26  # bytes
+_LONGEST_NOTE = 1 << 24  # samples at 16 kHz
+_SAMPLES_OF_A_BYTE = 16  # at most, at 1 kHz in 8 bits
 _ADVICE = "download it again; what is finished is kept"
 
 
@@ -68,9 +69,8 @@ def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Sha
         lambda task: _load(task, target.folder),
         _tasks(path, labels, shards),
         target.num_threads,
-        cost=lambda task: len(task.content),
+        cost=lambda task: _SAMPLES_OF_A_BYTE * len(task.content),
         skip=lambda task: task.problem,
-        most_samples=_MOST_AT_ONCE,
     )
     write_missing(shards, _notes(results))
     return shards
@@ -130,7 +130,12 @@ def _load(task: _Task, folder: str) -> np.ndarray:
     try:
         with open(handle, "wb") as file:
             file.write(task.content)
-        return read_audio(wav)
+        audio = read_audio(wav, _LONGEST_NOTE)
+        if len(audio) == _LONGEST_NOTE:
+            raise AudioError(
+                f"{task.name}: too long for a note; cut it into shorter ones."
+            )
+        return audio
     except AudioError as error:
         raise AudioError(str(error).replace(wav, task.name)) from None
     finally:
