@@ -357,7 +357,7 @@ def test_ctrl_c_while_a_finished_sound_is_saved(
     model, folder, out, reference, monkeypatch, replay
 ):
     stops = [KeyboardInterrupt]
-    save = job.save_audio
+    save = job.write_audio
 
     def save_audio(*arguments):
         if stops:

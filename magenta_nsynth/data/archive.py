@@ -24,10 +24,11 @@ __all__ = ["ARCHIVE_EXTENSIONS", "make_from_archive"]
 
 ARCHIVE_EXTENSIONS = (".tar", ".tar.gz", ".tgz")
 _TYPICAL_SAMPLES = 64_000
-# Of a note: three minutes at 96 kHz in stereo, and 17 minutes. NSynth's have 128 kB, 4 s.
-_LARGEST_WAV = 1 << 26  # bytes
-_LONGEST_NOTE = 1 << 24  # samples at 16 kHz
+# NSynth's notes have 128 kB, and 4 s.
+_LARGEST_WAV = 1 << 26  # bytes: three minutes in stereo at 96 kHz
+_LONGEST_NOTE = 1 << 24  # samples at 16 kHz: 17 minutes
 _SAMPLES_OF_A_BYTE = 16  # at most, at 1 kHz in 8 bits
+_SAMPLES_AT_ONCE = 1 << 27  # in memory: 0.5 GB
 _ADVICE = "download it again; what is finished is kept"
 
 
@@ -71,6 +72,7 @@ def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Sha
         target.num_threads,
         cost=lambda task: _SAMPLES_OF_A_BYTE * len(task.content),
         skip=lambda task: task.problem,
+        most_samples=_SAMPLES_AT_ONCE,
     )
     write_missing(shards, _notes(results))
     return shards
@@ -132,9 +134,7 @@ def _load(task: _Task, folder: str) -> np.ndarray:
             file.write(task.content)
         audio = read_audio(wav, _LONGEST_NOTE)
         if len(audio) == _LONGEST_NOTE:
-            raise AudioError(
-                f"{task.name}: too long for a note; cut it into shorter ones."
-            )
+            raise AudioError(f"{task.name}: too long for a note; cut it to pieces.")
         return audio
     except AudioError as error:
         raise AudioError(str(error).replace(wav, task.name)) from None
