@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from magenta_nsynth.audio import load_audio
+from magenta_nsynth.audio import load_audio, read_audio
 from magenta_nsynth.errors import AudioError, InputError
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
@@ -158,6 +158,8 @@ def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     wav(tmp_path / "a.wav", fmt(PCM, 1, 16_000, 16), packed(ramp(16), 16))
     assert load_audio("~/a.wav").shape == (1001,)
+    with pytest.raises(AudioError):  # nobody typed that
+        read_audio("~/a.wav")
 
 
 @pytest.mark.parametrize("rate", [16_000, 32_000])

@@ -5,8 +5,11 @@ import os
 import pathlib
 import stat
 
+import numpy as np
 import pytest
 
+from magenta_nsynth.audio import save_audio
+from magenta_nsynth.data.clip_sources import open_clips
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import (
     Source,
@@ -297,3 +300,40 @@ def test_json_that_is_no_file(tmp_path):
         with pytest.raises(InputError, match="not a file"):
             load_json(tmp_path / name)
     assert read_json(tmp_path / "none") is read_json(tmp_path) is None
+
+
+def test_the_lines_of_a_list_are_not_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLACE", "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    save_audio(tmp_path / "elsewhere" / "a.wav", np.zeros(1000))
+    listed = tmp_path / "list.txt"
+    listed.write_text("$PLACE/a.wav\n~/a.wav\nelsewhere/a.wav\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
+    clips = open_clips(["~/../list.txt"], 1)
+    first, second, third = clips.read(np.arange(3), 0)
+    assert "$PLACE/a.wav" in str(first) and "~/a.wav" in str(second)
+    assert third.audio.shape == (1000,)
+
+
+def test_what_a_person_types_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    save_audio("$PLACE/new/a.wav", np.zeros(10))
+    assert (tmp_path / "new" / "a.wav").exists()
+
+
+TF_CONFIGS = [
+    "[" * 100_000, "[]", "{", '{"cluster": 5}', '{"cluster": {"worker": 5}}',
+    '{"cluster": {"worker": [5]}}', '{"task": []}', '{"task": {"index": []}}',
+    '{"task": {"index": "x"}}', '{"task": {"index": 1e400}}', '{"task": {"type": 1}}',
+    '{"cluster": {"worker": ["a"]}, "task": {"index": 1}}', '{"cluster": {"ps": []}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", TF_CONFIGS)
+def test_a_cluster_of_the_wrong_type(monkeypatch, content):
+    from magenta_nsynth.training.distribution import Cluster
+
+    monkeypatch.setenv("TF_CONFIG", content)
+    with pytest.raises(InputError, match="TF_CONFIG") as error:
+        Cluster()
+    assert "\n" not in str(error.value)

@@ -6,6 +6,8 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import tarfile
 import tracemalloc
 
@@ -13,7 +15,7 @@ import hostile_tar as hostile
 import numpy as np
 import pytest
 import tensorflow as tf
-from binaries import command, error_line, names, run, run_and_signal
+from binaries import command, environment, error_line, names, run, run_and_signal
 from scipy.io import wavfile
 
 from magenta_nsynth.data import archive, naming
@@ -844,3 +846,32 @@ def test_names_with_variables_stay_as_they_are(tmp_path, monkeypatch):
         assert make_tfrecord([back], tmp_path / form) == 0
         assert list(by_name(tmp_path / form, length=10)) == ["$REL", "~"]
     assert not names(tmp_path / "a/b").count("$REL.wav")
+
+
+MEASURED = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:]).returncode
+print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wav", "labels", "pax", "sparse"])
+def test_hostile_archives_in_full(nsynth, tmp_path, kind):
+    """3 GB of zeros in 3 MB, in each place; the program's memory is measured."""
+    size = 3 << 30
+    entries = (nsynth / "examples.json").read_bytes()
+    members = {
+        "wav": [hostile.header("x/audio/a.wav", size), size],
+        "labels": [],
+        "pax": [hostile.header("x", size, tarfile.XHDTYPE), size],
+        "sparse": [hostile.sparse("x/audio/a.wav", 4 << 30)],
+    }[kind]
+    labels = [entries] if kind != "labels" else [b'{"a": [', size]
+    source = in_archive(tmp_path / "x.tgz", labels, *members)
+    flags = [f"--source_path={source}", f"--save_path={tmp_path / 'out'}"]
+    words = [sys.executable, "-c", MEASURED, *command("nsynth_make_tfrecord", *flags)]
+    result = subprocess.run(words, capture_output=True, text=True, env=environment())
+    status, most = map(int, result.stdout.split()[-2:])
+    assert status == 1 and "Traceback" not in result.stderr, result.stderr
+    assert most < 1_000_000  # kB, of which TensorFlow takes 400,000
