@@ -209,7 +209,7 @@ GOOD = fmt(PCM, 1, 16_000, 16)
         (fmt(PCM, 1, 16_000, 16, sample_bytes=8), ["16-bit samples in 8 bytes"]),
         (fmt(FLOAT, 1, 16_000, 32, sample_bytes=8), ["32-bit samples in 8 bytes"]),
         (fmt(PCM, 1, 16_000, 32, sample_bytes=2), ["32-bit samples in 2 bytes"]),
-        (fmt(FLOAT, 1, 16_000, 16), ["16-bit floats"]),
+        (fmt(FLOAT, 1, 16_000, 16), ["16-bit samples of codec 0x0003"]),
         (fmt(PCM, 1, 0, 16), ["0 Hz", "export it again"]),
         (fmt(PCM, 1, 400_001, 16), ["400001 Hz"]),
         (GOOD[:14], ["no whole 'fmt ' chunk"]),

@@ -493,3 +493,14 @@ def test_little_is_read_of_a_training_checkpoint(data, tmp_path, load, most):
     run = [sys.executable, "-c", _READ_BYTES.format(load=load), prefix]
     read = int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
     assert read < most
+
+
+def test_a_checkpoint_one_folder_down_is_named(tmp_path, tiny_checkpoint):
+    with pytest.raises(CheckpointError, match="nsynth_checkpoint download"):
+        paths.resolve_checkpoint(tmp_path)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "empty").mkdir()
+    below = tmp_path / "wavenet-ckpt"
+    shutil.copytree(pathlib.Path(tiny_checkpoint).parent, below)
+    with pytest.raises(CheckpointError, match=f"--checkpoint_path={below}"):
+        paths.resolve_checkpoint(tmp_path)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LEAST_UNKNOWN_LENGTH",
     "Stream",
-    "check_ogg",
     "check_w64",
+    "checked_ogg",
     "checked_wav",
     "format_of",
     "is_mp3_frame",
@@ -39,7 +39,9 @@ LEAST_UNKNOWN_LENGTH = 0x7FFF0000
 _MISCOUNTED_BYTES = 64
 
 _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
-_PCM = {1: range(1, 65), 3: (32, 64)}  # integers and floats: bits that are read
+# Codecs of one number a sample, and the bits that it may have: integers, floats, A-law
+# and mu-law.
+_SAMPLE_BITS = {1: range(1, 65), 3: (32, 64), 6: (8,), 7: (8,)}
 _MOST_HEADER_BYTES = 1024  # of a 'fmt ' chunk
 _OGG_IN_WAV = (0x674F, 0x6750, 0x6751, 0x676F, 0x6770, 0x6771)
 _OGG_BEGINS, _OGG_ENDS = 2, 4  # flags of a stream's first and last page
@@ -94,11 +96,19 @@ def format_of(file: BinaryIO, path: str) -> str:
 
 
 class Stream(NamedTuple):
-    """What FFmpeg is to decode: bytes, their format as it calls it, and its options."""
+    """What FFmpeg is to decode.
+
+    Attributes:
+      file: the bytes.
+      format: their format, as FFmpeg calls it.
+      options: what it has to be told of the format.
+      end: of Ogg, the position at which the last page ends.
+    """
 
     file: BinaryIO
     format: str
     options: Mapping[str, str] = MappingProxyType({})
+    end: int = 0
 
 
 class _Window(io.RawIOBase):
@@ -204,16 +214,16 @@ def _parse_header(header: bytes, order: str, path: str) -> _Fields:
         (codec,) = struct.unpack_from(f"{order}H", header, 24)
     # Some writers leave the bytes of a frame at 0, which contradicts nothing.
     expected = num_channels * -(-num_bits // 8)
-    if codec in _PCM and (not expected or frame_bytes not in (0, expected)):
+    if codec in _SAMPLE_BITS and (not expected or frame_bytes not in (0, expected)):
         raise AudioError(
             f"{path}: its header contradicts itself: {num_channels} channels of "
             f"{num_bits}-bit samples in {frame_bytes} bytes; export it again as 16-bit "
             "WAV."
         )
-    if codec in _PCM and num_bits not in _PCM[codec]:
+    if codec in _SAMPLE_BITS and num_bits not in _SAMPLE_BITS[codec]:
         raise AudioError(
-            f"{path}: {num_bits}-bit {'floats' if codec == 3 else 'integers'} can't be "
-            "read; export it again as 16-bit WAV."
+            f"{path}: {num_bits}-bit samples of codec 0x{codec:04x} can't be read; "
+            "export it again as 16-bit WAV."
         )
     if not rate:
         raise AudioError(f"{path}: its rate is 0 Hz; export it again.")
@@ -226,7 +236,7 @@ def _wav_stream(
     start = file.tell()
     if fields.codec in _OGG_IN_WAV:
         return Stream(_Window(file, start, num_bytes), "ogg")
-    if order == ">" and fields.codec in _PCM:
+    if order == ">" and fields.codec in (1, 3):
         # FFmpeg takes the samples of RIFX files for little-endian.
         num_bits = -(-fields.num_bits // 8) * 8
         name = f"{'f' if fields.codec == 3 else 's'}{num_bits}be"
@@ -312,8 +322,11 @@ def check_w64(file: BinaryIO, path: str) -> None:
         start += -(-length // 8) * 8
 
 
-def check_ogg(file: BinaryIO, path: str) -> None:
+def checked_ogg(file: BinaryIO, path: str) -> int:
     """Compares the checksum of every page of an Ogg file, and looks for lost pages.
+
+    Returns:
+      The position at which the last page ends: of Vorbis, samples per channel.
 
     Raises:
       AudioError: a page is damaged or missing, or the last one is not there.
@@ -321,14 +334,14 @@ def check_ogg(file: BinaryIO, path: str) -> None:
     file.seek(0)
     numbers: dict[bytes, int] = {}  # of the last page of each stream
     ended: set[bytes] = set()
-    offset = 0
+    offset = position = 0
     while page := _ogg_page(file):
         if not _is_whole_page(page):
             raise AudioError(
                 f"{path}: damaged or truncated at byte {offset:,}; get the whole file."
             )
-        flags, stream = page[5], page[14:18]
-        (number,) = struct.unpack_from("<I", page, 18)
+        flags, end, stream, number = struct.unpack_from("<Bq4sI", page, 5)
+        position = max(position, end)
         if ended and flags & _OGG_BEGINS:
             raise AudioError(
                 f"{path}: several Ogg files in one, of which the second begins at byte "
@@ -347,6 +360,7 @@ def check_ogg(file: BinaryIO, path: str) -> None:
         raise AudioError(
             f"{path}: truncated: there is no last page; get the whole file."
         )
+    return position
 
 
 def _ogg_page(file: BinaryIO) -> bytes:

@@ -15,8 +15,8 @@ import numpy as np
 from magenta_nsynth.audio.containers import (
     LEAST_UNKNOWN_LENGTH,
     Stream,
-    check_ogg,
     check_w64,
+    checked_ogg,
     checked_wav,
     format_of,
     is_mp3_frame,
@@ -40,8 +40,12 @@ AUDIO_EXTENSIONS = (
 # count, few enough that a block's copies are a few MB.
 _BLOCK_SAMPLES = 2**18
 _READ_BYTES = 2**18  # at a time, from the file
-# FFmpeg compares the checksums of FLAC frames only if it is told to.
-_DECODER_OPTIONS = {"flac": {"err_detect": "crccheck+bitstream+buffer+explode"}}
+# FFmpeg compares the checksums of FLAC frames only if it is told to, and cuts Vorbis
+# a block too early or too late.
+_DECODER_OPTIONS = {
+    "flac": {"err_detect": "crccheck+bitstream+buffer+explode"},
+    "vorbis": {"flags2": "+skip_manual"},
+}
 # Formats whose headers announce a number of samples.
 _ANNOUNCING = ("aiff", "flac", "mov")
 _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
@@ -124,7 +128,7 @@ def _checked_stream(file: BinaryIO, path: str) -> Stream:
     if stream.format == "wav":
         stream = checked_wav(file, path)
     if stream.format == "ogg":
-        check_ogg(stream.file, path)
+        stream = stream._replace(end=checked_ogg(stream.file, path))
     elif stream.format == "w64":
         check_w64(file, path)
     return stream
@@ -143,9 +147,13 @@ def _opened(path: str) -> BinaryIO:
 def _checked_frames(
     source: Stream, container: "av.container.InputContainer", path: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    file, format_name, _ = source
+    file, format_name = source.file, source.format
     stream = _audio_stream(file, container, path)
-    stream.codec_context.options = _DECODER_OPTIONS.get(format_name, {})
+    codec = stream.codec_context
+    codec.options = _DECODER_OPTIONS.get(codec.name, {})
+    # Vorbis begins with a block that only the next one needs, and its last is longer
+    # than what is left of the sound.
+    is_vorbis = is_priming = codec.name == "vorbis"
     announced = _announced(stream, format_name)
     signature = _Md5(stream) if format_name == "flac" else None
     rate, num_samples, num_frames, announced_frames = 0, 0, 0, 0
@@ -168,6 +176,10 @@ def _checked_frames(
                     "in the middle; split the file there."
                 )
             rate, samples = frame.sample_rate, _samples(frame)
+            if is_vorbis:
+                left = source.end - num_samples
+                samples = samples[: 0 if is_priming else max(0, left)]
+                is_priming = False
             num_samples += len(samples)
             if signature is not None:
                 signature.update(samples)

@@ -1,5 +1,6 @@
 """From what people pass as a checkpoint to the prefix that TensorFlow wants."""
 
+import contextlib
 import glob
 import os
 import re
@@ -107,7 +108,10 @@ def latest_checkpoint(folder: str) -> str:
         if archives:
             raise CheckpointError(_advice_for_file(os.path.join(folder, archives[0])))
         half = f" ({prefixes[-1]} lacks its .data file)" if prefixes else ""
-        raise CheckpointError(f"{folder}: no checkpoint in this folder{half}.")
+        advice = _advice_for_folder(folder)
+        raise CheckpointError(
+            f"{folder}: no checkpoint in this folder{half}; {advice}."
+        )
     [named] = _named_in_state_file(folder, "model_checkpoint_path")[:1] or [None]
     if named in complete:
         return named
@@ -154,6 +158,20 @@ def _named_in_state_file(folder: str, field: str) -> list[str]:
         return []
     # Another machine's path may have its separators too.
     return [os.path.join(folder, re.split(r"[/\\]", path)[-1]) for path in found]
+
+
+def _advice_for_folder(folder: str) -> str:
+    """Where the checkpoint may be, if not in this folder."""
+    below = [
+        entry.path
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if entry.is_dir() and not entry.name.startswith(".")
+    ]
+    for path in below:
+        with contextlib.suppress(OSError):
+            if complete_checkpoints(path):
+                return f"there is one in the folder below: --checkpoint_path={path}"
+    return "get one by 'nsynth_checkpoint download', or give another --checkpoint_path"
 
 
 def _advice_for_file(path: str) -> str:
