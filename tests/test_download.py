@@ -11,7 +11,7 @@ from samples import one_line, tar_bytes
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.weights import download
 from magenta_nsynth.weights.download import RELEASES, download_release
-from magenta_nsynth.weights.engine import verify
+from magenta_nsynth.weights.engine import verify_in_full
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def packed(prefix, base="model.ckpt-200000", **changed):
 
 
 def really(model, released=False):
-    return lambda prefix: verify(prefix, model, released)
+    return lambda prefix: verify_in_full(prefix, model, released)
 
 
 def test_every_tensor_is_read(site, tmp_path, tiny_checkpoint):

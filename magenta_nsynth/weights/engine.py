@@ -37,6 +37,7 @@ __all__ = [
     "save_weights",
     "strip_checkpoint",
     "verify",
+    "verify_in_full",
     "weights_digest",
 ]
 
@@ -316,23 +317,36 @@ def save_weights(
     write_checkpoint(expand(prefix), tensors, config.model_name, config.to_dict())
 
 
-def verify(
-    path: str | os.PathLike | Checkpoint, model: str, released: bool = False
-) -> None:
-    """Checks all of a checkpoint: its names and shapes, and every tensor's checksum.
+def verify(path: str | os.PathLike | Checkpoint, model: str) -> None:
+    """Checks from the index that a checkpoint holds all of a model.
 
     Args:
       path: any form that `resolve_checkpoint` takes.
       model: "wavenet" or "baseline".
+
+    Raises:
+      CheckpointError: what is missing or differs.
+    """
+    checkpoint = _opened(path)
+    require_model(checkpoint, model)
+    check(checkpoint, tables.table(read_config(checkpoint)), False)
+
+
+def verify_in_full(path: str | os.PathLike, model: str, released: bool = False) -> None:
+    """As `verify`, and compares every tensor with its checksum.
+
+    Args:
+      path: as of `verify`.
+      model: as of `verify`.
       released: whether it has to be of the released model's widths.
 
     Raises:
       CheckpointError: what is missing, damaged or differs.
     """
-    checkpoint = _opened(path)
-    require_model(checkpoint, model)
-    config = CONFIGS[model]() if released else read_config(checkpoint)
-    check(checkpoint, tables.table(config), False)
+    checkpoint = Checkpoint(path)
+    verify(checkpoint, model)
+    if released:
+        check(checkpoint, tables.table(CONFIGS[model]()), False)
     names, label = checkpoint.shapes, os.path.basename(checkpoint.prefix)
     with Progress(len(names), "tensors", f"checking {label}") as progress:
         for _ in checkpoint.read(names):  # TensorFlow compares the checksum
