@@ -8,7 +8,7 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from magenta_nsynth.errors import InputError
 
@@ -20,6 +20,7 @@ __all__ = [
     "find_sources",
     "load_json",
     "matches_of",
+    "open_file",
     "parse_json",
     "read_json",
     "refuse_collisions",
@@ -225,6 +226,18 @@ def atomic_path(path: str | os.PathLike, only_writer: bool = False) -> Iterator[
         raise
 
 
+def open_file(path: str | os.PathLike) -> BinaryIO:
+    """Opens a file from outside for reading; a pipe is none, and could wait for ever.
+
+    Raises:
+      InputError: it is something else.
+      OSError: it can't be opened.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: not a file.")
+    return open(path, "rb")
+
+
 def load_json(path: str | os.PathLike, form: Any = dict) -> Any:
     """What a JSON file holds.
 
@@ -237,9 +250,7 @@ def load_json(path: str | os.PathLike, form: Any = dict) -> Any:
       InputError: it can't be read, or is not of that form.
     """
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise InputError(f"{path}: not a file.")
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise

@@ -162,6 +162,12 @@ def test_unpack_without_space_or_place(tmp_path, monkeypatch):
     assert "are free" in one_line(error)
 
 
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "x.tar")
+    with pytest.raises(InputError, match=r"x\.tar: not a file"):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+
+
 def test_names_are_never_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("REL", "../../..")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -803,6 +803,25 @@ def test_labels_take_no_more_memory_than_an_entry(tmp_path, labels):
     assert most < 20e6
 
 
+def test_pipes_hold_nothing_up(tmp_path):
+    folder = in_folder(tmp_path / "x", b"")
+    (folder / "examples.json").unlink()
+    os.mkfifo(folder / "examples.json")
+    os.mkfifo(tmp_path / "x.tgz")
+    for source, kind in ((folder, "jsonwav"), (tmp_path / "x.tgz", None)):
+        with pytest.raises(InputError, match="not a file"):
+            make_tfrecord([source], tmp_path / "out", read_as=kind)
+
+
+def test_notes_that_are_too_long(nsynth, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(archive, "_LONGEST_NOTE", 50_000)
+    wav = next((nsynth / "audio").iterdir())
+    wavfile.write(wav, 16_000, noise(49_999))
+    assert make_tfrecord([pack(nsynth, tmp_path / "x.tgz")], tmp_path / "out") == 1
+    assert caplog.text.count("too long for a note") == 6
+    assert list(by_name(tmp_path / "out", length=49_999)) == [wav.stem]
+
+
 def test_more_labels_than_anybody_has(tmp_path, monkeypatch):
     monkeypatch.setattr("magenta_nsynth.data.json_wav._MOST_NOTES", 3)
     content = json.dumps(dict.fromkeys("abcd", ENTRY))
