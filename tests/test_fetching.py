@@ -488,9 +488,9 @@ SIZE = len(DATA)
 )
 def test_another_range_than_asked_for(site, target, content_range):
     leave_part(site, target)
-    fields = {"ETag": '"one"', "Content_Length": 250_000}
     said = content_range.format(end=SIZE - 1, size=SIZE)
-    site.raw = [[head("206 Partial Content", Content_Range=said, **fields), DATA]]
+    start = head("206 Partial Content", ETag='"one"', Content_Range=said)
+    site.raw = [[start, bytes(250_000)]]
     fetch(site.url, target)
     assert target.read_bytes() == DATA and site.sent == [SIZE]
 
@@ -501,11 +501,7 @@ def test_the_rest_is_of_another_length_than_its_range(site, target, length):
     said = f"bytes 150000-{SIZE - 1}/{SIZE}"
     fields = {"ETag": '"one"', "Content_Range": said, "Content_Length": length}
     site.raw = [[head("206 Partial Content", **fields), DATA[150_000:]]]
-    try:
-        fetch(site.url, target)
-    except InputError as error:
-        assert "a length that is none" in str(error)
-        fetch(site.url, target)
+    fetch(site.url, target)
     assert target.read_bytes() == DATA
 
 
@@ -519,9 +515,10 @@ def test_a_part_of_what_was_asked_for_is_taken(site, target):
     assert site.requests[1]["Range"] == "bytes=200000-"
 
 
-def test_more_than_the_range_that_was_said(site, target):
+@pytest.mark.parametrize("last", [199_999, SIZE - 1])
+def test_more_than_the_range_that_was_said(site, target, last):
     leave_part(site, target)
-    said = f"bytes 150000-{SIZE - 1}/{SIZE}"
+    said = f"bytes 150000-{last}/{SIZE}"
     start = head("206 Partial Content", ETag='"one"', Content_Range=said)
     site.raw = [itertools.chain([start], endless())]
     fetch(site.url, target)

@@ -10,7 +10,7 @@ import pytest
 
 from magenta_nsynth.audio import save_audio
 from magenta_nsynth.data.clip_sources import open_clips
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.files import (
     Source,
     atomic_path,
@@ -311,14 +311,16 @@ def test_the_lines_of_a_list_are_not_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
     clips = open_clips(["~/../list.txt"], 1)
     first, second, third = clips.read(np.arange(3), 0)
+    assert isinstance(first, AudioError) and isinstance(second, AudioError)
     assert "$PLACE/a.wav" in str(first) and "~/a.wav" in str(second)
     assert third.audio.shape == (1000,)
 
 
 def test_what_a_person_types_is_expanded(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLACE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", "elsewhere")
     save_audio("$PLACE/new/a.wav", np.zeros(10))
-    assert (tmp_path / "new" / "a.wav").exists()
+    assert (tmp_path / "elsewhere" / "new" / "a.wav").exists()
 
 
 TF_CONFIGS = [
