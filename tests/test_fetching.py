@@ -515,12 +515,14 @@ def test_a_part_of_what_was_asked_for_is_taken(site, target):
     assert site.requests[1]["Range"] == "bytes=200000-"
 
 
+@pytest.mark.parametrize("count", [1, 1000])
 @pytest.mark.parametrize("last", [199_999, SIZE - 1])
-def test_more_than_the_range_that_was_said(site, target, last):
+def test_more_than_the_range_that_was_said(site, target, last, count):
     leave_part(site, target)
     said = f"bytes 150000-{last}/{SIZE}"
     start = head("206 Partial Content", ETag='"one"', Content_Range=said)
-    site.raw = [itertools.chain([start], endless())]
+    more = itertools.islice(endless(), count)
+    site.raw = [itertools.chain([start, DATA[150_000 : last + 1]], more)]
     fetch(site.url, target)
     assert target.read_bytes() == DATA and site.sent == [SIZE]
 
