@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LEAST_UNKNOWN_LENGTH",
     "Stream",
+    "Window",
     "check_w64",
     "checked_ogg",
     "checked_wav",
@@ -111,28 +112,31 @@ class Stream(NamedTuple):
     end: int = 0
 
 
-class _Window(io.RawIOBase):
-    """A part of a file as a file of its own, with another header in front."""
+class Window(io.RawIOBase):
+    """A part of a file as a file of its own, with another header in front.
+
+    It can be sought anywhere, as FFmpeg does in damaged files.
+    """
 
     def __init__(self, file: BinaryIO, start: int, length: int, header: bytes = b""):
         self._file, self._header, self._position = file, header, 0
         self._start, self._size = start - len(header), len(header) + length
 
-    def readable(self) -> bool:
+    def readable(self) -> bool:  # noqa: D102
         return True
 
-    def seekable(self) -> bool:
+    def seekable(self) -> bool:  # noqa: D102
         return True
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:  # noqa: D102
         base = (0, self._position, self._size)[whence]
         self._position = max(0, base + offset)
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: memoryview) -> int:  # noqa: D102
         wanted = max(0, min(len(buffer), self._size - self._position))
         data = self._header[self._position :][:wanted]
-        if not data:
+        if wanted and not data:
             self._file.seek(self._start + self._position)
             data = self._file.read(wanted)
         buffer[: len(data)] = data
@@ -235,7 +239,7 @@ def _wav_stream(
 ) -> Stream:
     start = file.tell()
     if fields.codec in _OGG_IN_WAV:
-        return Stream(_Window(file, start, num_bytes), "ogg")
+        return Stream(Window(file, start, num_bytes), "ogg")
     if order == ">" and fields.codec in (1, 3):
         # FFmpeg takes the samples of RIFX files for little-endian.
         num_bits = -(-fields.num_bits // 8) * 8
@@ -244,7 +248,7 @@ def _wav_stream(
             "sample_rate": str(fields.rate),
             "ch_layout": f"{fields.num_channels}C",
         }
-        raw = _Window(file, start, num_bytes)
+        raw = Window(file, start, num_bytes)
         return Stream(raw, name if num_bits > 8 else "u8", options)
     # It takes a length of 0xFFFFFFFF for "up to the end".
     length = min(num_bytes, 0xFFFFFFFF)
@@ -255,7 +259,7 @@ def _wav_stream(
     header = (
         struct.pack("<4sI", b"RIFF", min(len(header) + length, 0xFFFFFFFF)) + header
     )
-    return Stream(_Window(file, start, num_bytes, header), "wav")
+    return Stream(Window(file, start, num_bytes, header), "wav")
 
 
 def _data_length(file: BinaryIO, length: int, order: str, path: str) -> int:
