@@ -122,7 +122,7 @@ def _extension(path: str) -> str:
 
 def _counted(extensions: Iterable[str]) -> str:
     """How many there are of each: "12 .aiff, 3 .txt"."""
-    counts = collections.Counter(extensions).most_common()
+    counts = collections.Counter(sorted(extensions)).most_common()
     words = [f"{n} {extension or 'without extension'}" for extension, n in counts]
     if len(words) > _MOST_KINDS:
         rest = sum(n for _, n in counts[_MOST_KINDS:])

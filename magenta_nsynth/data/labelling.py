@@ -21,7 +21,7 @@ from magenta_nsynth.files import Source
 
 __all__ = ["SoundLabels", "log_pitches", "pitch_example", "summary", "warn_of_octaves"]
 
-_UNITY_NOTE = "unity note (smpl or INST chunk)"
+_UNITY_NOTE = "unity note of its smpl or INST chunk"
 _NOT_BELIEVED = f"{NOT_KNOWN}, for all unity notes are 60, as many programs write"
 _DEFAULT_NOTE = 60
 
@@ -104,7 +104,9 @@ def summary(origins: Iterable[str], examples: Iterable[str]) -> str:
     return "; ".join(
         f"{count} {'' if origin.startswith(NOT_KNOWN) else 'by '}{origin} "
         f"({first[origin]})"
-        for origin, count in sorted(counts.items(), key=lambda pair: -pair[1])
+        for origin, count in sorted(
+            counts.items(), key=lambda pair: (pair[0].startswith(NOT_KNOWN), -pair[1])
+        )
     )
 
 
@@ -138,11 +140,11 @@ def warn_of_octaves(labels: Sequence[tuple[str, Labels]], rules: NameRules) -> N
     differences = {note - pitch for note, pitch in notes}
     if len({note for note, _ in notes}) < 2 or len(differences) > 1:
         return
-    octaves = differences.pop() / 12
-    better = f"C{int(rules.middle_c[1:]) - octaves:g}"
+    semitones = differences.pop()
+    better = f"C{int(rules.middle_c[1:]) - semitones / 12:g}"
     if better in MIDDLE_C and better != rules.middle_c:
         logging.warning(
-            "The unity notes of %d files are %g octaves above their names, e.g. %s, as "
-            "they are read; --middle_c=%s reads them so that they agree.",
-            *(len(notes), octaves, named[0][0], better),
+            "The unity notes of %d files lie %d semitones above their names, e.g. %s, "
+            "as these are read; with --middle_c=%s they agree.",
+            *(len(notes), semitones, named[0][0], better),
         )

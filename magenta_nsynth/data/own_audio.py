@@ -31,7 +31,7 @@ from magenta_nsynth.progress import Progress
 
 __all__ = ["plan_own_audio"]
 
-_CSV = "the CSV"
+_CSV = "CSV"
 _COMPRESSED = {".flac": "FLAC", ".ogg": "Ogg Vorbis", ".mp3": "MP3"}
 # A rest shorter than this part of a note, behind whole ones, is left out: it would be
 # a note of silence with a click at its beginning.
@@ -124,13 +124,14 @@ def plan_own_audio(
 
 
 def _collision(first: _File, second: _File, name: str) -> InputError:
-    is_one_folder = os.path.dirname(first.path) == os.path.dirname(second.path)
     if first.is_listed:
         advice = "give one another note_str in the CSV"
-    elif is_one_folder and name.startswith(first.note_str):
+    elif first.note_str == pathlib.Path(first.path).stem:  # NSynth's form of name
+        advice = "rename one"
+    elif os.path.dirname(first.path) == os.path.dirname(second.path):
         advice = "rename one, or put them into different folders"
     else:
-        advice = "rename one"
+        advice = "rename one, or its folder"
     return InputError(
         f"{first.where} and {second.where} would both be the note {name}; {advice}."
     )
@@ -207,8 +208,8 @@ def _say_origins(files: list[_File], counts: list[int], by_csv: bool) -> None:
         "pitch",
         [file.labels.pitch_from for file in files],
         [pitch_example(file.path, file.labels) for file in files],
-        "Name them like piano_C4.wav or x_midi60.wav, say with --pitch_from_name that "
-        f"note names or numbers are meant, {other}",
+        "Name them like piano_C4.wav or x_midi60.wav, say --pitch_from_name=note or "
+        f"=midi if a note name or a number in them is the pitch, {other}",
     )
 
 
