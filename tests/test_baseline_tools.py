@@ -354,7 +354,9 @@ def test_the_rules_for_names(model, folder, tmp_path, caplog):
         }
 
     assert pitches() == {"Hammond B3": "", "guitar_64": "", "organ C3": "48"}
-    assert "pitch of 3 sounds: 1 by note name (organ C3.wav: 48); 2 not" in caplog.text
+    assert (
+        "pitches of 3 sounds: 1 by note name (organ C3.wav: 48); 2 not" in caplog.text
+    )
     both = [NameRules("midi", "C3"), NameRules("note")]
     assert pitches(rules=both[0]) == {
         "Hammond B3": "",

@@ -231,6 +231,15 @@ def test_bad_records_are_named_and_the_others_written(tmp_path, caplog):
         assert words in caplog.text
 
 
+def test_hidden_folders_beside_tfrecords_are_nothing(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_records(tmp_path / "in" / "x.tfrecord", [note("a")])
+    (tmp_path / "in" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "in" / "__MACOSX").mkdir()
+    assert make_tfrecord([tmp_path / "in"], tmp_path / "out") == 0
+    assert list(labels(tmp_path / "out")) == ["a"]
+
+
 def test_a_missing_shard_is_named(nsynth, tmp_path):
     make_tfrecord([nsynth], tmp_path / "out", num_shards=3)
     (tmp_path / "out" / "notes.tfrecord-00001-of-00003").unlink()
@@ -321,8 +330,8 @@ def test_it_says_where_pitch_and_family_come_from(sounds, tmp_path, caplog):
         "The pitch of 9 notes: 2 by note name (long "
         "C2.wav: 36); 2 by MIDI number at the name's end (sax_64.wav: 64); 1 by unity "
         "note of its smpl or INST chunk (sampled.wav: 67); 1 by midi or pitch with a "
-        "number (x_midi40.wav: 40); 1 by NSynth's name (guitar_acoustic_007-060-100.wav: 60); "
-        "2 not known (Hammond B3.wav)."
+        "number (x_midi40.wav: 40); 1 by NSynth's name "
+        "(guitar_acoustic_007-060-100.wav: 60); 2 not known (Hammond B3.wav)."
     ) in caplog.messages
     assert (
         "The family of 9 notes: 7 by folder (bass/Hammond B3.wav: bass); 1 by NSynth's "
