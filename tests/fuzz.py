@@ -379,6 +379,7 @@ def read_export(path: pathlib.Path) -> int:
     from magenta_nsynth.embeddings.exported import open_embeddings
 
     notes = open_embeddings(path.parent)
+    notes.verify()
     found = list(notes)
     assert all(np.isfinite(note.embedding).all() for note in found)
     return len(found)

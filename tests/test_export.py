@@ -675,7 +675,8 @@ def test_bad_sounds_in_between(run, tmp_path, clips, golden_tiny, caplog):
     (folder / "f.wav").mkdir()
     (folder / "h.wav").symlink_to("nowhere")
     assert run(source_paths=[folder]) == 1
-    assert "b.wav: not a sound file" in caplog.text and "d.wav: 100 samples" in caplog.text
+    for words in ("b.wav: not a sound file", "d.wav: 100 samples"):
+        assert words in caplog.text
     assert run(source_paths=[folder], skip_corrupt=True) == 2
     notes = check_originals(tmp_path / "out", golden_tiny)
     assert [note.note_str for note in notes] == ["a", "c", "e", "g"]

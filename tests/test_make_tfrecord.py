@@ -499,8 +499,8 @@ def test_bad_files_are_reported_and_the_others_done(sounds, tmp_path, data, capl
         assert make_tfrecord([sounds.folder], out, num_shards=3) == 1
         errors = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
         assert len(errors) == 4, attempt
-        assert "1.wav: truncated" in errors[0] and "3x.mp3: damaged or truncated" in errors[1]
-        assert "long.wav: has NaN" in errors[2] and "3 of 8 files" in errors[3]
+        words = ("1.wav: truncated", "3x.mp3: damaged", "long.wav: has NaN", "3 of 8")
+        assert all(map(str.__contains__, errors, words))
         assert list(by_name(out)) == [f"bass_{i}" for i in (0, 2, 3, 4, 5)]
     before = dates(out)
     (sounds.folder / "bass/1.wav").write_bytes(whole)
