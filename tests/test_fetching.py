@@ -613,8 +613,9 @@ def test_lengths_that_are_none(site, target, length):
 @pytest.mark.parametrize(
     "note",
     [
-        {"etag": 5}, {"etag": ["a"]}, {"etag": {"a": 1}}, {"etag": '"a"\r\nX: y'},
-        {"etag": '"\ud800"'}, {"etag": "Tue, 01 Aug 2023 10:00:00 GMT"}, {"etag": True},
+        {"validator": 5}, {"validator": ["a"]}, {"validator": {"a": 1}},
+        {"validator": '"a"\r\nX: y'}, {"validator": '"\ud800"'}, {"validator": True},
+        {"validator": "Tue, 01 Aug 2023 10:00:00 GMT"}, {"validator": None},
         {"size": "400000"}, {"size": -1}, {"size": 10**5000}, {"size": 1e300},
         {"size": []}, {"url": 7}, {"url": None},
     ],
@@ -623,7 +624,7 @@ def test_notes_of_the_wrong_type(site, target, note, request):
     leave_part(site, target)
     path = target.with_name("f.tar.part.json")
     with unlimited_digits():
-        path.write_text(json.dumps({"url": site.url, "etag": '"one"'} | note))
+        path.write_text(json.dumps({"url": site.url, "validator": '"one"'} | note))
     fetch(site.url, target)
     assert target.read_bytes() == DATA and site.sent[-1] == SIZE
 
