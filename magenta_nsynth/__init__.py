@@ -15,7 +15,7 @@ Keras models are in `magenta_nsynth.models`, the checkpoint tools in
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "AudioError": "errors",

@@ -1,5 +1,6 @@
 """Finding input files, and writing output files so that none is ever half-written."""
 
+import collections
 import contextlib
 import glob
 import json
@@ -8,7 +9,9 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+
+from absl import logging
 
 from magenta_nsynth.errors import InputError
 
@@ -18,11 +21,25 @@ __all__ = [
     "check_folder",
     "expand",
     "find_sources",
+    "is_hidden",
+    "load_json",
     "matches_of",
+    "open_file",
+    "parse_json",
     "read_json",
     "refuse_collisions",
     "write_json",
 ]
+
+# Of JSON from outside: so much of it takes less than 1 GB. An export's manifest with a
+# message for each of 289,205 notes has 60 MB and a million values.
+_MOST_BYTES = 100_000_000  # in memory up to four times as many, and the bytes
+_MOST_VALUES = 3_000_000  # one that is as short as "{}," takes 72 bytes in memory
+_MOST_LEVELS = 32  # of lists and tables in each other; ours have 6
+
+# Of macOS, in archives; of Synology; of Windows.
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
+_MOST_KINDS = 5  # that are counted one by one
 
 
 class Source(NamedTuple):
@@ -40,7 +57,8 @@ class Source(NamedTuple):
 def expand(path: str | os.PathLike) -> str:
     """The path with `~` and environment variables replaced, unless it exists as it is.
 
-    There may be a "$" in a file's own name.
+    For what a person types, and for nothing else: a "$" in a name that comes from a
+    folder, an archive, a list or a manifest is a part of that name.
     """
     path = os.fspath(path)
     if os.path.lexists(path):
@@ -53,14 +71,21 @@ def find_sources(
     extensions: Iterable[str],
     recursive: bool = False,
     left_out: Iterable[str | os.PathLike] = (),
+    instead: Iterable[str] = (),
+    quiet: bool = False,
 ) -> list[Source]:
     """The files with one of `extensions` that `paths` name, sorted within each.
+
+    Hidden files and folders are passed over, unless they are named. How many files of
+    other kinds there are is logged.
 
     Args:
       paths: files, folders or globs. A path that exists is never read as a glob.
       extensions: lower-case with the dot; compared with the case ignored.
       recursive: whether to descend into folders below the named ones.
       left_out: folders that are not descended into.
+      instead: extensions that are taken of a path that has none of `extensions`.
+      quiet: logs nothing.
 
     Returns:
       One `Source` per file, without repeats. `subfolder` is "" unless `recursive`.
@@ -69,8 +94,10 @@ def find_sources(
       InputError: a path does not exist, a glob matches nothing, a named file has
         another extension, or nothing at all was found.
     """
-    wanted = {extension.lower() for extension in extensions}
-    names = ", ".join(sorted(wanted))
+    kinds = [
+        {extension.lower() for extension in group} for group in (extensions, instead)
+    ]
+    names = ", ".join(sorted(set().union(*kinds)))
     paths = [expand(path) for path in paths if os.fspath(path)]
     if not paths:
         raise InputError(
@@ -78,28 +105,65 @@ def find_sources(
         )
     pruned = {os.path.realpath(expand(folder)) for folder in left_out}
     found: dict[str, Source] = {}
+    there: dict[str, str] = {}  # all files, and their extensions
     for path in paths:
-        for source in _sources_of(path, wanted, names, recursive, pruned):
+        here = list(_sources_of(path, names, recursive, pruned))
+        there.update((os.path.abspath(s.path), _extension(s.path)) for s in here)
+        groups = ([s for s in here if _extension(s.path) in kind] for kind in kinds)
+        taken = next(filter(None, groups), [])
+        if not taken and [s.path for s in here] == [path]:
+            raise InputError(f"{path}: not one of {names}.")
+        for source in taken:
             found.setdefault(os.path.abspath(source.path), source)
+    others = _counted(ext for path, ext in there.items() if path not in found)
     if not found:
+        what = f" (there are {others})" if others else ""
         hint = "" if recursive else " Folders below it are read with --recursive."
-        raise InputError(f"{', '.join(paths)}: no {names} file in there.{hint}")
+        raise InputError(f"{', '.join(paths)}: no {names} file in there{what}.{hint}")
+    if others and not quiet:
+        logging.info("Files of other kinds are left out: %s.", others)
     return list(found.values())
 
 
+def _extension(path: str) -> str:
+    return pathlib.Path(path).suffix.lower()
+
+
+def _counted(extensions: Iterable[str]) -> str:
+    """How many there are of each: "12 .aiff, 3 .txt"."""
+    counts = collections.Counter(sorted(extensions)).most_common()
+    words = [f"{n} {extension or 'without extension'}" for extension, n in counts]
+    if len(words) > _MOST_KINDS:
+        rest = sum(n for _, n in counts[_MOST_KINDS:])
+        words[_MOST_KINDS:] = [f"{rest} others"]
+    return ", ".join(words)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's own.
+
+    Such as what macOS leaves beside a copied file ("._note.wav"), what Jupyter keeps,
+    and what `atomic_path` leaves where a program was killed.
+    """
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
 def _sources_of(
-    path: str, wanted: set[str], names: str, recursive: bool, pruned: set[str]
+    path: str, names: str, recursive: bool, pruned: set[str]
 ) -> Iterator[Source]:
+    """All files that a path names."""
     if os.path.isdir(path):
-        yield from _sources_in_folder(path, wanted, recursive, pruned)
+        yield from _sources_in_folder(path, recursive, pruned)
         return
     for match in matches_of(path, f"give a file, folder or glob of {names}"):
+        if _SYSTEM_FOLDERS & set(pathlib.Path(match).parts) - set(
+            pathlib.Path(path).parts
+        ):
+            continue
         if os.path.isdir(match):
-            yield from _sources_in_folder(match, wanted, recursive, pruned)
-        elif pathlib.Path(match).suffix.lower() in wanted:
+            yield from _sources_in_folder(match, recursive, pruned)
+        else:
             yield Source(match, "")
-        elif match == path:
-            raise InputError(f"{path}: not one of {names}.")
 
 
 def matches_of(path: str, advice: str) -> list[str]:
@@ -118,7 +182,7 @@ def matches_of(path: str, advice: str) -> list[str]:
 
 
 def _sources_in_folder(
-    folder: str, wanted: set[str], recursive: bool, pruned: set[str]
+    folder: str, recursive: bool, pruned: set[str]
 ) -> Iterator[Source]:
     def unreadable(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}.")
@@ -128,19 +192,14 @@ def _sources_in_folder(
             name
             for name in subfolders
             if recursive
+            and not is_hidden(name)
             and os.path.realpath(os.path.join(directory, name)) not in pruned
         )
         relative = os.path.relpath(directory, folder)
         for name in sorted(files):
-            # Hidden: what macOS leaves beside a copied file ("._note.wav"), and what
-            # `atomic_path` leaves where a program was killed.
-            if name.startswith("."):
-                continue
-            if pathlib.Path(name).suffix.lower() in wanted:
-                yield Source(
-                    os.path.join(directory, name),
-                    "" if relative == "." else relative,
-                )
+            if not is_hidden(name):
+                subfolder = "" if relative == "." else relative
+                yield Source(os.path.join(directory, name), subfolder)
 
 
 def check_folder(save_path: str | os.PathLike) -> None:
@@ -192,7 +251,6 @@ def atomic_path(path: str | os.PathLike, only_writer: bool = False) -> Iterator[
       The path to write to. It has the same extension.
     """
     path = pathlib.Path(path)
-    path = pathlib.Path(expand(path.parent)) / path.name
     path.parent.mkdir(parents=True, exist_ok=True)
     if only_writer:
         temporary = str(path.parent / f".writing-{path.name}")
@@ -217,14 +275,106 @@ def atomic_path(path: str | os.PathLike, only_writer: bool = False) -> Iterator[
         raise
 
 
-def read_json(path: str | os.PathLike) -> dict[str, Any] | None:
-    """The table in a JSON file; None if there is none that can be read."""
+def open_file(path: str | os.PathLike) -> BinaryIO:
+    """Opens a file from outside for reading; a pipe is none, and could wait for ever.
+
+    Raises:
+      InputError: it is something else.
+      OSError: it can't be opened.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: not a file.")
+    return open(path, "rb")
+
+
+def load_json(path: str | os.PathLike, form: Any = dict) -> Any:
+    """What a JSON file holds.
+
+    Args:
+      path: of the file.
+      form: as of `parse_json`.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      InputError: it can't be read, or is not of that form.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError):
+        with open_file(path) as file:
+            content = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}).") from None
+    return parse_json(content, os.fspath(path), form)
+
+
+def read_json(path: str | os.PathLike, form: Any = dict) -> Any:
+    """As `load_json`; None if the file is not there or of no use."""
+    try:
+        return load_json(path, form)
+    except (OSError, InputError):
         return None
-    return content if isinstance(content, dict) else None
+
+
+def parse_json(content: bytes, where: str, form: Any = dict) -> Any:
+    """JSON from outside: every reader of it comes through here.
+
+    Args:
+      content: the text, in UTF-8.
+      where: what an error calls it.
+      form: what it has to be: a type; [form] for a list of such; {str: form} for a
+        table of such; {"name": form, ...} for a table with these fields, and others;
+        a tuple of forms for any of these. None is for null and for a field that may
+        be missing.
+
+    Raises:
+      InputError: no JSON, or too much of it, or of another form.
+    """
+    if len(content) > _MOST_BYTES:
+        raise InputError(f"{where}: JSON of more than {_MOST_BYTES} bytes.")
+    if sum(map(content.count, (b"[", b"{", b","))) > _MOST_VALUES:
+        raise InputError(f"{where}: JSON of more than {_MOST_VALUES} values.")
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: no valid JSON ({error}).") from None
+    if _is_deep(value, _MOST_LEVELS):
+        raise InputError(f"{where}: JSON of more than {_MOST_LEVELS} levels.")
+    misfit = _misfit(value, form)
+    if misfit is not None:
+        raise InputError(f"{where}: {misfit or 'its content'} is of the wrong type.")
+    return value
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return levels == 0 or any(_is_deep(item, levels - 1) for item in value)
+
+
+def _misfit(value: Any, form: Any) -> str | None:
+    """The field that is not as `form` wants it, "" for the whole; None if all are."""
+    if isinstance(form, tuple):
+        fits = any(_misfit(value, one) is None for one in form)
+        return None if fits else ""
+    if not isinstance(form, list | dict):
+        # JSON's true is no number.
+        return None if value is form or type(value) is form else ""
+    if not isinstance(value, type(form)):
+        return ""
+    if isinstance(form, list):
+        parts = ((f"[{i}]", item, form[0]) for i, item in enumerate(value))
+    elif str in form:
+        parts = ((repr(key), item, form[str]) for key, item in value.items())
+    else:
+        parts = ((repr(key), value.get(key), part) for key, part in form.items())
+    for name, item, part in parts:
+        inner = _misfit(item, part)
+        if inner is not None:
+            return f"{name[:80]} {inner}".rstrip()
+    return None
 
 
 def write_json(

@@ -2,12 +2,17 @@
 
 import gzip
 import os
+import subprocess
+import sys
 import tarfile
+import tracemalloc
 
+import hostile_tar as hostile
 import pytest
+from binaries import ROOT
 from samples import DATA, one_line, set_free_space, tar_bytes
 
-from magenta_nsynth.archives import unpack
+from magenta_nsynth.archives import is_archive, read_members, unpack
 from magenta_nsynth.errors import InputError
 
 
@@ -156,3 +161,129 @@ def test_unpack_without_space_or_place(tmp_path, monkeypatch):
     with pytest.raises(InputError) as error:
         unpack(archive, tmp_path / "other")
     assert "are free" in one_line(error)
+
+
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "x.tar")
+    with pytest.raises(InputError, match=r"x\.tar: not a file"):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+
+
+def test_names_are_never_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("REL", "../../..")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    archive, folder = tmp_path / "a.tar", tmp_path / "deep" / "er" / "out"
+    names = ["$REL/pwned", "${REL}/b", "~/c", "$HOME/d", "~root", "%REL%/e"]
+    archive.write_bytes(tar_bytes([(name, b"1") for name in names]))
+    assert unpack(archive, folder) == [str(folder / name) for name in names]
+    assert files_below(tmp_path) == {"a.tar", *(f"deep/er/out/{n}" for n in names)}
+
+
+def huge(name, **options):
+    return hostile.header(name, 3 << 30, **options)
+
+
+LONG = "headers of more than 65536 bytes"
+HOSTILE = {
+    "pax": (LONG, huge("x", kind=tarfile.XHDTYPE), 1 << 27),
+    "global pax": (LONG, huge("x", kind=tarfile.XGLTYPE), 1 << 27),
+    "long name": (LONG, huge("x", kind=tarfile.GNUTYPE_LONGNAME), 1 << 27),
+    "long link": (LONG, huge("x", kind=tarfile.GNUTYPE_LONGLINK), 1 << 27),
+    "names in a chain": (LONG, hostile.long_names(3000), hostile.END),
+    "pax in a chain": (LONG, hostile.pax(comment="x") * 3000, hostile.header("a")),
+    "sparse": ("a sparse file", hostile.sparse("a.wav", 4 << 30), hostile.END),
+    "sparse pax": (
+        "damaged",
+        hostile.pax(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+        hostile.header("a", 1024) + b"9" * 1024 + hostile.END,
+    ),
+    "size": ("damaged", hostile.pax(size=str(2**63)), hostile.header("a"), hostile.END),
+    "below 0": ("size", hostile.pax(size="-1024"), hostile.header("a"), hostile.END),
+    "NUL": ("land outside", hostile.pax(path="a\0b"), hostile.header("a"), hostile.END),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_headers(tmp_path, name):
+    words, *parts = HOSTILE[name]
+    archive = hostile.write_zipped(tmp_path / "a.tar", *parts)
+    with pytest.raises(InputError, match=words) as error:
+        unpack(archive, tmp_path / "out")
+    assert str(archive) in one_line(error)
+    assert files_below(tmp_path) == {"a.tar"}
+
+
+def test_headers_for_all_members_do_not_gather(tmp_path):
+    headers = (
+        hostile.pax(tarfile.XGLTYPE, **{f"key{i}.{k}": "x" for k in range(300)})
+        for i in range(60)
+    )
+    parts = [header + hostile.header(str(i)) for i, header in enumerate(headers)]
+    archive = hostile.write_zipped(tmp_path / "a.tar", *parts, hostile.END)
+    tracemalloc.start()
+    assert sum(1 for _ in read_members(archive)) == 60
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1e6
+
+
+@pytest.mark.parametrize("value", ["1e400", "9" * 5000, "x", ""])
+@pytest.mark.parametrize("key", ["size", "mtime", "uid", "atime"])
+def test_numbers_in_headers_that_are_none(tmp_path, key, value):
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(hostile.whole(hostile.pax(**{key: value}), hostile.header("a")))
+    try:
+        assert unpack(archive, tmp_path / "out") == [str(tmp_path / "out" / "a")]
+    except InputError as error:
+        assert str(archive) in str(error)
+
+
+def test_a_few_long_names_are_read(tmp_path):
+    archive, name = tmp_path / "a.tar", "/".join(["x" * 100] * 30)
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(archive, "w", format=form) as tar:
+            tar.addfile(tarfile.TarInfo(name))
+        assert is_archive(archive)
+        assert [member.name for member, _ in read_members(archive)] == [name]
+
+
+def test_more_members_than_anybody_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("magenta_nsynth.archives._MOST_MEMBERS", 5)
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(tar_bytes([(str(i), b"") for i in range(5)]))
+    assert len(unpack(archive, tmp_path / "out")) == 5
+    archive.write_bytes(tar_bytes([(str(i), b"") for i in range(6)]))
+    with pytest.raises(InputError, match="more than 5 members"):
+        unpack(archive, tmp_path / "out2")
+
+
+MEASURE = """
+import resource, sys
+from magenta_nsynth.archives import read_members
+from magenta_nsynth.errors import InputError
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = most()
+try:
+    members = read_members(sys.argv[1])
+    print(sum(len(piece) for _, content in members for piece in content))
+except InputError:
+    print("refused")
+print(most() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss in kB")
+@pytest.mark.parametrize("kind", [None, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_piece_at_a_time_is_in_memory(tmp_path, kind):
+    size = 400 << 20
+    header = hostile.header("a", size, kind or tarfile.REGTYPE)
+    headers = [hostile.pax(comment="x" * 900) + hostile.header("b")] * 200
+    archive = hostile.write_zipped(
+        tmp_path / "a.tar", *headers, header, size, hostile.END
+    )
+    words = [sys.executable, "-c", MEASURE, archive]
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    read, grown = result.stdout.split()
+    assert read == (str(size) if kind is None else "refused")
+    assert int(grown) < 30_000

@@ -6,15 +6,21 @@ import os
 import pathlib
 import shutil
 import signal
+import struct
+import subprocess
+import sys
 import tarfile
+import tracemalloc
 
+import hostile_tar as hostile
 import numpy as np
 import pytest
 import tensorflow as tf
-from binaries import command, error_line, names, run, run_and_signal
+from binaries import command, environment, error_line, names, run, run_and_signal
 from scipy.io import wavfile
 
-from magenta_nsynth.data import archive, naming
+from magenta_nsynth.data import archive
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.schema import Note, note_to_example
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.jobs.make_tfrecord import make_tfrecord
@@ -229,6 +235,15 @@ def test_bad_records_are_named_and_the_others_written(tmp_path, caplog):
         assert words in caplog.text
 
 
+def test_hidden_folders_beside_tfrecords_are_nothing(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_records(tmp_path / "in" / "x.tfrecord", [note("a")])
+    (tmp_path / "in" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "in" / "__MACOSX").mkdir()
+    assert make_tfrecord([tmp_path / "in"], tmp_path / "out") == 0
+    assert list(labels(tmp_path / "out")) == ["a"]
+
+
 def test_a_missing_shard_is_named(nsynth, tmp_path):
     make_tfrecord([nsynth], tmp_path / "out", num_shards=3)
     (tmp_path / "out" / "notes.tfrecord-00001-of-00003").unlink()
@@ -289,20 +304,81 @@ def test_own_sounds_by_folder_and_name(sounds, tmp_path, data, caplog):
     assert abs(spectrum.argmax() * 16_000 / 4800 - 440) < 4
 
 
-@pytest.mark.parametrize(
-    ("text", "pitch"),
-    [
-        ("C4", 60), ("piano_C4", 60), ("F#3", 54), ("Bb2", 46), ("bb2", 46),
-        ("c#-1", 1), ("C-1 soft", 0), ("G9", 127), ("x-A0-take2", 21), ("B♭3", 58),
-        ("midi60", 60), ("x_MIDI_060", 60), ("pitch-61 C#4", 61), ("Cb4", 59),
-        ("C4 to C4", 60),
-        ("take2", -1), ("C4 to G4", -1), ("A9", -1), ("midi128", -1), ("C", -1),
-        ("060", -1), ("note060", -1), ("Face4", -1), ("C42", -1), ("H3", -1), ("", -1),
-        ("As2", -1), ("éC4", -1),
-    ],
-)  # fmt: skip
-def test_pitch_from_a_name(text, pitch):
-    assert naming.pitch_number(text) == pitch
+def test_it_says_where_pitch_and_family_come_from(sounds, tmp_path, caplog):
+    sounds("bass/Hammond B3.wav")
+    sounds("bass/long C2.wav", 120_000)  # two notes
+    sounds("bass/x_midi40.wav")
+    sounds("guitar_acoustic_007-060-100.wav")
+    sounds("recording-012-003.wav")
+    for number in (64, 65):
+        sounds(f"reed/sax_{number}.wav")
+    chunk = struct.pack("<4sI9I", b"smpl", 36, 0, 0, 62_500, 67, *[0] * 5)
+    with open(sounds("bass/sampled.wav"), "ab") as file:
+        file.write(chunk)
+    (sounds.folder / "left.csv").write_text("file,pitch,family\nbass/x_midi40.wav,C3,")
+    caplog.set_level("INFO")
+    assert make_tfrecord([sounds.folder], tmp_path / "out") == 0
+    notes = by_name(tmp_path / "out")
+    assert {name: int(note["pitch"][0]) for name, note in notes.items()} == {
+        "bass_Hammond B3": -1,
+        "bass_long C2_000": 36,
+        "bass_long C2_001": 36,
+        "bass_sampled": 67,
+        "bass_x_midi40": 40,
+        "guitar_acoustic_007-060-100": 60,
+        "reed_sax_64": 64,
+        "reed_sax_65": 65,
+        "sounds_recording-012-003": -1,
+    }
+    assert (
+        "The pitch of 9 notes: 2 by note name (long "
+        "C2.wav: 36); 2 by MIDI number at the name's end (sax_64.wav: 64); 1 by unity "
+        "note of its smpl or INST chunk (sampled.wav: 67); 1 by midi or pitch with a "
+        "number (x_midi40.wav: 40); 1 by NSynth's name "
+        "(guitar_acoustic_007-060-100.wav: 60); 2 not known (Hammond B3.wav)."
+    ) in caplog.messages
+    assert (
+        "The family of 9 notes: 7 by folder (bass/Hammond B3.wav: bass); 1 by NSynth's "
+        "name (sounds/guitar_acoustic_007-060-100.wav: guitar); 1 not known "
+        "(sounds/recording-012-003.wav)."
+    ) in caplog.messages
+    assert "2 of 8 files say no pitch" in caplog.text
+    caplog.clear()
+    csv = sounds.folder / "left.csv"
+    rules = NameRules("none", "C3")
+    assert make_tfrecord([sounds.folder], tmp_path / "1", csv=csv, rules=rules) == 0
+    assert [note["pitch"] for note in by_name(tmp_path / "1").values()] == [60]
+    assert "The pitch of 1 notes: 1 by CSV (x_midi40.wav: 60)." in caplog.messages
+    assert "1 by folder (bass/x_midi40.wav: bass)" in caplog.text
+
+
+def test_unity_notes_that_say_nothing(sounds, tmp_path, caplog):
+    def sampled(name, note):
+        with open(sounds(name, 100), "ab") as file:
+            file.write(struct.pack("<4sI9I", b"smpl", 36, *[0] * 3, note, *[0] * 5))
+
+    def pitches():
+        assert make_tfrecord([sounds.folder], tmp_path / "out", overwrite=True) == 0
+        return [int(n["pitch"][0]) for n in by_name(tmp_path / "out").values()]
+
+    caplog.set_level("INFO")
+    sampled("a.wav", 60)
+    assert pitches() == [60]
+    sampled("b.wav", 60)
+    sampled("c.wav", 0)
+    assert pitches() == [-1, -1, -1]
+    assert "2 not known, for all unity notes are 60, as many programs write" in (
+        caplog.text
+    )
+    sampled("d.wav", 61)
+    assert pitches() == [60, 60, -1, 61]
+    assert "--middle_c" not in caplog.text
+    # The name goes before; here it has another middle C.
+    for name in ("C3", "F3"):
+        sampled(f"keys/piano {name}.wav", 60 if name == "C3" else 65)
+    assert pitches()[:2] == [48, 53]
+    assert "2 files lie 12 semitones above their names" in caplog.text
+    assert "with --middle_c=C3 they agree" in caplog.text
 
 
 def test_long_sounds_are_cut_and_short_ones_filled_up(sounds, tmp_path, caplog):
@@ -399,13 +475,18 @@ def test_two_notes_of_one_name_are_refused_before_work(sounds, tmp_path, data):
     sounds("flute/a.wav", 100)  # another folder is another instrument
     assert make_tfrecord([sounds.folder], tmp_path / "fine") == 0
     shutil.copy(data / "audio_mono_16k.flac", sounds.folder / "bass" / "a.flac")
-    with pytest.raises(InputError, match=r"a\.flac and .*a\.wav would both"):
+    words = r"a\.flac and .*a\.wav would both .* rename one, or put them into different"
+    with pytest.raises(InputError, match=words):
         make_tfrecord([sounds.folder], tmp_path / "out")
     (sounds.folder / "bass" / "a.flac").unlink()
     for folder in ("one", "two"):
         sounds(f"{folder}/bass_synthetic_033-022-050.wav", 100)
-    with pytest.raises(InputError, match="would both be the note bass_synthetic_033"):
+    words = r"would both be the note bass_synthetic_033-022-050; rename one\.$"
+    with pytest.raises(InputError, match=words):
         make_tfrecord([sounds.folder], tmp_path / "out")
+    paths = [sounds(f"{place}/piano/C4.wav", 100).parent for place in "xy"]
+    with pytest.raises(InputError, match=r"piano_C4; rename one, or its folder\.$"):
+        make_tfrecord(paths, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -422,8 +503,8 @@ def test_bad_files_are_reported_and_the_others_done(sounds, tmp_path, data, capl
         assert make_tfrecord([sounds.folder], out, num_shards=3) == 1
         errors = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
         assert len(errors) == 4, attempt
-        assert "1.wav: truncated" in errors[0] and "3x.mp3: not a MP3" in errors[1]
-        assert "long.wav: has NaN" in errors[2] and "3 of 8 files" in errors[3]
+        words = ("1.wav: truncated", "3x.mp3: damaged", "long.wav: has NaN", "3 of 8")
+        assert all(map(str.__contains__, errors, words))
         assert list(by_name(out)) == [f"bass_{i}" for i in (0, 2, 3, 4, 5)]
     before = dates(out)
     (sounds.folder / "bass/1.wav").write_bytes(whole)
@@ -492,7 +573,7 @@ def test_a_damaged_archive_shows_by_its_checksum(nsynth, tmp_path):
 def test_a_finished_archive_is_not_read_again(nsynth, tmp_path, monkeypatch):
     path = pack(nsynth, tmp_path / "x.tar.gz")
     assert make_tfrecord([path], tmp_path / "out") == 0
-    monkeypatch.setattr(archive, "_members", None)
+    monkeypatch.setattr(archive, "_files", None)
     assert make_tfrecord([path], tmp_path / "out") == 0
 
 
@@ -581,9 +662,9 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         ({"source_paths": ["nest"]}, "folder down; give --source_path=nest/nsynth"),
         ({"source_paths": ["nsynth-x", "sounds"]}, "different kinds"),
         ({"source_paths": ["nsynth-x", "nsynth-x"]}, "one data set at a time"),
-        ({"source_paths": ["empty"]}, "empty: no .flac"),
+        ({"source_paths": ["empty"]}, "empty: no .aif, "),
         ({"source_paths": ["empty"], "read_as": "jsonwav"}, "examples.json: can't"),
-        ({"source_paths": ["x.tar"]}, "x.tar: damaged or cut off, or no .tar"),
+        ({"source_paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive but empty"),
         ({"source_paths": ["mixed"]}, "--read_as=tfrecord or --read_as=audio"),
         ({"source_paths": ["bad"]}, "no valid JSON"),
         ({"source_paths": ["x.tfrecord"]}, "x.tfrecord"),
@@ -591,6 +672,8 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         ({"save_path": "x.tar"}, "has to be a folder"),
         ({"csv": "x.csv"}, "--csv can't be used with a JSON/WAV folder"),
         ({"as_float": True}, "--float can't be used with a JSON/WAV folder"),
+        ({"rules": NameRules("midi")}, "--pitch_from_name can't be used with a JSON"),
+        ({"rules": NameRules(middle_c="C5")}, "--middle_c can't be used with a JSON"),
         ({"note_seconds": -1, "source_paths": ["sounds"]}, "--note_seconds=-1"),
         ({"note_seconds": 1e-9, "source_paths": ["sounds"]}, "--note_seconds=1e-09"),
         ({"num_shards": 0}, "--num_shards=0"),
@@ -679,3 +762,214 @@ def test_relative_paths_and_one_family_folder(sounds, tmp_path, monkeypatch):
     [(name, note)] = by_name(tmp_path / "out").items()
     assert name == "guitar_E2"
     assert (note["instrument_family"], note["pitch"]) == (3, 40)
+
+
+def in_archive(path, labels, *members):
+    """A .tar.gz of an examples.json of such parts, and other members."""
+    size = sum(part if isinstance(part, int) else len(part) for part in labels)
+    parts = [hostile.header("x/examples.json", size), *labels, -size % 512]
+    return hostile.write_zipped(path, *parts, *members, hostile.END)
+
+
+def in_folder(folder, labels):
+    (folder / "audio").mkdir(parents=True)
+    (folder / "examples.json").write_bytes(labels)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (b"", "no valid JSON"),
+        (b"[]", "no valid JSON"),
+        (b"{} {}", "no valid JSON"),
+        (b"{}", "names no notes"),
+        (b" { } \n", "names no notes"),
+        (b'{"a": {}', "no valid JSON"),
+        (b'{"a": {},}', "no valid JSON"),
+        (b'{"a" {}}', "no valid JSON"),
+        (b"{1: {}}", "no valid JSON"),
+        (b'{"a": {}} x', "something after its end"),
+        (b'{"\xff": {}}', "no valid JSON"),
+        (b"[" * 100_000, "no valid JSON"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "no valid JSON"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "no valid JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "no valid JSON"),
+        (b'{"a": [' + b"1," * 10_000 + b"1]}", "more than 16384 characters"),
+        (b'{"' + b"a" * 200_000 + b'": 1}', "no valid JSON"),
+    ],
+)
+def test_labels_that_are_refused(tmp_path, form, labels, words):
+    if form == "folder":
+        source = in_folder(tmp_path / "x", labels)
+    else:
+        source = in_archive(tmp_path / "x.tgz", [labels])
+    with pytest.raises(InputError, match=words) as error:
+        make_tfrecord([source], tmp_path / "out")
+    assert "examples.json" in str(error.value) and "\n" not in str(error.value)
+
+
+WRONG = {
+    r"\u0000": {}, r"\ud800": {}, r"a\u0000b": {}, "": {}, "x" * 300: {},
+    "a": [], "b": None, "c": "x", "d": {"pitch": [[]]}, "e": {"pitch": True},
+    "f": {"pitch": 1e300}, "g": {"qualities": {"0": 1}}, "h": {"qualities": [[]] * 10},
+    "i": {"instrument_str": r"\ud800"}, "j": {"instrument_str": ["x"]},
+    "k": {"note": 2**70}, "l": {"note_str": {"a": "b"}}, "m": {"instrument": "7"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_entries_of_the_wrong_type(nsynth, tmp_path, form, caplog):
+    entries = labels(nsynth)
+    for name, entry in WRONG.items():
+        if isinstance(entry, dict):
+            entry = {k: v for k, v in ENTRY.items() if k != "note_str"} | entry
+        entries[name] = entry
+    text = json.dumps(entries).replace("\\\\u", "\\u")
+    assert r'"\u0000"' in text and r'"\ud800"' in text
+    (nsynth / "examples.json").write_text(text)
+    source = nsynth
+    if form == "archive":
+        source = tmp_path / "x.tgz"
+        with tarfile.open(source, "w:gz") as tar:
+            tar.add(nsynth, "x")
+    assert make_tfrecord([source], tmp_path / "out") == 1
+    assert len(read(tmp_path / "out" / SHARD)) == 7
+    lines = [line for line in caplog.messages if "the entry" in line]
+    assert len(lines) == len(WRONG)
+    assert all(f"{source}" in line and len(line) < 500 for line in lines)
+    assert not any("\0" in line or "\n" in line for line in lines)
+
+
+def test_an_archive_takes_no_more_memory_than_a_note(nsynth, tmp_path, caplog):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(nsynth / "audio", "x/audio")
+    members = (tmp_path / "x.tar").read_bytes()
+    entries = json.dumps(labels(nsynth) | {"zeros": ENTRY | {"note_str": "zeros"}})
+    size = 100 << 20
+    zeros = [hostile.header("x/audio/zeros.wav", size), size]
+    source = in_archive(tmp_path / "x.tgz", [entries.encode()], *zeros, members)
+    make_tfrecord([nsynth], tmp_path / "warm")
+    tracemalloc.start()
+    assert make_tfrecord([source], tmp_path / "out") == 1
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 30e6
+    assert "zeros.wav: 104857600 bytes are too many for a note" in caplog.text
+    assert len(read(tmp_path / "out" / SHARD)) == 7
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [b'{"a": [', b"[]," * 10_000_000],
+        [b'{"a": 1', 100 << 20],
+        [b'{"a": "', b"a" * (50 << 20)],
+        [b'{"' + b"a" * (50 << 20)],
+        [b'{"a": ' + b" " * (50 << 20)],
+    ],
+    ids=["lists", "zeros", "text", "name", "spaces"],
+)
+def test_labels_take_no_more_memory_than_an_entry(tmp_path, labels):
+    source = in_archive(tmp_path / "x.tgz", labels)
+    del labels
+    tracemalloc.start()
+    with pytest.raises(InputError, match="no valid JSON"):
+        make_tfrecord([source], tmp_path / "out")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+def test_pipes_hold_nothing_up(tmp_path):
+    folder = in_folder(tmp_path / "x", b"")
+    (folder / "examples.json").unlink()
+    os.mkfifo(folder / "examples.json")
+    os.mkfifo(tmp_path / "x.tgz")
+    for source, kind in ((folder, "jsonwav"), (tmp_path / "x.tgz", None)):
+        with pytest.raises(InputError, match="not a file"):
+            make_tfrecord([source], tmp_path / "out", read_as=kind)
+
+
+def test_notes_that_are_too_long(nsynth, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(archive, "_LONGEST_NOTE", 50_000)
+    wav = next((nsynth / "audio").iterdir())
+    wavfile.write(wav, 16_000, noise(49_999))
+    assert make_tfrecord([pack(nsynth, tmp_path / "x.tgz")], tmp_path / "out") == 1
+    assert caplog.text.count("too long for a note") == 6
+    assert list(by_name(tmp_path / "out", length=49_999)) == [wav.stem]
+
+
+def test_more_labels_than_anybody_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("magenta_nsynth.data.json_wav._MOST_NOTES", 3)
+    content = json.dumps(dict.fromkeys("abcd", ENTRY))
+    with pytest.raises(InputError, match="more than 3 notes"):
+        make_tfrecord([in_folder(tmp_path / "x", content.encode())], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"options": [], "num_notes": 1, "prints": ["a"], "done": {}}',
+        '{"options": {}, "num_notes": "1", "prints": ["a"], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": [[]], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": [], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": {"0": 5}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": {"0": {"a": 1}}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": '
+        '{"0": {"num_notes": 1, "failed": [{}]}}}',
+        "[" * 100_000,
+        "[]",
+    ],
+)
+def test_a_manifest_of_the_wrong_type(nsynth, tmp_path, content):
+    out, archive = tmp_path / "out", pack(nsynth, tmp_path / "x.tgz")
+    for source in (nsynth, archive):
+        assert make_tfrecord([source], out, overwrite=True) == 0
+        (out / "notes.manifest.json").write_text(content)
+        with pytest.raises(InputError, match=r"manifest\.json.* missing or damaged"):
+            make_tfrecord([source], out)
+
+
+def test_names_with_variables_stay_as_they_are(tmp_path, monkeypatch):
+    """In folders, in labels and in archives: nobody typed them."""
+    monkeypatch.setenv("REL", "../..")
+    source = write_records(tmp_path / "x.tfrecord", [note("$REL"), note("~")])
+    assert make_tfrecord([source], tmp_path / "a/b/c") == 0
+    assert names(tmp_path / "a/b/c/audio") == ["$REL.wav", "~.wav"]
+    for form in ("folder", "archive"):
+        back = tmp_path / "a/b/c"
+        back = back if form == "folder" else pack(back, tmp_path / "x.tgz")
+        assert make_tfrecord([back], tmp_path / form) == 0
+        assert list(by_name(tmp_path / form, length=10)) == ["$REL", "~"]
+    assert not names(tmp_path / "a/b").count("$REL.wav")
+
+
+MEASURED = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:]).returncode
+print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wav", "labels", "pax", "sparse"])
+def test_hostile_archives_in_full(nsynth, tmp_path, kind):
+    """3 GB of zeros in 3 MB, in each place; the program's memory is measured."""
+    size = 3 << 30
+    entries = (nsynth / "examples.json").read_bytes()
+    members = {
+        "wav": [hostile.header("x/audio/a.wav", size), size],
+        "labels": [],
+        "pax": [hostile.header("x", size, tarfile.XHDTYPE), size],
+        "sparse": [hostile.sparse("x/audio/a.wav", 4 << 30)],
+    }[kind]
+    labels = [entries] if kind != "labels" else [b'{"a": [', size]
+    source = in_archive(tmp_path / "x.tgz", labels, *members)
+    flags = [f"--source_path={source}", f"--save_path={tmp_path / 'out'}"]
+    words = [sys.executable, "-c", MEASURED, *command("nsynth_make_tfrecord", *flags)]
+    result = subprocess.run(words, capture_output=True, text=True, env=environment())
+    status, most = map(int, result.stdout.split()[-2:])
+    assert status == 1 and "Traceback" not in result.stderr, result.stderr
+    assert most < 1_000_000  # kB, of which TensorFlow takes 400,000

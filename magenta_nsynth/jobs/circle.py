@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -14,12 +13,12 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.audio import load_audio
+from magenta_nsynth.audio import read_audio
 from magenta_nsynth.audio.mixing import sum_signals
 from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.mixing import mix
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand, write_json
+from magenta_nsynth.files import expand, load_json, write_json
 from magenta_nsynth.jobs.common import (
     generated_name,
     load_clip,
@@ -74,6 +73,9 @@ def reconstruct(model: WaveNet, found: Items, folder: str, **options: Any) -> No
         folders[item.subfolder].append(item.path)
     for subfolder, paths in folders.items():
         place = os.path.join(expand(folder), subfolder)
+        # There before, so that no "$" in a sound's folder is taken for a variable.
+        with writing(place):
+            os.makedirs(place, exist_ok=True)
         generate(model, paths, place, skip_existing=True, **options)
     logging.info("%s: the generated sounds.", folder)
 
@@ -110,14 +112,12 @@ def _claim(
         **{key: options[key] for key in sorted(options) if key != "batch_size"},
     }
     try:
-        before = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        made_of = dict(before.pop("made_of"))
+        before = load_json(path, {"made_of": {str: int}})
+        made_of = before.pop("made_of")
     except FileNotFoundError:
         before, made_of = settings, {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"{path}: can't be read; remove it, or give another --sounds_path."
-        ) from None
+    except InputError as error:
+        raise InputError(f"{error} Remove it, or give another --sounds_path.") from None
     if before != settings:
         raise InputError(
             f"{folder}: holds sounds that were made with another checkpoint or other "
@@ -251,4 +251,4 @@ def _generate(
         os.path.join(expand(folder), generated_name(stems[members]))
         for members in columns
     ]
-    return [load_audio(path) for path in made], status
+    return [read_audio(path) for path in made], status

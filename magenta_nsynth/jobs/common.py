@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
-from magenta_nsynth.audio import load_audio
+from magenta_nsynth.audio import read_audio
 from magenta_nsynth.data.clips import Clip, load_clips
 from magenta_nsynth.embeddings.pipeline import Encoded, encoding
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
@@ -117,13 +117,7 @@ def find_sounds_or_npy(
     """
     if npy_only:
         return find_sources(source_paths, [".npy"], recursive)
-    found: dict[str, Source] = {}
-    for path in source_paths or [""]:
-        here = find_sources([path], [*extensions, ".npy"], recursive, left_out)
-        sounds = [s for s in here if not s.path.lower().endswith(".npy")]
-        for source in sounds or here:
-            found.setdefault(os.path.abspath(source.path), source)
-    return list(found.values())
+    return find_sources(source_paths, extensions, recursive, left_out, [".npy"])
 
 
 def generated_name(name: str) -> str:
@@ -142,7 +136,7 @@ def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:
     Raises:
       AudioError: it can't be read, or has less than one frame.
     """
-    return model.check_clip(load_audio(path, sample_length), path)
+    return model.check_clip(read_audio(path, sample_length), path)
 
 
 def pending(
@@ -194,7 +188,6 @@ def writing(output: str) -> Iterator[None]:
       OSError: no space is left, for others neither.
     """
     try:
-        # Here: no later step may take a "$" in a mirrored folder's name for a variable.
         os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
         yield
     except (OSError, AudioError) as error:

@@ -1,12 +1,11 @@
 """The manifest of a folder of mixes: what exactly each file is."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import write_json
+from magenta_nsynth.files import load_json, write_json
 from magenta_nsynth.jobs.common import writing
 from magenta_nsynth.jobs.generate import UNFINISHED
 
@@ -31,6 +30,8 @@ _RESULTS = (
     "software",
 )
 
+_ENTRY = {"embedding": (str, None)}
+
 
 class Manifest:
     """The entries of a folder's files; written whole, and never ahead of the files.
@@ -48,10 +49,7 @@ class Manifest:
         self._path = os.path.join(folder, FILE_NAME)
         self._entries: dict[str, dict[str, Any]] = {}
         try:
-            with open(self._path, encoding="utf-8") as file:
-                entries = json.load(file)["files"]
-            if not all(isinstance(entry, dict) for entry in entries.values()):
-                raise TypeError
+            entries = load_json(self._path, {"files": {str: _ENTRY}})["files"]
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.features import Demand
 from magenta_nsynth.data.reading import NoteFilter, open_notes
 from magenta_nsynth.data.record_clips import read_notes_as_clips
@@ -100,7 +100,7 @@ def find_items(inputs: Inputs) -> Items:
 
 
 def _sound_loader(path: str, sample_length: int):
-    return lambda: (load_audio(path, sample_length), None)
+    return lambda: (read_audio(path, sample_length), None)
 
 
 def _encoding_loader(path: str):
@@ -141,7 +141,7 @@ class Companions:
     ) -> None:
         self._path, self._flag = path, flag
         self._found: dict[tuple[str, str], str] = {}
-        for source in find_sources([path], extensions, recursive=True):
+        for source in find_sources([path], extensions, recursive=True, quiet=True):
             self._found.setdefault((source.subfolder, source.stem), source.path)
 
     def of(self, item: Item) -> str:

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from magenta_nsynth.audio import save_audio
+from magenta_nsynth.audio import write_audio
 from magenta_nsynth.files import atomic_path
 from magenta_nsynth.plotting.axes import draw_curves
 from magenta_nsynth.plotting.labels import plain_style
@@ -127,7 +127,7 @@ def _write_cell(
     if sound is None:
         return f'{head}<div class="shown">{shown}</div></figure>'
     path = f"sounds/{stem}.wav"
-    save_audio(folder / path, sound, 16)
+    write_audio(folder / path, sound, 16)
     return (
         f'{head}<button type="button" class="shown" aria-pressed="false" '
         f'aria-label="Play {name}">{shown}<span class="line"></span></button>'
