@@ -314,7 +314,7 @@ def test_tensorflow_datasets(run, tmp_path, clips, golden_tiny, monkeypatch):
     sys.modules["tensorflow_datasets"].rate = 8_000
     slow = list(tfds_clips.TFDSClips(*source["source_paths"]).read(np.arange(1), 0))
     assert np.array_equal(slow[0].audio, resample(clips[0], 8_000))
-    loud = FakeTFDS([clips[0] * 32_000])
+    loud = FakeTFDS([clip * 32_000 for clip in clips])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", loud)
     bad = list(tfds_clips.TFDSClips(*source["source_paths"]).read(np.arange(1), 0))
     assert "note 0 (a/b.c): samples reach" in str(bad[0])
