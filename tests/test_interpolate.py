@@ -15,6 +15,7 @@ from scipy.io import wavfile
 import magenta_nsynth as nsynth
 from magenta_nsynth.api import WaveNet, load_baseline
 from magenta_nsynth.audio.mixing import rms
+from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.jobs import generate as generate_job
 from magenta_nsynth.jobs.generate import generate
@@ -103,6 +104,31 @@ def close(array, reference, golden_tiny):
     scale = np.abs(golden_tiny["raw_encoding"]).max()
     assert array.dtype == np.float32 and array.shape == reference.shape
     assert np.abs(array - reference).max() < 2e-5 * scale
+
+
+def test_a_folder_is_one_programs_at_a_time(arrays, out):
+    out.mkdir()
+    with only_writer(str(out)), pytest.raises(InputError, match="another program"):
+        interpolate(None, list(arrays.values()), out)
+    assert names(out) == []
+    assert interpolate(None, list(arrays.values()), out) == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"files": []}',
+        '{"files": {"a.npy": 1}}',
+        '{"files": {"a.npy": {"embedding": ["b"]}}}',
+    ],
+)
+def test_a_manifest_of_wrong_types_is_named(arrays, out, content):
+    out.mkdir()
+    (out / "a.npy").touch()
+    (out / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"manifest\.json: can't be gone on with"):
+        interpolate(None, list(arrays.values()), out)
 
 
 def test_two_sounds_are_mixed_halfway(model, sounds, out, golden_tiny):

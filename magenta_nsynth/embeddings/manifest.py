@@ -216,7 +216,7 @@ class Shards:
         paths = [os.path.join(self.folder, name) for name in self.names(shard)]
         made_of = self.plan.fingerprint(*self.plan.bounds(shard))
         with disk_errors(paths[0]), contextlib.ExitStack() as stack:
-            writing = [stack.enter_context(atomic_path(p, True)) for p in paths]
+            writing = [stack.enter_context(atomic_path(p)) for p in paths]
             writer = _Counting(self.format.writer(writing, self.num_latent))
             yield writer
             writer.close()
@@ -286,7 +286,7 @@ class Shards:
 
     def _write(self, path: str, content: dict[str, Any]) -> None:
         with disk_errors(path):
-            write_json(path, content, only_writer=True)
+            write_json(path, content)
 
 
 class _Counting:

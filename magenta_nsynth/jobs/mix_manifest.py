@@ -50,7 +50,7 @@ class Manifest:
         try:
             with open(self._path, encoding="utf-8") as file:
                 entries = json.load(file)["files"]
-            if not all(isinstance(entry, dict) for entry in entries.values()):
+            if not all(map(_is_entry, entries.values())):
                 raise TypeError
         except FileNotFoundError:
             return
@@ -106,6 +106,13 @@ class Manifest:
         files = {name: self._entries[name] for name in sorted(self._entries)}
         with writing(self._path):
             write_json(self._path, {"about": _ABOUT, "files": files})
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    embedding = entry.get("embedding")
+    return embedding is None or isinstance(embedding, str)
 
 
 def _without_results(entry: dict[str, Any]) -> dict[str, Any]:
