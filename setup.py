@@ -40,6 +40,8 @@ setup(
         "scipy>=1.11",
         "absl-py>=2.0",
         "matplotlib>=3.8",
+        # tf.summary needs it, and TensorFlow no longer brings it.
+        "tensorboard>=2.16",
     ],
     extras_require={
         "dev": ["pytest>=8", "ruff==0.17.6", "soundfile>=0.12"],

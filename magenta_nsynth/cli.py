@@ -11,6 +11,7 @@ from typing import NoReturn
 from absl import flags, logging
 
 from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.importing import without_matplotlib
 
 __all__ = [
     "FLAGS",
@@ -350,8 +351,9 @@ def load_tensorflow() -> None:
         for number in replaced:
             signal.signal(number, stop)
         try:
-            import keras  # noqa: F401
-            import tensorflow  # noqa: F401
+            with without_matplotlib():
+                import keras  # noqa: F401
+                import tensorflow  # noqa: F401
         finally:
             for number in replaced:
                 signal.signal(number, signal.default_int_handler)
