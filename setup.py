@@ -14,7 +14,7 @@ VERSION = re.search(
 
 # tensorflow-io's last release has no wheels for Python 3.13 and later, nor for
 # Windows, and its native library loads with TensorFlow 2.16 and 2.17 alone. Where it
-# can't be had, the newest TensorFlow and soundfile take the place of that pair.
+# can't be had, the newest TensorFlow does without it.
 WITH_IO = 'python_version < "3.13" and sys_platform != "win32"'
 WITHOUT_IO = 'python_version >= "3.13" or sys_platform == "win32"'
 
@@ -35,16 +35,18 @@ setup(
         f"tensorflow>=2.16,<2.18; {WITH_IO}",
         f"tensorflow-io==0.37.1; {WITH_IO}",
         f"tensorflow>=2.18; {WITHOUT_IO}",
-        f"soundfile>=0.12; {WITHOUT_IO}",
+        "av>=17.1",
         "numpy>=1.26",
         "scipy>=1.11",
         "absl-py>=2.0",
         "matplotlib>=3.8",
+        "requests>=2.30",
+        "urllib3>=2.2",
         # tf.summary needs it, and TensorFlow no longer brings it.
         "tensorboard>=2.16",
     ],
     extras_require={
-        "dev": ["pytest>=8", "ruff==0.17.6", "soundfile>=0.12"],
+        "dev": ["hypothesis>=6", "pytest>=8", "ruff==0.17.6", "soundfile>=0.13"],
         # Later ones want numpy 2, which that TensorFlow can't work with.
         "parquet": [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"],
         "beam": ["apache-beam>=2.60"],

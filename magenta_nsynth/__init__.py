@@ -17,7 +17,7 @@ from typing import Any
 
 from magenta_nsynth.importing import without_matplotlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "AudioError": "errors",

@@ -1,19 +1,32 @@
-"""Unpacking tar archives, which are not trusted to be whole or well-meant."""
+"""Tar archives, which are not trusted to be whole or well-meant."""
 
+import contextlib
+import gzip
+import itertools
 import os
 import pathlib
 import tarfile
 import zlib
+from collections.abc import Iterator
+from typing import IO
 
 from magenta_nsynth.disk import CHUNK, disk_errors, require_space
-from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import atomic_path, expand
+from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.files import atomic_path
 from magenta_nsynth.progress import Progress
 
-__all__ = ["unpack"]
+__all__ = ["is_archive", "read_members", "unpack"]
+
+# Of the headers of one member, which tarfile reads into memory: a path of 4 kB, with
+# room for the extended attributes that macOS adds.
+_MOST_HEADER_BYTES = 1 << 16
+_MOST_MEMBERS = 1_000_000  # the train split's archive of WAV files has 289,207
+_UNPACK_ADVICE = (
+    "remove and download it again, or unpack it yourself and pass the folder"
+)
 
 
-def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> list[str]:
+def unpack(archive: str, folder: str) -> list[str]:
     """Unpacks a .tar or .tar.gz archive into `folder`.
 
     The archive is read through and checked before anything is written. Each file
@@ -32,66 +45,182 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> list[str]:
       InputError: no archive or a damaged one, a member that is neither file nor
         folder or would land outside `folder`, or the disk refuses.
     """
-    archive, folder = expand(archive), expand(folder)
-    advice = "remove and download it again, or unpack it yourself and pass the folder"
-    try:
-        with _open_tar(archive) as tar:
-            members = _checked_members(tar, archive, folder)
-            with disk_errors(folder):
-                os.makedirs(folder, exist_ok=True)
-                total = sum(member.size for member in members)
-                require_space(os.path.join(folder, "."), total)
-            label = f"unpacking {os.path.basename(archive)}"
-            with Progress(total, "B", label) as progress:
-                paths = [_write(tar, member, folder, progress) for member in members]
-    except (EOFError, tarfile.TarError, zlib.error):
-        raise InputError(f"{archive}: damaged or cut off; {advice}.") from None
-    except OSError as error:  # of reading; those of writing are InputErrors by now
-        reason = error.strerror or "damaged"
-        raise InputError(f"{archive}: {reason}; {advice}.") from None
+    archive, folder = os.fspath(archive), os.fspath(folder)
+    total = sum(member.size for member, _ in _files(archive, folder))
+    with disk_errors(folder):
+        os.makedirs(folder, exist_ok=True)
+        require_space(os.path.join(folder, "."), total)
+    with Progress(total, "B", f"unpacking {os.path.basename(archive)}") as progress:
+        paths = [
+            _write(member, content, folder, progress)
+            for member, content in _files(archive, folder)
+        ]
     return list(dict.fromkeys(paths))
 
 
-def _open_tar(archive: str) -> tarfile.TarFile:
-    with open(archive, "rb") as file:
-        beginning = file.read(256)
-    zipped = beginning.startswith(b"\x1f\x8b")
+def is_archive(path: str) -> bool:
+    """Whether a file begins as a .tar or .tar.gz archive does."""
     try:
-        return tarfile.open(archive, "r:gz" if zipped else "r:")
-    except tarfile.ReadError:
-        page = beginning.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
-        kind = "a web page" if page else "something else" if beginning else "empty"
+        next(read_members(path), None)
+    except InputError:
+        return False
+    return True
+
+
+def read_members(
+    archive: str, advice: str = _UNPACK_ADVICE
+) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
+    """Reads a .tar or .tar.gz archive once, from beginning to end.
+
+    Of a content no more than a piece is in memory, of the headers no more than those
+    of one member.
+
+    Args:
+      archive: the file.
+      advice: what to do about a damaged one.
+
+    Yields:
+      Each member and its content in pieces, which can be read until the next is asked
+      for. At the end it is sure that the archive is whole.
+
+    Raises:
+      InputError: no archive, a damaged one, or sparse files in it.
+    """
+    with _damage(archive, advice), _open(archive) as file:
+        for member in _members(file, archive):
+            yield member, _content(file, member, archive, advice)
+
+
+@contextlib.contextmanager
+def _damage(archive: str, advice: str) -> Iterator[None]:
+    """Turns what reading a damaged archive raises into one line."""
+    try:
+        yield
+    except NSynthError:
+        raise
+    except _LongHeadersError:
         raise InputError(
-            f"{archive}: not a .tar or .tar.gz archive but {kind}; remove and download "
-            "it again."
+            f"{archive}: a member with headers of more than {_MOST_HEADER_BYTES} "
+            f"bytes; {advice}."
         ) from None
+    # The last four: what tarfile lets through of headers with numbers that are none.
+    except (
+        *(EOFError, OSError, tarfile.TarError, zlib.error),
+        *(ArithmeticError, LookupError, RecursionError, ValueError),
+    ) as error:
+        what = f" ({' '.join(str(error).split())[:80]})" if str(error) else ""
+        reason = getattr(error, "strerror", None) or f"damaged or cut off{what}"
+        raise InputError(f"{archive}: {reason}; {advice}.") from None
 
 
-def _checked_members(
-    tar: tarfile.TarFile, archive: str, folder: str
-) -> list[tarfile.TarInfo]:
-    """The members to write, after reading all of the archive's headers."""
-    members = []
-    for member in tar:
-        name = member.name
-        if os.path.basename(name.rstrip("/")).startswith("._"):
+@contextlib.contextmanager
+def _open(archive: str) -> Iterator[IO[bytes]]:
+    """The archive's bytes, unzipped."""
+    with open(archive, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        # Not tarfile's own way, which does not look at the checksum.
+        with gzip.GzipFile(fileobj=file) if zipped else file as unzipped:
+            yield unzipped
+
+
+def _members(file: IO[bytes], archive: str) -> Iterator[tarfile.TarInfo]:
+    metered = _Metered(file)
+    try:
+        tar = tarfile.open(fileobj=metered, mode="r:")  # noqa: SIM115
+    except tarfile.ReadError:
+        raise InputError(
+            f"{archive}: not a .tar or .tar.gz archive but {_kind(file)}; remove and "
+            "download it again."
+        ) from None
+    for number in itertools.count(1):
+        metered.left = _MOST_HEADER_BYTES
+        member = tar.next()
+        if member is None:
+            break
+        if number > _MOST_MEMBERS:
+            raise InputError(f"{archive}: has more than {_MOST_MEMBERS} members.")
+        # Both would grow with every member.
+        tar.members = []
+        tar.pax_headers = {}
+        # 2.5 kB of a sparse file can announce any size.
+        if member.issparse() or member.size < 0:
+            raise InputError(
+                f"{archive}: member {member.name!r} is a sparse file, or has no valid "
+                "size; pack it without --sparse."
+            )
+        yield member
+    # tarfile takes a broken-off archive for a finished one where the break falls
+    # between two members; a whole one ends with blocks of zeros.
+    if metered.last != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("no end mark")
+    while file.read(CHUNK):  # to a compressed file's checksum
+        pass
+
+
+class _LongHeadersError(tarfile.TarError):
+    """A member's headers are longer than any honest ones."""
+
+
+class _Metered:
+    """A file for tarfile, which gives no more than is allowed for one member's headers.
+
+    tarfile reads an extended header of any announced size into memory, and any number
+    of them one after the other.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.left = _MOST_HEADER_BYTES
+        self.last = b""  # that was read
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.left:
+            raise _LongHeadersError
+        self.left -= size
+        self.last = self._file.read(size)
+        return self.last
+
+
+def _content(
+    file: IO[bytes], member: tarfile.TarInfo, archive: str, advice: str
+) -> Iterator[bytes]:
+    left = member.size if member.isreg() else 0
+    with _damage(archive, advice):
+        file.seek(member.offset_data)
+        while left:
+            chunk = file.read(min(CHUNK, left))
+            if not chunk:
+                raise EOFError
+            left -= len(chunk)
+            yield chunk
+
+
+def _kind(file: IO[bytes]) -> str:
+    """What a file that is no archive looks like."""
+    file.seek(0)
+    beginning = file.read(256)
+    if beginning.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page"
+    return "something else" if beginning else "empty"
+
+
+def _files(
+    archive: str, folder: str
+) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
+    """The files to write; an InputError for a member that must not be."""
+    for member, content in read_members(archive):
+        if os.path.basename(member.name.rstrip("/")).startswith("._"):
             continue
         problem = _problem(member, folder)
         if problem:
             raise InputError(
-                f"{archive}: member {name!r} {problem}; nothing was unpacked. "
+                f"{archive}: member {member.name!r} {problem}; nothing was unpacked. "
                 "Is the archive from where you think it is?"
             )
         if member.isreg():
-            members.append(member)
-    # tarfile takes a broken-off archive for a finished one where the break falls
-    # between two members; a whole one ends with blocks of zeros.
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("no end mark")
-    while tar.fileobj.read(CHUNK):  # to a compressed file's checksum
-        pass
-    return members
+            yield member, content
 
 
 def _problem(member: tarfile.TarInfo, folder: str) -> str | None:
@@ -112,16 +241,15 @@ def _problem(member: tarfile.TarInfo, folder: str) -> str | None:
 
 
 def _write(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str, progress: Progress
+    member: tarfile.TarInfo, content: Iterator[bytes], folder: str, progress: Progress
 ) -> str:
     path = os.path.join(folder, *pathlib.PurePosixPath(member.name).parts)
     with (
         disk_errors(path),
         atomic_path(path) as temporary,
-        tar.extractfile(member) as source,
         open(temporary, "wb") as target,
     ):
-        while chunk := source.read(CHUNK):
+        for chunk in content:
             target.write(chunk)
             progress.advance(len(chunk))
     return path

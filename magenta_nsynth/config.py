@@ -1,15 +1,16 @@
 """The numbers that define a model, and the arithmetic between samples and frames."""
 
 import dataclasses
-import json
 import os
 from typing import Any, ClassVar
 
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import load_json
 
 __all__ = [
     "C2_HZ",
     "CONFIGS",
+    "CONFIG_JSON",
     "H512_BO16",
     "NFFT_1024",
     "PHASES",
@@ -37,7 +38,7 @@ class _Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             wanted = type(field.default)
-            if type(value) is not wanted or (wanted is int and value < 1):
+            if type(value) is not wanted or (wanted is int and not 0 < value < 2**31):
                 kind = "True or False" if wanted is bool else "a whole number above 0"
                 raise InputError(
                     f"{type(self).__name__}.{field.name} must be {kind}, not {value!r}."
@@ -179,6 +180,8 @@ NFFT_1024 = SpectralConfig()
 
 _NAMED = {"h512_bo16": H512_BO16, "nfft_1024": NFFT_1024}
 CONFIGS = {cls.model_name: cls for cls in (WaveNetConfig, SpectralConfig)}
+# The form of config.json.
+CONFIG_JSON = {"model": (str, None), "config": {str: (int, bool)}}
 
 
 def read_fields(name: str | os.PathLike) -> tuple[str, dict[str, Any]]:
@@ -198,11 +201,10 @@ def read_fields(name: str | os.PathLike) -> tuple[str, dict[str, Any]]:
     if named is not None:
         return named.model_name, named.to_dict()
     try:
-        with open(name, encoding="utf-8") as file:
-            content = json.load(file)
-        config = CONFIGS[content.get("model", "wavenet")].from_dict(content["config"])
+        content = load_json(name, CONFIG_JSON)
+        config = CONFIGS[content.get("model") or "wavenet"].from_dict(content["config"])
         return config.model_name, config.to_dict()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, InputError, KeyError) as error:
         raise InputError(
             f"--config={name}: neither {' nor '.join(_NAMED)} nor a config.json as it "
             f"stands beside a checkpoint ({error})."

@@ -2,32 +2,36 @@
 
 import dataclasses
 import hashlib
-import http.client
+import http
 import io
-import json
 import os
 import re
 import socket
 import ssl
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
 
-from magenta_nsynth.disk import CHUNK, disk_errors, lock, remove, require_space
+from magenta_nsynth.answers import Answer, BrokenError, check_address, root_cause
+from magenta_nsynth.disk import disk_errors, lock, remove, require_space
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand
+from magenta_nsynth.files import expand, read_json, write_json
 from magenta_nsynth.formatting import format_bytes, format_duration
 from magenta_nsynth.progress import Progress
 
 __all__ = ["fetch", "fetch_into"]
 
 _LONGEST_PAUSE = 60.0  # seconds
+# Of a file whose length the server does not say. The released checkpoints have 1 GB.
+_MOST_WITHOUT_LENGTH = 4 * 10**9
 _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}  # statuses worth another try
-_USER_AGENT = "magenta-nsynth"
+# A strong one: it is another one for every change of the file. No date is so good.
+_ETAG = re.compile(r'"[!#-~]{0,200}"')
+_NUMBER = r"(\d{1,18})"
+_NOTE = {"url": str, "etag": (str, None), "size": (int, None)}
 
 
 def fetch(
@@ -44,28 +48,29 @@ def fetch(
 
     The bytes gather in PATH.part, with a note beside it of what they are part of. A
     connection that breaks is taken up again, and so is what an earlier run left,
-    however that ended. A file that has changed on the server is begun again. A `path`
-    that exists is checked and kept.
+    however that ended, if the server names this version of the file by an ETag, or
+    its SHA-256 is known. A file that has changed on the server is begun again. A
+    `path` that exists is checked and kept.
 
     Args:
       url: http:// or https://. Proxies are taken from the environment.
       path: where the file belongs; its folder is created.
       expected_size: in bytes, if known.
       sha256: the file's SHA-256 in hex, if known.
-      attempts: how often in a row a connection may fail without one new byte.
+      attempts: how often in a row a connection may fail and bring next to nothing.
       pause_seconds: before the second attempt; doubled each time, 60 s at most.
-      timeout_seconds: how long a server may be silent.
+      timeout_seconds: how long a server may be silent, or as good as.
 
     Returns:
-      `path`, with `~` and environment variables replaced.
+      `path`.
 
     Raises:
       InputError: the address can't be reached or has no such file, the file is not
-        the expected one, or it can't be written. What was downloaded is kept for the
-        next try, unless it is wrong.
+        the expected one or may not be whole, or it can't be written. What was
+        downloaded is kept for the next try, unless it is wrong.
     """
-    path = expand(path)
-    _check_address(url)
+    path = os.fspath(path)
+    check_address(url)
     part = f"{path}.part"
     with disk_errors(path):
         if os.path.exists(path):
@@ -78,9 +83,11 @@ def fetch(
         with open(part, "ab") as file:
             in_use = f"{part}: another program is downloading this file; wait for it."
             lock(file, in_use)
-            download = _Download(url, path, file, expected_size, sha256)
+            download = _Download(
+                url, path, file, expected_size, sha256, timeout_seconds
+            )
             try:
-                download.run(attempts, pause_seconds, timeout_seconds)
+                download.run(attempts, pause_seconds)
                 file.flush()
                 _verify(part, url, expected_size, sha256)
             except BaseException as error:
@@ -127,12 +134,8 @@ def fetch_into(
     return fetch(url, path, expected_size, sha256), new
 
 
-class _BrokenError(Exception):
-    """The connection failed in a way that may pass."""
-
-
 class _WrongFileError(InputError):
-    """What was downloaded is complete, and of no use."""
+    """What was downloaded is of no use."""
 
 
 @dataclasses.dataclass
@@ -144,27 +147,29 @@ class _Download:
     file: io.BufferedWriter
     expected_size: int | None
     sha256: str | None
+    timeout: float
     answered: bool = False  # the server has answered at least once
 
     @property
     def note_path(self) -> str:
         return f"{self.path}.part.json"
 
-    def run(self, attempts: int, pause: float, timeout: float) -> None:
+    def run(self, attempts: int, pause: float) -> None:
         """Requests the file until it is whole."""
         failures, furthest = 0, self.file.tell()
         label = os.path.basename(self.path)
         with Progress(None, "B", label, initial=furthest) as progress:
             while True:
                 try:
-                    self._attempt(timeout, progress)
+                    self._attempt(progress)
                     return
-                except _BrokenError as error:
+                except BrokenError as error:
                     reason = str(error)
-                # Only new bytes count as success, or a server that breaks off and
-                # can't resume would be asked for ever.
+                # Only new bytes count as success, and not a few, or a server that
+                # breaks off again and again would be asked for ever.
                 size = self.file.tell()
-                failures = 1 if size > furthest else failures + 1
+                worth = size - furthest >= Answer.least_bytes(self.timeout)
+                failures = 1 if worth else failures + 1
                 furthest = max(furthest, size)
                 if failures >= attempts:
                     kept = f" ({format_bytes(size)} are kept)" if size else ""
@@ -186,138 +191,151 @@ class _Download:
     def _other_way(self) -> str:
         return f"Or download it in a browser from {self.url} and pass the file."
 
-    def _attempt(self, timeout: float, progress: Progress) -> None:
+    def _attempt(self, progress: Progress) -> None:
         """One request, for what is missing where that can be had."""
-        note, size = self._read_note(), self.file.tell()
-        validator = note.get("validator")
-        headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"}
+        note, size = read_json(self.note_path, _NOTE) or {}, self.file.tell()
+        if note.get("url") != self.url:
+            note = {}
+        etag = _strong(note.get("etag"))
+        headers = {}
         # Without either, nothing would show that these bytes are of the file as it is
         # now. They stay until it really comes: the address may be a slip.
-        if size and (validator or self.sha256):
+        if size and (etag or self.sha256):
             headers["Range"] = f"bytes={size}-"
-            if validator:
-                headers["If-Range"] = validator
-        with self._open(headers, timeout) as response:
-            if response.status == 416:
-                self._accept_end(response, note)
+            if etag:
+                headers["If-Range"] = etag
+        with self._ask(headers) as answer:
+            if answer.status == 416:
+                self._accept_end(answer.headers, note)
                 return
-            if response.status == 206:
-                total = self._accept_rest(response, note)
+            if answer.status == 206:
+                end, total = self._accept_rest(answer.headers, note)
             else:
-                total = self._accept_all(response)
-            if total is None:
-                total = self.expected_size
+                end = total = self._accept_all(answer)
             progress.total = total
             progress.update(self.file.tell())
-            self._copy(response, progress)
+            self._copy(answer, end, progress)
         if total is not None and self.file.tell() < total:
-            raise _BrokenError("the connection broke off")
+            raise BrokenError("the connection broke off")
+        if total is None and not (answer.is_chunked or self.sha256):
+            # The connection has ended: at the file's end, or somewhere in it? A
+            # server that can go on from here says so.
+            etag = _strong(answer.headers.get("ETag"))
+            if headers or not etag or not self.file.tell():
+                raise _WrongFileError(
+                    f"{self.url}: the server does not say how long the file is, so it "
+                    f"may not be whole. It was not kept. {self._other_way}"
+                )
+            self._attempt(progress)
 
-    def _open(
-        self, headers: dict[str, str], timeout: float
-    ) -> http.client.HTTPResponse | urllib.error.HTTPError:
+    def _ask(self, headers: dict[str, str]) -> Answer:
         """The answer: status 200, 206 or 416. Everything else is an error."""
         try:
-            request = urllib.request.Request(self.url, headers=headers)
-            response = urllib.request.urlopen(request, timeout=timeout)
-        except urllib.error.HTTPError as error:
-            self.answered = True
-            if error.code == 416 and "Range" in headers:
-                return error
-            error.close()
-            reason = f"the server answers {error.code} {error.reason}"
-            if error.code in _MAY_PASS:
-                raise _BrokenError(reason) from None
-            raise InputError(f"{self.url}: {reason}; is the address right?") from None
-        except (http.client.InvalidURL, ValueError) as error:
-            raise InputError(f"{self.url}: not a valid address ({error}).") from None
-        except (OSError, http.client.HTTPException) as error:
+            answer = Answer(self.url, headers, self.timeout)
+        except (BrokenError, InputError):
+            raise
+        except Exception as error:
             raise self._not_connected(error) from None
         self.answered = True
-        return response
+        if answer.status == 200 or ("Range" in headers and answer.status in (206, 416)):
+            return answer
+        answer.close()
+        names = {status.value: f" {status.phrase}" for status in http.HTTPStatus}
+        reason = f"the server answers {answer.status}{names.get(answer.status, '')}"
+        if answer.status in _MAY_PASS:
+            raise BrokenError(reason)
+        raise InputError(f"{self.url}: {reason}; is the address right?")
 
     def _not_connected(self, error: Exception) -> Exception:
         """What to raise when there is no answer: is it worth another try?"""
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = _network_reason(reason)
+        cause, text = root_cause(error)
         # Offline, or a mistyped host: say so at once. But a connection that has
         # worked may come back.
-        hopeless = isinstance(reason, socket.gaierror | ConnectionRefusedError)
-        never = isinstance(reason, ssl.SSLCertVerificationError)
+        hopeless = isinstance(cause, socket.gaierror | ConnectionRefusedError)
+        never = isinstance(cause, ssl.SSLCertVerificationError)
         if never or (hopeless and not self.answered):
             return InputError(
                 f"{self.url}: {text}; check the network (and http_proxy, "
                 f"https_proxy). {self._other_way}"
             )
-        return _BrokenError(text)
+        return BrokenError(text)
 
-    def _accept_all(self, response: http.client.HTTPResponse) -> int | None:
+    def _accept_all(self, answer: Answer) -> int | None:
         """Status 200: the file from its beginning. Returns its size, where known."""
-        headers = response.headers
-        length = headers.get("Content-Length", "")
-        total = int(length) if length.isdecimal() else None
-        self._check_size(total)
+        size = None if answer.is_chunked else self._length(answer.headers)
+        self._check_size(size)
         if self.file.tell():
             self._begin_again("it has changed, or the server can't resume")
-        require_space(self.path, total or 0)
-        note = {"url": self.url, "validator": _validator(headers), "size": total}
-        with open(self.note_path, "w", encoding="utf-8") as file:
-            json.dump(note, file)
-        return total
+        require_space(self.path, size or self.expected_size or 0)
+        etag = _strong(answer.headers.get("ETag"))
+        write_json(self.note_path, {"url": self.url, "etag": etag, "size": size})
+        return self.expected_size if size is None else size
 
     def _accept_rest(
-        self, response: http.client.HTTPResponse, note: dict[str, Any]
-    ) -> int | None:
-        """Status 206: what is missing. Returns the whole file's size, where known."""
-        content_range = response.headers.get("Content-Range", "").strip()
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
-        fits = match and int(match[1]) == self.file.tell()
-        if not fits or not self._is_same(response, note, match[2]):
-            self._begin_again("the server sent another part or another file")
-            raise _BrokenError("the rest does not fit what is there")
-        total = None if match[2] == "*" else int(match[2])
-        self._check_size(total)
-        return total
+        self, headers: Mapping[str, str], note: Mapping[str, Any]
+    ) -> tuple[int, int]:
+        """Status 206: what is missing, or a part of it.
 
-    def _accept_end(
-        self, response: urllib.error.HTTPError, note: dict[str, Any]
-    ) -> None:
+        Returns:
+          Where that ends, and the whole file's size.
+        """
+        content_range = headers.get("Content-Range", "").strip()
+        form = rf"bytes {_NUMBER}-{_NUMBER}/{_NUMBER}"
+        if match := re.fullmatch(form, content_range, re.ASCII):
+            first, last, total = map(int, match.groups())
+            fits = (
+                self.file.tell() == first <= last < total
+                and self._length(headers) in (None, last + 1 - first)
+                and self._is_same(headers, note, total)
+            )
+            if fits and (self.sha256 or _strong(headers.get("ETag"))):
+                self._check_size(total)
+                return last + 1, total
+        self._begin_again("the server sent another part or another file")
+        raise BrokenError("the rest does not fit what is there")
+
+    def _accept_end(self, headers: Mapping[str, str], note: Mapping[str, Any]) -> None:
         """Status 416: nothing comes after what is there. Is that all of it?"""
-        content_range = response.headers.get("Content-Range", "").strip()
-        match = re.fullmatch(r"bytes \*/(\d+)", content_range)
-        total = match[1] if match else str(note.get("size") or self.expected_size)
-        if total == str(self.file.tell()) and self._is_same(response, note, total):
+        content_range = headers.get("Content-Range", "").strip()
+        match = re.fullmatch(rf"bytes \*/{_NUMBER}", content_range, re.ASCII)
+        total = int(match[1]) if match else note.get("size") or self.expected_size
+        if total == self.file.tell() and self._is_same(headers, note, total):
             return
         self._begin_again("it does not fit the file on the server")
-        raise _BrokenError("there was nothing to resume")
+        raise BrokenError("there was nothing to resume")
 
-    def _copy(self, response: http.client.HTTPResponse, progress: Progress) -> None:
-        while True:
-            try:
-                # Not read(): it waits for the whole chunk, and loses what had come
-                # when the connection fails meanwhile.
-                chunk = response.read1(CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise _BrokenError(_network_reason(error)) from None
-            if not chunk:
-                return
-            self.file.write(chunk)
+    def _copy(self, answer: Answer, end: int | None, progress: Progress) -> None:
+        """Appends the content, which is not to go beyond `end`."""
+        most = _MOST_WITHOUT_LENGTH if end is None else end
+        for chunk in answer.chunks():
+            kept = chunk[: most - self.file.tell()]
+            self.file.write(kept)
             self.file.flush()  # what is here survives a kill
-            progress.advance(len(chunk))
+            progress.advance(len(kept))
+            if len(kept) == len(chunk):
+                continue
+            if answer.status == 206:
+                self._begin_again("the server sent more than it said")
+                raise BrokenError("the rest does not fit what is there")
+            raise _WrongFileError(
+                f"{self.url}: has more than {most} bytes, so it is not the expected "
+                "file. It was not kept; is the address right?"
+            )
 
     def _is_same(
-        self,
-        response: http.client.HTTPResponse | urllib.error.HTTPError,
-        note: dict[str, Any],
-        total: str,
+        self, headers: Mapping[str, str], note: Mapping[str, Any], total: int
     ) -> bool:
         """Whether a partial answer is of the file that the .part file is of."""
-        # Not every server heeds If-Range, and a right one need not repeat the rest.
-        if note.get("size") and total not in ("*", str(note["size"])):
-            return False
-        now, known = _validator(response.headers), note.get("validator")
-        comparable = now and known and now.startswith('"') == known.startswith('"')
-        return not comparable or now == known
+        # Not every server heeds If-Range.
+        now, known = _strong(headers.get("ETag")), _strong(note.get("etag"))
+        return note.get("size") in (None, total) and (now or known) == (known or now)
+
+    def _length(self, headers: Mapping[str, str]) -> int | None:
+        """The content's length, if the server says it."""
+        text = headers.get("Content-Length")
+        if text is not None and not re.fullmatch(_NUMBER, text.strip(), re.ASCII):
+            raise InputError(f"{self.url}: the server says a length that is none.")
+        return None if text is None else int(text)
 
     def _check_size(self, total: int | None) -> None:
         if None not in (total, self.expected_size) and total != self.expected_size:
@@ -331,41 +349,10 @@ class _Download:
         self.file.truncate(0)
         self.file.seek(0)
 
-    def _read_note(self) -> dict[str, Any]:
-        """What an earlier answer said; {} if there was none, or of another address."""
-        try:
-            with open(self.note_path, encoding="utf-8") as file:
-                note = json.load(file)
-        except (OSError, ValueError):
-            return {}
-        same = isinstance(note, dict) and note.get("url") == self.url
-        return note if same else {}
 
-
-def _check_address(url: str) -> None:
-    try:
-        parts = urllib.parse.urlsplit(url)
-        fits = parts.scheme in ("http", "https") and parts.hostname
-    except ValueError:  # e.g. half a bracket
-        fits = False
-    if not fits:
-        raise InputError(f"{url}: not an address that begins with http:// or https://.")
-
-
-def _validator(headers: http.client.HTTPMessage) -> str | None:
-    """What names this very version of the file: a strong ETag, or else its date."""
-    etag = headers.get("ETag", "")
-    return etag if etag.startswith('"') else headers.get("Last-Modified")
-
-
-def _network_reason(error: object) -> str:
-    if isinstance(error, socket.gaierror):
-        return "the host's name can't be resolved"
-    if isinstance(error, TimeoutError):
-        return "the server does not answer"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid ({error.verify_message})"
-    return " ".join(f"the connection failed ({error})".split())
+def _strong(etag: object) -> str | None:
+    """An ETag that names this very version of a file."""
+    return etag if isinstance(etag, str) and _ETAG.fullmatch(etag) else None
 
 
 def _verify(

@@ -8,7 +8,7 @@ import pathlib
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from magenta_nsynth.disk import open_locked
 from magenta_nsynth.errors import InputError
@@ -19,13 +19,21 @@ __all__ = [
     "check_folder",
     "expand",
     "find_sources",
+    "load_json",
     "matches_of",
+    "open_file",
+    "parse_json",
     "read_json",
     "refuse_collisions",
     "write_json",
 ]
 
 _PATIENCE = 10.0  # seconds for another program to finish writing a file
+# Of JSON from outside: so much of it takes less than 1 GB. An export's manifest with a
+# message for each of 289,205 notes has 60 MB and a million values.
+_MOST_BYTES = 100_000_000  # in memory up to four times as many, and the bytes
+_MOST_VALUES = 3_000_000  # one that is as short as "{}," takes 72 bytes in memory
+_MOST_LEVELS = 32  # of lists and tables in each other; ours have 6
 
 
 class Source(NamedTuple):
@@ -43,7 +51,8 @@ class Source(NamedTuple):
 def expand(path: str | os.PathLike) -> str:
     """The path with `~` and environment variables replaced, unless it exists as it is.
 
-    There may be a "$" in a file's own name.
+    For what a person types, and for nothing else: a "$" in a name that comes from a
+    folder, an archive, a list or a manifest is a part of that name.
     """
     path = os.fspath(path)
     if os.path.lexists(path):
@@ -197,7 +206,6 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
       InputError: another program is writing the same file.
     """
     path = pathlib.Path(path)
-    path = pathlib.Path(expand(path.parent)) / path.name
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_beside(path) as temporary:
         try:
@@ -233,14 +241,106 @@ def _temporary_beside(path: pathlib.Path) -> Iterator[str]:
         os.close(handle)
 
 
-def read_json(path: str | os.PathLike) -> dict[str, Any] | None:
-    """The table in a JSON file; None if there is none that can be read."""
+def open_file(path: str | os.PathLike) -> BinaryIO:
+    """Opens a file from outside to be read; a pipe is none, for it may never end.
+
+    Raises:
+      InputError: it is something else.
+      OSError: it can't be opened.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: not a file.")
+    return open(path, "rb")
+
+
+def load_json(path: str | os.PathLike, form: Any = dict) -> Any:
+    """What a JSON file holds.
+
+    Args:
+      path: of the file.
+      form: as of `parse_json`.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      InputError: it can't be read, or is not of that form.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError):
+        with open_file(path) as file:
+            content = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}).") from None
+    return parse_json(content, os.fspath(path), form)
+
+
+def read_json(path: str | os.PathLike, form: Any = dict) -> Any:
+    """As `load_json`; None if the file is not there or of no use."""
+    try:
+        return load_json(path, form)
+    except (OSError, InputError):
         return None
-    return content if isinstance(content, dict) else None
+
+
+def parse_json(content: bytes, where: str, form: Any = dict) -> Any:
+    """JSON from outside: every reader of it comes through here.
+
+    Args:
+      content: the text, in UTF-8.
+      where: what an error calls it.
+      form: what it has to be: a type; [form] for a list of such; {str: form} for a
+        table of such; {"name": form, ...} for a table with these fields, and others;
+        a tuple of forms for any of these. None is for null and for a field that may
+        be missing.
+
+    Raises:
+      InputError: no JSON, or too much of it, or of another form.
+    """
+    if len(content) > _MOST_BYTES:
+        raise InputError(f"{where}: JSON of more than {_MOST_BYTES} bytes.")
+    if sum(map(content.count, (b"[", b"{", b","))) > _MOST_VALUES:
+        raise InputError(f"{where}: JSON of more than {_MOST_VALUES} values.")
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: no valid JSON ({error}).") from None
+    if _is_deep(value, _MOST_LEVELS):
+        raise InputError(f"{where}: JSON of more than {_MOST_LEVELS} levels.")
+    misfit = _misfit(value, form)
+    if misfit is not None:
+        raise InputError(f"{where}: {misfit or 'its content'} is of the wrong type.")
+    return value
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return levels == 0 or any(_is_deep(item, levels - 1) for item in value)
+
+
+def _misfit(value: Any, form: Any) -> str | None:
+    """The field that is not as `form` wants it, "" for the whole; None if all are."""
+    if isinstance(form, tuple):
+        fits = any(_misfit(value, one) is None for one in form)
+        return None if fits else ""
+    if not isinstance(form, list | dict):
+        # JSON's true is no number.
+        return None if value is form or type(value) is form else ""
+    if not isinstance(value, type(form)):
+        return ""
+    if isinstance(form, list):
+        parts = ((f"[{i}]", item, form[0]) for i, item in enumerate(value))
+    elif str in form:
+        parts = ((repr(key), item, form[str]) for key, item in value.items())
+    else:
+        parts = ((repr(key), value.get(key), part) for key, part in form.items())
+    for name, item, part in parts:
+        inner = _misfit(item, part)
+        if inner is not None:
+            return f"{name[:80]} {inner}".rstrip()
+    return None
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:

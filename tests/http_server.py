@@ -28,6 +28,7 @@ class Site:
     after_answer: object = None  # called with the number of answers so far
     requests: list[dict] = dataclasses.field(default_factory=list)
     sent: list[int] = dataclasses.field(default_factory=list)
+    raw: list = dataclasses.field(default_factory=list)  # bytes of whole answers
     go_on: threading.Event = dataclasses.field(default_factory=threading.Event)
     url: str = ""
 
@@ -36,6 +37,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         site = self.server.site
         site.requests.append(dict(self.headers))
+        if site.raw and (pieces := site.raw.pop(0)) is not None:
+            with contextlib.suppress(OSError):
+                for piece in pieces:
+                    self.wfile.write(piece)
+            self.close_connection = True
+            return
         if site.statuses and (status := site.statuses.pop(0)):
             self.send_error(status)
             return

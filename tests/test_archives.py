@@ -2,12 +2,16 @@
 
 import gzip
 import os
+import subprocess
+import sys
 import tarfile
 
+import hostile_tar as hostile
 import pytest
+from binaries import ROOT
 from samples import DATA, one_line, set_free_space, tar_bytes
 
-from magenta_nsynth.archives import unpack
+from magenta_nsynth.archives import is_archive, read_members, unpack
 from magenta_nsynth.errors import InputError
 
 
@@ -156,3 +160,107 @@ def test_unpack_without_space_or_place(tmp_path, monkeypatch):
     with pytest.raises(InputError) as error:
         unpack(archive, tmp_path / "other")
     assert "are free" in one_line(error)
+
+
+def test_names_are_never_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("REL", "../../..")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    archive, folder = tmp_path / "a.tar", tmp_path / "deep" / "er" / "out"
+    names = ["$REL/pwned", "${REL}/b", "~/c", "$HOME/d", "~root", "%REL%/e"]
+    archive.write_bytes(tar_bytes([(name, b"1") for name in names]))
+    assert unpack(archive, folder) == [str(folder / name) for name in names]
+    assert files_below(tmp_path) == {"a.tar", *(f"deep/er/out/{n}" for n in names)}
+
+
+def huge(name, **options):
+    return hostile.header(name, 3 << 30, **options)
+
+
+HOSTILE = {
+    "pax": [huge("x", kind=tarfile.XHDTYPE), 1 << 30],
+    "global pax": [huge("x", kind=tarfile.XGLTYPE), 1 << 30],
+    "long name": [huge("x", kind=tarfile.GNUTYPE_LONGNAME), 1 << 30],
+    "long link": [huge("x", kind=tarfile.GNUTYPE_LONGLINK), 1 << 30],
+    "names in a chain": [hostile.long_names(3000), hostile.END],
+    "pax in a chain": [hostile.pax(comment="x") * 3000, hostile.header("a")],
+    "sparse": [hostile.sparse("a.wav", 4 << 30), hostile.END],
+    "sparse map": [hostile.sparse("a", 9)[:482] + b"\1" + hostile.sparse("a", 9)[483:]],
+    "sparse pax": [
+        hostile.pax(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+        hostile.header("a", 1024) + b"9" * 1024 + hostile.END,
+    ],
+    "size": [hostile.pax(size=str(2**63)), hostile.header("a"), hostile.END],
+    "below 0": [hostile.pax(size="-1024"), hostile.header("a"), hostile.END],
+    "NUL": [hostile.pax(path="a\0b"), hostile.header("a"), hostile.END],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_headers(tmp_path, name):
+    archive = hostile.write_zipped(tmp_path / "a.tar", *HOSTILE[name])
+    with pytest.raises(InputError) as error:
+        unpack(archive, tmp_path / "out")
+    assert str(archive) in one_line(error)
+    assert files_below(tmp_path) == {"a.tar"}
+
+
+@pytest.mark.parametrize("value", ["1e400", "9" * 5000, "x", ""])
+@pytest.mark.parametrize("key", ["size", "mtime", "uid", "atime"])
+def test_numbers_in_headers_that_are_none(tmp_path, key, value):
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(hostile.whole(hostile.pax(**{key: value}), hostile.header("a")))
+    try:
+        assert unpack(archive, tmp_path / "out") == [str(tmp_path / "out" / "a")]
+    except InputError as error:
+        assert str(archive) in str(error)
+
+
+def test_a_few_long_names_are_read(tmp_path):
+    archive, name = tmp_path / "a.tar", "/".join(["x" * 100] * 30)
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(archive, "w", format=form) as tar:
+            tar.addfile(tarfile.TarInfo(name))
+        assert is_archive(archive)
+        assert [member.name for member, _ in read_members(archive)] == [name]
+
+
+def test_more_members_than_anybody_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("magenta_nsynth.archives._MOST_MEMBERS", 5)
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(tar_bytes([(str(i), b"") for i in range(5)]))
+    assert len(unpack(archive, tmp_path / "out")) == 5
+    archive.write_bytes(tar_bytes([(str(i), b"") for i in range(6)]))
+    with pytest.raises(InputError, match="more than 5 members"):
+        unpack(archive, tmp_path / "out2")
+
+
+MEASURE = """
+import resource, sys
+from magenta_nsynth.archives import read_members
+from magenta_nsynth.errors import InputError
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = most()
+try:
+    members = read_members(sys.argv[1])
+    print(sum(len(piece) for _, content in members for piece in content))
+except InputError:
+    print("refused")
+print(most() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss in kB")
+@pytest.mark.parametrize("kind", [None, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_piece_at_a_time_is_in_memory(tmp_path, kind):
+    size = 400 << 20
+    header = hostile.header("a", size, kind or tarfile.REGTYPE)
+    headers = [hostile.pax(comment="x" * 900) + hostile.header("b")] * 200
+    archive = hostile.write_zipped(
+        tmp_path / "a.tar", *headers, header, size, hostile.END
+    )
+    words = [sys.executable, "-c", MEASURE, archive]
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    read, grown = result.stdout.split()
+    assert read == (str(size) if kind is None else "refused")
+    assert int(grown) < 30_000

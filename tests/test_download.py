@@ -1,13 +1,17 @@
 """Downloading released checkpoints, from a server on this machine."""
 
 import os
+import pathlib
 
 import pytest
+import tensorflow as tf
 from http_server import serve
-from samples import tar_bytes
+from samples import one_line, tar_bytes
 
 from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.weights import download
 from magenta_nsynth.weights.download import RELEASES, download_release
+from magenta_nsynth.weights.engine import verify_in_full
 
 
 @pytest.fixture
@@ -91,3 +95,96 @@ def test_download_release_refusals(site, tmp_path):
     site.body = release()
     with pytest.raises(CheckpointError, match="incomplete"):
         download_release("wavenet", tmp_path / "c", site.url, check)
+
+
+def packed(prefix, base="model.ckpt-200000", **changed):
+    """The files of a checkpoint as a release, with an empty .meta."""
+    members = []
+    for ending in (".index", ".data-00000-of-00001"):
+        content = changed.get(ending[1:5]) or pathlib.Path(prefix + ending).read_bytes()
+        members.append((base + ending, content))
+    return tar_bytes([*members, (f"{base}.meta", b"")])
+
+
+def really(model, released=False):
+    return lambda prefix: verify_in_full(prefix, model, released)
+
+
+def test_every_tensor_is_read(site, tmp_path, tiny_checkpoint):
+    site.body = packed(tiny_checkpoint)
+    download_release("wavenet", tmp_path / "a", site.url, really("wavenet"))
+    whole = pathlib.Path(f"{tiny_checkpoint}.data-00000-of-00001").read_bytes()
+    reader = tf.train.load_checkpoint(tiny_checkpoint)
+    assert any(name.endswith("/Adam_1") for name in reader.get_variable_to_shape_map())
+    for i, place in enumerate([0, len(whole) // 3, len(whole) // 2, len(whole) - 1]):
+        data = bytearray(whole)
+        data[place] ^= 1
+        site.body = packed(tiny_checkpoint, data=bytes(data))
+        folder = tmp_path / f"b{i}"
+        with pytest.raises(CheckpointError, match="damaged on disk") as error:
+            download_release("wavenet", folder, site.url, really("wavenet"))
+        one_line(error)
+        assert os.listdir(folder) == []
+
+
+def test_damage_that_was_there_before_is_found_and_kept(
+    site, tmp_path, tiny_checkpoint
+):
+    site.body = packed(tiny_checkpoint)
+    args = "wavenet", tmp_path, site.url, really("wavenet")
+    prefix = download_release(*args)
+    data = pathlib.Path(f"{prefix}.data-00000-of-00001")
+    content = data.read_bytes()
+    data.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    for _ in range(2):
+        with pytest.raises(InputError, match="move it away") as error:
+            download_release(*args)
+        assert prefix in one_line(error)
+    assert len(site.requests) == 2  # the archive stays
+    data.unlink()
+    assert download_release(*args) == prefix and data.read_bytes() == content
+
+
+def test_another_checkpoint_of_the_same_name_is_not_replaced(
+    site, tmp_path, tiny_checkpoint, baseline_checkpoint
+):
+    site.body = packed(baseline_checkpoint)
+    own = download_release("baseline", tmp_path, site.url, really("baseline"))
+    before = pathlib.Path(own + ".index").read_bytes()
+    site.body = packed(tiny_checkpoint)
+    with pytest.raises(InputError, match="another checkpoint of this name"):
+        download_release("wavenet", f"{tmp_path}/", site.url, really("wavenet"))
+    assert pathlib.Path(own + ".index").read_bytes() == before
+
+
+def test_an_archive_of_ones_own_with_damage_is_named(tmp_path, tiny_checkpoint):
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(packed(tiny_checkpoint, data=bytes(3_000_000)))
+    with pytest.raises(CheckpointError, match=r"It was in .*a\.tar") as error:
+        download_release("wavenet", tmp_path / "x", str(archive), really("wavenet"))
+    one_line(error)
+    assert os.listdir(tmp_path / "x") == [] and archive.exists()
+
+
+def test_the_release_has_its_sizes_and_shapes(
+    site, tmp_path, tiny_checkpoint, monkeypatch
+):
+    sizes = {".data-00000-of-00001": 986_763_532, ".index": 63_671, ".meta": 7_060_787}
+    assert download._SIZES["wavenet"] == sizes
+    monkeypatch.setitem(RELEASES, "wavenet", site.url)
+    site.body = packed(tiny_checkpoint)
+    with pytest.raises(CheckpointError, match="the released one has 986,763,532"):
+        download_release("wavenet", tmp_path / "a", check=really("wavenet"))
+    assert os.listdir(tmp_path / "a") == []
+    for ending in sizes:
+        path = pathlib.Path(tiny_checkpoint + ending)
+        sizes[ending] = path.stat().st_size if path.exists() else 0
+    monkeypatch.setitem(download._SIZES, "wavenet", sizes)
+    with pytest.raises(CheckpointError, match="of another shape"):
+        download_release("wavenet", tmp_path / "b", check=really("wavenet", True))
+    prefix = download_release("wavenet", tmp_path / "c", check=really("wavenet"))
+    sizes[".meta"] = 1
+    with pytest.raises(CheckpointError, match=r"meta: 0 bytes, .* has 1;"):
+        download_release("wavenet", tmp_path / "d", check=really("wavenet"))
+    os.unlink(f"{prefix}.meta")  # which nothing needs
+    assert download_release("wavenet", tmp_path / "c", check=really("wavenet"))

@@ -1,11 +1,15 @@
 """Fetching, from a server on this machine that misbehaves."""
 
+import contextlib
 import errno
 import functools
 import hashlib
 import io
+import itertools
+import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -108,14 +112,6 @@ def test_resumes_what_an_earlier_run_left(site, target):
     assert target.read_bytes() == DATA
     assert site.sent == [250_000]
     assert_clean(target, "f.tar")
-
-
-def test_resumes_by_date_when_there_is_no_strong_etag(site, target):
-    site.etag, site.modified = 'W/"weak"', "Tue, 01 Aug 2023 10:00:00 GMT"
-    leave_part(site, target)
-    fetch(site.url, target)
-    assert site.requests[0]["If-Range"] == site.modified
-    assert site.sent == [250_000] and target.read_bytes() == DATA
 
 
 def test_server_without_ranges_starts_over(site, target):
@@ -451,3 +447,311 @@ def test_killed_program_is_resumed_and_two_do_not_mix(site, target):
     fetch(site.url, target)
     assert target.read_bytes() == DATA
     assert site.sent == [len(DATA) - 3_000]
+
+
+def head(status="200 OK", **fields):
+    """The beginning of an answer, as bytes."""
+    lines = [f"HTTP/1.1 {status}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def slowly(content, seconds=0.05):
+    for i in range(len(content)):
+        time.sleep(seconds)
+        yield content[i : i + 1]
+
+
+def endless(size=1 << 16):
+    while True:
+        yield bytes(size)
+
+
+SIZE = len(DATA)
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        "bytes 0-{end}/{size}",
+        "bytes 200000-{end}/{size}",
+        "bytes 150000-{end}/*",
+        "bytes 150000-{size}/{size}",
+        "bytes 150000-100/{size}",
+        "bytes 150000-{end}/" + "9" * 5000,
+        "bytes 1" + "5" * 5000 + "-{end}/{size}",
+        "bytes=150000-{end}/{size}",
+        "items 150000-{end}/{size}",
+        "bytes -150000--1/{size}",
+        "",
+    ],
+)
+def test_another_range_than_asked_for(site, target, content_range):
+    leave_part(site, target)
+    fields = {"ETag": '"one"', "Content_Length": 250_000}
+    said = content_range.format(end=SIZE - 1, size=SIZE)
+    site.raw = [[head("206 Partial Content", Content_Range=said, **fields), DATA]]
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA and site.sent == [SIZE]
+
+
+@pytest.mark.parametrize("length", [250_001, SIZE, 1, "x", "-1", "9" * 5000])
+def test_the_rest_is_of_another_length_than_its_range(site, target, length):
+    leave_part(site, target)
+    said = f"bytes 150000-{SIZE - 1}/{SIZE}"
+    fields = {"ETag": '"one"', "Content_Range": said, "Content_Length": length}
+    site.raw = [[head("206 Partial Content", **fields), DATA[150_000:]]]
+    try:
+        fetch(site.url, target)
+    except InputError as error:
+        assert "a length that is none" in str(error)
+        fetch(site.url, target)
+    assert target.read_bytes() == DATA
+
+
+def test_a_part_of_what_was_asked_for_is_taken(site, target):
+    leave_part(site, target)
+    said = f"bytes 150000-199999/{SIZE}"
+    start = head("206 Partial Content", ETag='"one"', Content_Range=said)
+    site.raw = [[start, DATA[150_000:200_000]]]
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA and site.sent == [200_000]
+    assert site.requests[1]["Range"] == "bytes=200000-"
+
+
+def test_more_than_the_range_that_was_said(site, target):
+    leave_part(site, target)
+    said = f"bytes 150000-{SIZE - 1}/{SIZE}"
+    start = head("206 Partial Content", ETag='"one"', Content_Range=said)
+    site.raw = [itertools.chain([start], endless())]
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA and site.sent == [SIZE]
+
+
+def test_a_part_that_nobody_asked_for(site, target):
+    said = f"bytes 0-99/{SIZE}"
+    site.raw = [[head("206 Partial Content", Content_Range=said), DATA[:100]]]
+    with pytest.raises(InputError, match="answers 206 Partial Content"):
+        fetch(site.url, target)
+    assert_clean(target)
+
+
+@pytest.mark.parametrize(
+    "status", ["201 Created", "203 x", "204 No Content", "299 \x1b"]
+)
+def test_no_other_success_is_a_file(site, target, status):
+    site.raw = [[head(status)]]
+    with pytest.raises(InputError) as error:
+        fetch(site.url, target)
+    assert f"answers {status[:3]}" in one_line(error) and "\x1b" not in str(error.value)
+    assert_clean(target)
+
+
+def test_cut_short_without_a_length_is_resumed(site, target):
+    site.raw = [[head(ETag='"one"'), DATA[:150_000]]]
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA and site.sent == [250_000]
+
+
+def test_cut_short_without_a_length_in_chunks(site, target):
+    start = head(ETag='"one"', Transfer_Encoding="chunked")
+    site.raw = [[start, b"100\r\n", DATA[:256], b"\r\n100\r\n", DATA[256:300]]]
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA and site.sent == [SIZE - 300]
+    target.unlink()
+    site.raw = [[start, b"100\r\n", DATA[:256], b"\r\n0\r\n\r\n"]]
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA[:256]
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"weak"'])
+@pytest.mark.parametrize("content", [DATA[:150_000], b""])
+def test_what_may_not_be_whole_is_refused(site, target, etag, content):
+    site.raw = [[head(ETag=etag) if etag else head(), content]] * 10
+    with pytest.raises(InputError, match="may not be whole") as error:
+        fetch(site.url, target)
+    assert site.url in one_line(error)
+    assert len(site.requests) == 1
+    assert_clean(target)
+
+
+def test_a_server_that_says_no_length_and_can_not_resume(site, target):
+    site.length = site.ranges = False
+    with pytest.raises(InputError, match="may not be whole"):
+        fetch(site.url, target)
+    assert len(site.requests) == 2
+    assert_clean(target)
+    fetch(site.url, target, expected_size=SIZE)
+    assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("fields", [{}, {"Transfer_Encoding": "chunked"}])
+def test_an_endless_body_ends_at_the_expected_length(site, target, fields, monkeypatch):
+    def content():
+        for piece in endless():
+            yield b"10000\r\n" + piece + b"\r\n" if fields else piece
+
+    site.raw = [itertools.chain([head(**fields)], content()) for _ in range(2)]
+    with pytest.raises(InputError, match="more than 1000 bytes") as error:
+        fetch(site.url, target, expected_size=1000)
+    assert site.url in one_line(error)
+    assert_clean(target)
+    monkeypatch.setattr(fetching, "_MOST_WITHOUT_LENGTH", 10**6)
+    with pytest.raises(InputError, match="more than 1000000 bytes"):
+        fetch(site.url, target)
+    assert_clean(target)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3", "", "\xb2", "9" * 18])
+def test_lengths_that_are_none(site, target, length):
+    site.raw = [[head(Content_Length=length, ETag='"one"'), DATA]]
+    with pytest.raises(InputError) as error:
+        fetch(site.url, target)
+    assert "a length that is none" in one_line(error) or "are free" in str(error.value)
+    assert_clean(target)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"etag": 5}, {"etag": ["a"]}, {"etag": {"a": 1}}, {"etag": '"a"\r\nX: y'},
+        {"etag": '"\ud800"'}, {"etag": "Tue, 01 Aug 2023 10:00:00 GMT"}, {"etag": True},
+        {"size": "400000"}, {"size": -1}, {"size": 10**5000}, {"size": 1e300},
+        {"size": []}, {"url": 7}, {"url": None},
+    ],
+)  # fmt: skip
+def test_notes_of_the_wrong_type(site, target, note, request):
+    leave_part(site, target)
+    path = target.with_name("f.tar.part.json")
+    with unlimited_digits():
+        path.write_text(json.dumps({"url": site.url, "etag": '"one"'} | note))
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA and site.sent[-1] == SIZE
+
+
+@contextlib.contextmanager
+def unlimited_digits():
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    yield
+    sys.set_int_max_str_digits(limit)
+
+
+def test_a_note_nested_100_000_deep(site, target):
+    for note in ("[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000):
+        leave_part(site, target)
+        target.with_name("f.tar.part.json").write_text(note)
+        fetch(site.url, target)
+        assert target.read_bytes() == DATA and site.sent == [SIZE]
+        target.unlink()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["ftp://127.0.0.1/f", "file:///etc/hosts", "gopher://x/", "data:,x",
+     "http://[/", "//h:x/", "\xff\xfe://"],
+)  # fmt: skip
+def test_redirects_lead_to_the_web_alone(site, target, place):
+    site.raw = [[head("302 Found", Location=place, Content_Length=0)]]
+    with pytest.raises(InputError, match=r"not an address|is the address right"):
+        fetch(site.url, target, attempts=1)
+    assert len(site.requests) == 1
+    assert_clean(target)
+
+
+def test_redirects_are_followed(site, target):
+    answer = itertools.chain([head("302 Found", Location="/other")], endless())
+    site.raw = [answer, [head("307 x", Location=site.url, Content_Length=0)]]
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA and len(site.requests) == 3
+    target.unlink()
+    site.raw = [[head("302 Found", Location="/f.tar", Content_Length=0)]] * 50
+    with pytest.raises(InputError, match="from address to address"):
+        fetch(site.url, target)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "dripping"),
+    [
+        (head(Content_Length=SIZE), DATA),
+        (b"", head(Content_Length=SIZE)),
+        (head(Transfer_Encoding="chunked"), b"0" * 1000),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99),
+    ],
+    ids=["content", "headers", "chunk", "continue"],
+)
+def test_a_server_that_drips(site, target, at_once, dripping):
+    """A byte each 0.05 s is 2 % of the least rate, and never silence."""
+    site.raw = [itertools.chain([at_once], slowly(dripping))]
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"does not answer|next to nothing") as error:
+        fetch(site.url, target, attempts=1, timeout_seconds=0.3)
+    assert time.monotonic() - begun < 3 and site.url in one_line(error)
+
+
+def test_a_server_that_breaks_off_after_a_few_bytes_is_given_up(site, target):
+    site.cut_after = 7
+    with pytest.raises(InputError, match="3 times in a row"):
+        fetch(site.url, target, attempts=3)
+    assert part_of(target).stat().st_size == 21
+
+
+def test_a_change_behind_equal_dates_and_sizes_is_not_mixed_in(site, target):
+    site.modified = "Tue, 01 Aug 2023 10:00:00 GMT"
+    for etag in (None, 'W/"one"'):
+        site.etag, site.body = etag, DATA
+        leave_part(site, target)
+        site.body = DATA[::-1]
+        fetch(site.url, target)
+        assert target.read_bytes() == DATA[::-1] and site.sent == [SIZE]
+        target.unlink()
+
+
+def test_a_change_that_only_the_sum_shows(site, target):
+    """Without an ETag the part is gone on with, and the sum has the last word."""
+    site.etag = None
+    leave_part(site, target)
+    site.body = DATA[::-1]
+    wanted = hashlib.sha256(site.body).hexdigest()
+    with pytest.raises(InputError, match="its SHA-256 is not"):
+        fetch(site.url, target, sha256=wanted)
+    assert_clean(target)
+    fetch(site.url, target, sha256=wanted)
+    assert target.read_bytes() == site.body
+
+
+def test_the_rest_without_an_etag_is_not_trusted(site, target):
+    leave_part(site, target)
+    said = f"bytes 150000-{SIZE - 1}/{SIZE}"
+    site.raw = [[head("206 Partial Content", Content_Range=said), DATA[150_000:]]]
+    fetch(site.url, target)
+    assert target.read_bytes() == DATA and site.sent == [SIZE]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"\0" * 5000, b"SSH-2.0-x\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200",
+     b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200,
+     b"HTTP/1.1 999999999 OK\r\n\r\n", head(Transfer_Encoding="chunked") + b"zz\r\n",
+     head(Transfer_Encoding="chunked") + b"-5\r\nabc"],
+)  # fmt: skip
+def test_what_is_no_http(site, target, answer):
+    site.raw = [[answer]] * 2
+    with pytest.raises(InputError) as error:
+        fetch(site.url, target, attempts=2)
+    assert site.url in one_line(error)
+    assert not target.exists()
+
+
+def test_ctrl_c_is_answered_at_once(site, target):
+    site.stall_after = 3_000
+    with spawn(site, target) as process:
+        try:
+            wait_for_bytes(target, 3_000)
+            begun = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.wait(5)
+            assert time.monotonic() - begun < 3
+        finally:
+            process.kill()
+    assert part_of(target).stat().st_size == 3_000

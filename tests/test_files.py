@@ -1,14 +1,18 @@
 """Finding inputs, refusing collisions, and outputs that are never half-written."""
 
 import errno
+import json
 import math
 import os
 import pathlib
 import stat
 
+import numpy as np
 import pytest
 
 from magenta_nsynth import files
+from magenta_nsynth.audio import save_audio
+from magenta_nsynth.data.clip_sources import open_clips
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import (
@@ -16,6 +20,8 @@ from magenta_nsynth.files import (
     atomic_path,
     expand,
     find_sources,
+    load_json,
+    read_json,
     refuse_collisions,
     write_json,
 )
@@ -274,3 +280,119 @@ def test_a_dollar_sign_in_the_name_is_kept(tmp_path, monkeypatch):
     with atomic_path(tmp_path / "$PLACE.npy"):
         pass
     assert os.listdir(tmp_path) == ["$PLACE.npy"]
+
+
+def test_paths_that_nobody_typed_are_not_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("REL", "../..")
+    monkeypatch.chdir(tmp_path)
+    for path in ("$REL/a", "~/b", "c/$REL/$REL"):
+        with atomic_path(path) as temporary:
+            pathlib.Path(temporary).touch()
+        assert (tmp_path / path).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "misfit"),
+    [
+        ("{}", dict, None),
+        ("[]", dict, "its content"),
+        ("null", dict, "its content"),
+        ('"a"', str, None),
+        ('{"a": 1}', {"a": int}, None),
+        ('{"a": true}', {"a": int}, "'a'"),
+        ('{"a": 1.0}', {"a": int}, "'a'"),
+        ('{"b": 1}', {"a": int}, "'a'"),
+        ('{"b": 1}', {"a": (int, None)}, None),
+        ('{"a": null}', {"a": (int, None)}, None),
+        ('{"a": "x"}', {"a": (int, None)}, "'a'"),
+        ('{"a": ["x", "y"]}', {"a": [str]}, None),
+        ('{"a": ["x", 1]}', {"a": [str]}, "'a' [1]"),
+        ('{"a": {"x": {"n": []}}}', {"a": {str: {"n": int}}}, "'a' 'x' 'n'"),
+        ('{"a": {"x": {"n": 1}}}', {"a": {str: {"n": int}}}, None),
+        ('{"a": {"x": 1}}', {"a": {str: {"n": int}}}, "'a' 'x'"),
+    ],
+)
+def test_json_of_a_form(tmp_path, content, form, misfit):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    if misfit is None:
+        assert load_json(path, form) == read_json(path, form) == json.loads(content)
+        return
+    with pytest.raises(InputError) as error:
+        load_json(path, form)
+    assert str(error.value) == f"{path}: {misfit} is of the wrong type."
+    assert read_json(path, form) is None
+
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "no valid JSON"),
+        (b"", "no valid JSON"),
+        (b'{"a": "\xff"}', "no valid JSON"),
+        (b"[" * DEEP, "no valid JSON"),
+        (b"[" * DEEP + b"]" * DEEP, "no valid JSON"),
+        (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "no valid JSON"),
+        (b"[" * 40 + b"]" * 40, "more than 32 levels"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "no valid JSON"),
+        (b"[" + b"1," * 3_000_000 + b"1]", "more than 3000000 values"),
+        (b" " * 100_000_001, "more than 100000000 bytes"),
+    ],
+)
+def test_json_that_is_refused(tmp_path, content, words):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as error:
+        load_json(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    assert read_json(path) is None
+
+
+def test_json_that_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_json(tmp_path / "none")
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("fifo", "."):
+        with pytest.raises(InputError, match="not a file"):
+            load_json(tmp_path / name)
+    assert read_json(tmp_path / "none") is read_json(tmp_path) is None
+
+
+def test_the_lines_of_a_list_are_not_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLACE", "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    save_audio(tmp_path / "elsewhere" / "a.wav", np.zeros(1000))
+    listed = tmp_path / "list.txt"
+    listed.write_text("$PLACE/a.wav\n~/a.wav\nelsewhere/a.wav\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
+    clips = open_clips(["~/../list.txt"], 1)
+    first, second, third = clips.read(np.arange(3), 0)
+    assert "$PLACE/a.wav" in str(first) and "~/a.wav" in str(second)
+    assert third.audio.shape == (1000,)
+
+
+def test_what_a_person_types_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    save_audio("$PLACE/new/a.wav", np.zeros(10))
+    assert (tmp_path / "new" / "a.wav").exists()
+
+
+TF_CONFIGS = [
+    "[" * 100_000, "[]", "{", '{"cluster": 5}', '{"cluster": {"worker": 5}}',
+    '{"cluster": {"worker": [5]}}', '{"task": []}', '{"task": {"index": []}}',
+    '{"task": {"index": "x"}}', '{"task": {"index": 1e400}}', '{"task": {"type": 1}}',
+    '{"cluster": {"worker": ["a"]}, "task": {"index": 1}}', '{"cluster": {"ps": []}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", TF_CONFIGS)
+def test_a_cluster_of_the_wrong_type(monkeypatch, content):
+    from magenta_nsynth.training.distribution import Cluster
+
+    monkeypatch.setenv("TF_CONFIG", content)
+    with pytest.raises(InputError, match="TF_CONFIG") as error:
+        Cluster()
+    assert "\n" not in str(error.value)

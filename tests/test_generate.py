@@ -357,14 +357,14 @@ def test_ctrl_c_while_a_finished_sound_is_saved(
     model, folder, out, reference, monkeypatch, replay
 ):
     stops = [KeyboardInterrupt]
-    save = job.save_audio
+    save = job.write_audio
 
     def save_audio(*arguments):
         if stops:
             raise stops.pop()
         save(*arguments)
 
-    monkeypatch.setattr(job, "save_audio", save_audio)
+    monkeypatch.setattr(job, "write_audio", save_audio)
     replay(1536)
     with pytest.raises(KeyboardInterrupt):
         generate(model, [folder], out, batch_size=2)

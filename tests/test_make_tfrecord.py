@@ -6,12 +6,16 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import tarfile
+import tracemalloc
 
+import hostile_tar as hostile
 import numpy as np
 import pytest
 import tensorflow as tf
-from binaries import command, error_line, names, run, run_and_signal
+from binaries import command, environment, error_line, names, run, run_and_signal
 from scipy.io import wavfile
 
 from magenta_nsynth.data import archive, naming
@@ -422,7 +426,7 @@ def test_bad_files_are_reported_and_the_others_done(sounds, tmp_path, data, capl
         assert make_tfrecord([sounds.folder], out, num_shards=3) == 1
         errors = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
         assert len(errors) == 4, attempt
-        assert "1.wav: truncated" in errors[0] and "3x.mp3: not a MP3" in errors[1]
+        assert "1.wav: truncated" in errors[0] and "3x.mp3: damaged" in errors[1]
         assert "long.wav: has NaN" in errors[2] and "3 of 8 files" in errors[3]
         assert list(by_name(out)) == [f"bass_{i}" for i in (0, 2, 3, 4, 5)]
     before = dates(out)
@@ -492,7 +496,7 @@ def test_a_damaged_archive_shows_by_its_checksum(nsynth, tmp_path):
 def test_a_finished_archive_is_not_read_again(nsynth, tmp_path, monkeypatch):
     path = pack(nsynth, tmp_path / "x.tar.gz")
     assert make_tfrecord([path], tmp_path / "out") == 0
-    monkeypatch.setattr(archive, "_members", None)
+    monkeypatch.setattr(archive, "_files", None)
     assert make_tfrecord([path], tmp_path / "out") == 0
 
 
@@ -581,9 +585,9 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         ({"source_paths": ["nest"]}, "folder down; give --source_path=nest/nsynth"),
         ({"source_paths": ["nsynth-x", "sounds"]}, "different kinds"),
         ({"source_paths": ["nsynth-x", "nsynth-x"]}, "one data set at a time"),
-        ({"source_paths": ["empty"]}, "empty: no .flac"),
+        ({"source_paths": ["empty"]}, "empty: no .aif"),
         ({"source_paths": ["empty"], "read_as": "jsonwav"}, "examples.json: can't"),
-        ({"source_paths": ["x.tar"]}, "x.tar: damaged or cut off, or no .tar"),
+        ({"source_paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive but empty"),
         ({"source_paths": ["mixed"]}, "--read_as=tfrecord or --read_as=audio"),
         ({"source_paths": ["bad"]}, "no valid JSON"),
         ({"source_paths": ["x.tfrecord"]}, "x.tfrecord"),
@@ -679,3 +683,195 @@ def test_relative_paths_and_one_family_folder(sounds, tmp_path, monkeypatch):
     [(name, note)] = by_name(tmp_path / "out").items()
     assert name == "guitar_E2"
     assert (note["instrument_family"], note["pitch"]) == (3, 40)
+
+
+def in_archive(path, labels, *members):
+    """A .tar.gz of an examples.json of such parts, and other members."""
+    size = sum(part if isinstance(part, int) else len(part) for part in labels)
+    parts = [hostile.header("x/examples.json", size), *labels, -size % 512]
+    return hostile.write_zipped(path, *parts, *members, hostile.END)
+
+
+def in_folder(folder, labels):
+    (folder / "audio").mkdir(parents=True)
+    (folder / "examples.json").write_bytes(labels)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (b"", "no valid JSON"),
+        (b"[]", "no valid JSON"),
+        (b"{} {}", "no valid JSON"),
+        (b"{}", "names no notes"),
+        (b" { } \n", "names no notes"),
+        (b'{"a": {}', "no valid JSON"),
+        (b'{"a": {},}', "no valid JSON"),
+        (b'{"a" {}}', "no valid JSON"),
+        (b"{1: {}}", "no valid JSON"),
+        (b'{"a": {}} x', "something after its end"),
+        (b'{"\xff": {}}', "no valid JSON"),
+        (b"[" * 100_000, "no valid JSON"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "no valid JSON"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "no valid JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "no valid JSON"),
+        (b'{"a": [' + b"1," * 10_000 + b"1]}", "more than 16384 characters"),
+        (b'{"' + b"a" * 200_000 + b'": 1}', "no valid JSON"),
+    ],
+)
+def test_labels_that_are_refused(tmp_path, form, labels, words):
+    if form == "folder":
+        source = in_folder(tmp_path / "x", labels)
+    else:
+        source = in_archive(tmp_path / "x.tgz", [labels])
+    with pytest.raises(InputError, match=words) as error:
+        make_tfrecord([source], tmp_path / "out")
+    assert "examples.json" in str(error.value) and "\n" not in str(error.value)
+
+
+WRONG = {
+    r"\u0000": {}, r"\ud800": {}, r"a\u0000b": {}, "": {}, "x" * 300: {},
+    "a": [], "b": None, "c": "x", "d": {"pitch": [[]]}, "e": {"pitch": True},
+    "f": {"pitch": 1e300}, "g": {"qualities": {"0": 1}}, "h": {"qualities": [[]] * 10},
+    "i": {"instrument_str": r"\ud800"}, "j": {"instrument_str": ["x"]},
+    "k": {"note": 2**70}, "l": {"note_str": {"a": "b"}}, "m": {"instrument": "7"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_entries_of_the_wrong_type(nsynth, tmp_path, form, caplog):
+    entries = labels(nsynth)
+    for name, entry in WRONG.items():
+        if isinstance(entry, dict):
+            entry = {k: v for k, v in ENTRY.items() if k != "note_str"} | entry
+        entries[name] = entry
+    text = json.dumps(entries).replace("\\\\u", "\\u")
+    assert r'"\u0000"' in text and r'"\ud800"' in text
+    (nsynth / "examples.json").write_text(text)
+    source = nsynth
+    if form == "archive":
+        source = tmp_path / "x.tgz"
+        with tarfile.open(source, "w:gz") as tar:
+            tar.add(nsynth, "x")
+    assert make_tfrecord([source], tmp_path / "out") == 1
+    assert len(read(tmp_path / "out" / SHARD)) == 7
+    lines = [line for line in caplog.messages if "the entry" in line]
+    assert len(lines) == len(WRONG)
+    assert all(f"{source}" in line and len(line) < 500 for line in lines)
+    assert not any("\0" in line or "\n" in line for line in lines)
+
+
+def test_an_archive_takes_no_more_memory_than_a_note(nsynth, tmp_path, caplog):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(nsynth / "audio", "x/audio")
+    members = (tmp_path / "x.tar").read_bytes()
+    entries = json.dumps(labels(nsynth) | {"zeros": ENTRY | {"note_str": "zeros"}})
+    size = 100 << 20
+    zeros = [hostile.header("x/audio/zeros.wav", size), size]
+    source = in_archive(tmp_path / "x.tgz", [entries.encode()], *zeros, members)
+    make_tfrecord([nsynth], tmp_path / "warm")
+    tracemalloc.start()
+    assert make_tfrecord([source], tmp_path / "out") == 1
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 30e6
+    assert "zeros.wav: 104857600 bytes are too many for a note" in caplog.text
+    assert len(read(tmp_path / "out" / SHARD)) == 7
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [b'{"a": [', b"[]," * 10_000_000],
+        [b'{"a": 1', 100 << 20],
+        [b'{"a": "', b"a" * (50 << 20)],
+        [b'{"' + b"a" * (50 << 20)],
+        [b'{"a": ' + b" " * (50 << 20)],
+    ],
+    ids=["lists", "zeros", "text", "name", "spaces"],
+)
+def test_labels_take_no_more_memory_than_an_entry(tmp_path, labels):
+    source = in_archive(tmp_path / "x.tgz", labels)
+    del labels
+    tracemalloc.start()
+    with pytest.raises(InputError, match="no valid JSON"):
+        make_tfrecord([source], tmp_path / "out")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+def test_more_labels_than_anybody_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("magenta_nsynth.data.json_wav._MOST_NOTES", 3)
+    content = json.dumps(dict.fromkeys("abcd", ENTRY))
+    with pytest.raises(InputError, match="more than 3 notes"):
+        make_tfrecord([in_folder(tmp_path / "x", content.encode())], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"options": [], "num_notes": 1, "prints": ["a"], "done": {}}',
+        '{"options": {}, "num_notes": "1", "prints": ["a"], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": [[]], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": [], "done": {}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": {"0": 5}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": {"0": {"a": 1}}}',
+        '{"options": {}, "num_notes": 1, "prints": ["a"], "done": '
+        '{"0": {"num_notes": 1, "failed": [{}]}}}',
+        "[" * 100_000,
+        "[]",
+    ],
+)
+def test_a_manifest_of_the_wrong_type(nsynth, tmp_path, content):
+    out, archive = tmp_path / "out", pack(nsynth, tmp_path / "x.tgz")
+    for source in (nsynth, archive):
+        assert make_tfrecord([source], out, overwrite=True) == 0
+        (out / "notes.manifest.json").write_text(content)
+        with pytest.raises(InputError, match=r"manifest\.json.* missing or damaged"):
+            make_tfrecord([source], out)
+
+
+def test_names_with_variables_stay_as_they_are(tmp_path, monkeypatch):
+    """In folders, in labels and in archives: nobody typed them."""
+    monkeypatch.setenv("REL", "../..")
+    source = write_records(tmp_path / "x.tfrecord", [note("$REL"), note("~")])
+    assert make_tfrecord([source], tmp_path / "a/b/c") == 0
+    assert names(tmp_path / "a/b/c/audio") == ["$REL.wav", "~.wav"]
+    for form in ("folder", "archive"):
+        back = tmp_path / "a/b/c"
+        back = back if form == "folder" else pack(back, tmp_path / "x.tgz")
+        assert make_tfrecord([back], tmp_path / form) == 0
+        assert list(by_name(tmp_path / form, length=10)) == ["$REL", "~"]
+    assert not names(tmp_path / "a/b").count("$REL.wav")
+
+
+MEASURED = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:]).returncode
+print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wav", "labels", "pax", "sparse"])
+def test_hostile_archives_in_full(nsynth, tmp_path, kind):
+    """3 GB of zeros in 3 MB, in each place; the program's memory is measured."""
+    size = 3 << 30
+    entries = (nsynth / "examples.json").read_bytes()
+    members = {
+        "wav": [hostile.header("x/audio/a.wav", size), size],
+        "labels": [],
+        "pax": [hostile.header("x", size, tarfile.XHDTYPE), size],
+        "sparse": [hostile.sparse("x/audio/a.wav", 4 << 30)],
+    }[kind]
+    labels = [entries] if kind != "labels" else [b'{"a": [', size]
+    source = in_archive(tmp_path / "x.tgz", labels, *members)
+    flags = [f"--source_path={source}", f"--save_path={tmp_path / 'out'}"]
+    words = [sys.executable, "-c", MEASURED, *command("nsynth_make_tfrecord", *flags)]
+    result = subprocess.run(words, capture_output=True, text=True, env=environment())
+    status, most = map(int, result.stdout.split()[-2:])
+    assert status == 1 and "Traceback" not in result.stderr, result.stderr
+    assert most < 1_000_000  # kB, of which TensorFlow takes 400,000

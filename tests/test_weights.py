@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from conftest import recipe_tensors, save_tf1
 
-from magenta_nsynth.config import SpectralConfig, WaveNetConfig
+from magenta_nsynth.config import SpectralConfig, WaveNetConfig, read_fields
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, WaveNetEncoder
 from magenta_nsynth.weights import engine, paths, tables
@@ -127,6 +127,15 @@ def test_home_folder_and_relative_paths(copy, monkeypatch):
     monkeypatch.chdir(os.path.dirname(copy))
     assert Checkpoint("model.ckpt-5").step == 5
     assert Checkpoint(".").step == 5
+
+
+def test_a_variable_in_a_folders_name_is_a_part_of_it(copy, monkeypatch):
+    monkeypatch.setenv("PLACE", "elsewhere")
+    folder = os.path.join(os.path.dirname(copy), "$PLACE")
+    os.mkdir(folder)
+    for ending in (".index", ".data-00000-of-00001"):
+        os.rename(copy + ending, f"{folder}/model.ckpt-5{ending}")
+    assert Checkpoint(f"{folder}/model.ckpt-5").step == Checkpoint(folder).step == 5
 
 
 def test_folder_of_three(copy, caplog):
@@ -332,9 +341,28 @@ def test_config_from_shapes_and_config_file(copy, golden_tiny):
         CheckpointError, match="width is 17 there and 16 in the tensors"
     ):
         engine.read_config(Checkpoint(copy))
-    file.write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json"):
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{", "[]", "7", "[" * 100_000, '{"config": ' * 100_000, '{"model": "wavenet"}',
+        '{"config": []}', '{"model": 7, "config": {}}', '{"model": [], "config": {}}',
+        '{"config": {"ae_hop_length": "512"}}', '{"config": {"ae_hop_length": [512]}}',
+        '{"config": {"ae_hop_length": -1}}', '{"config": {"ae_hop_length": 1e400}}',
+        '{"config": {"ae_hop_length": 9999999999}}', '{"config": {"num_stages": true}}',
+        '{"config": {"rescale_inputs": 1}}', '{"config": {"ae_num_stages": 0}}',
+    ],
+)  # fmt: skip
+def test_a_config_file_of_the_wrong_type(copy, content):
+    file = pathlib.Path(copy).parent / "config.json"
+    file.write_text(content)
+    with pytest.raises(CheckpointError) as error:
         engine.read_config(Checkpoint(copy))
+    assert str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
+    with pytest.raises(InputError) as error:
+        read_fields(file)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_another_hop_gives_other_frames(copy, golden_tiny):
@@ -465,3 +493,14 @@ def test_little_is_read_of_a_training_checkpoint(data, tmp_path, load, most):
     run = [sys.executable, "-c", _READ_BYTES.format(load=load), prefix]
     read = int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
     assert read < most
+
+
+def test_a_checkpoint_one_folder_down_is_named(tmp_path, tiny_checkpoint):
+    with pytest.raises(CheckpointError, match="nsynth_checkpoint download"):
+        paths.resolve_checkpoint(tmp_path)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "empty").mkdir()
+    below = tmp_path / "wavenet-ckpt"
+    shutil.copytree(pathlib.Path(tiny_checkpoint).parent, below)
+    with pytest.raises(CheckpointError, match=f"--checkpoint_path={below}"):
+        paths.resolve_checkpoint(tmp_path)

@@ -7,9 +7,9 @@ import numpy as np
 
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.errors import AudioError, InputError
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.files import atomic_path, expand
 
-__all__ = ["save_audio"]
+__all__ = ["save_audio", "write_audio"]
 
 
 def save_audio(
@@ -31,6 +31,16 @@ def save_audio(
       InputError: another shape or bit depth, or nothing to write.
       AudioError: NaN or infinite samples, or the file can't be written.
     """
+    write_audio(expand(path), audio, bit_depth, rate)
+
+
+def write_audio(
+    path: str | os.PathLike,
+    audio: np.ndarray,
+    bit_depth: Literal["float", 16] = "float",
+    rate: int = SAMPLE_RATE,
+) -> None:
+    """As `save_audio`, to a path that nobody typed: a "$" in it is left alone."""
     # Here, not above: it takes half a second that not every caller needs.
     from scipy.io import wavfile
 

@@ -1,25 +1,22 @@
 """NSynth's JSON/WAV archives, read from beginning to end and not unpacked."""
 
-import contextlib
 import dataclasses
-import gzip
 import os
 import pathlib
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from magenta_nsynth.audio import load_audio
+from magenta_nsynth.archives import read_members
+from magenta_nsynth.audio import read_audio
 from magenta_nsynth.data.items import in_order, stat_print
-from magenta_nsynth.data.json_wav import LABELS_FILE, entry_to_note, parse_labels
+from magenta_nsynth.data.json_wav import LABELS_FILE, Labels, read_labels
 from magenta_nsynth.data.making import Target, count_shards, write_missing
 from magenta_nsynth.data.schema import Note
 from magenta_nsynth.data.writing import Plan, Shards, fingerprint, read_manifest
-from magenta_nsynth.disk import CHUNK
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.progress import Progress
 
@@ -27,6 +24,12 @@ __all__ = ["ARCHIVE_EXTENSIONS", "make_from_archive"]
 
 ARCHIVE_EXTENSIONS = (".tar", ".tar.gz", ".tgz")
 _TYPICAL_SAMPLES = 64_000
+# NSynth's notes have 128 kB, and 4 s.
+_LARGEST_WAV = 1 << 26  # bytes: three minutes in stereo at 96 kHz
+_LONGEST_NOTE = 1 << 24  # samples at 16 kHz: 17 minutes
+_SAMPLES_OF_A_BYTE = 16  # at most, at 1 kHz in 8 bits
+_SAMPLES_AT_ONCE = 1 << 27  # in memory: 0.5 GB
+_ADVICE = "download it again; what is finished is kept"
 
 
 class _Task(NamedTuple):
@@ -58,16 +61,18 @@ def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Sha
     changes = stat_print(path)
     if not target.overwrite and (done := _complete(changes, options, target)):
         return done
-    entries = _read_labels(path)
-    num_shards = count_shards(target, len(entries), len(entries) * _TYPICAL_SAMPLES)
-    options = {**options, "notes": fingerprint(sorted(entries))}
-    plan = Plan(options, len(entries), [changes] * num_shards)
+    labels = _read_labels(path)
+    num_shards = count_shards(target, len(labels), len(labels) * _TYPICAL_SAMPLES)
+    options = {**options, "notes": fingerprint(sorted(labels))}
+    plan = Plan(options, len(labels), [changes] * num_shards)
     shards = Shards(target.folder, target.name, plan, target.overwrite)
     results = in_order(
         lambda task: _load(task, target.folder),
-        _tasks(path, entries, shards),
+        _tasks(path, labels, shards),
         target.num_threads,
+        cost=lambda task: _SAMPLES_OF_A_BYTE * len(task.content),
         skip=lambda task: task.problem,
+        most_samples=_SAMPLES_AT_ONCE,
     )
     write_missing(shards, _notes(results))
     return shards
@@ -89,32 +94,35 @@ def _complete(changes: str, options: dict[str, Any], target: Target) -> Shards |
     return shards
 
 
-def _tasks(path: str, entries: dict[str, Any], shards: Shards) -> Iterator[_Task]:
+def _tasks(path: str, labels: dict[str, Labels], shards: Shards) -> Iterator[_Task]:
     """The archive's notes that belong into missing shards, in its order."""
     if not shards.missing:
         return
-    entries, position, shard, last = dict(entries), 0, 0, max(shards.missing)
-    for member, content in _members(path, ".wav"):
-        if content is None:
+    labels, position, shard, last = dict(labels), 0, 0, max(shards.missing)
+    for member, content in _files(path):
+        if not member.name.lower().endswith(".wav"):
             continue
-        name = pathlib.PurePosixPath(member).stem
-        where = f"{path}: {member}"
-        if name not in entries:
+        name = pathlib.PurePosixPath(member.name).stem
+        where = f"{path}: {member.name}"
+        if name not in labels:
             if shard in shards.missing:
                 problem = f"{where}: no entry in {LABELS_FILE}, or there twice."
                 yield _Task(shard, None, where, b"", problem)
             continue
-        note, problem = entry_to_note(name, entries.pop(name), path)
+        note, problem = labels.pop(name)
+        if member.size > _LARGEST_WAV:
+            problem = f"{where}: {member.size} bytes are too many for a note."
         while position >= shards.plan.bounds(shard)[1]:
             shard += 1
         position += 1
         if shard > last:
             return
         if shard in shards.missing:
-            yield _Task(shard, note, where, content, problem)
-    for name in entries:
-        problem = f"{path}: no WAV file of {name}, though {LABELS_FILE} names it."
-        yield _Task(last, None, "", b"", problem)
+            wav = b"" if problem else b"".join(content)
+            yield _Task(shard, note, where, wav, problem)
+    for name, (_, problem) in labels.items():
+        missing = f"{path}: no WAV file of {name}, though {LABELS_FILE} names it."
+        yield _Task(last, None, "", b"", problem or missing)
 
 
 def _load(task: _Task, folder: str) -> np.ndarray:
@@ -124,7 +132,10 @@ def _load(task: _Task, folder: str) -> np.ndarray:
     try:
         with open(handle, "wb") as file:
             file.write(task.content)
-        return load_audio(wav)
+        audio = read_audio(wav, _LONGEST_NOTE)
+        if len(audio) == _LONGEST_NOTE:
+            raise AudioError(f"{task.name}: too long for a note; cut it to pieces.")
+        return audio
     except AudioError as error:
         raise AudioError(str(error).replace(wav, task.name)) from None
     finally:
@@ -141,14 +152,14 @@ def _notes(
             yield task.shard, dataclasses.replace(task.note, audio=audio)
 
 
-def _read_labels(path: str) -> dict[str, Any]:
+def _read_labels(path: str) -> dict[str, Labels]:
     """The entries of the archive's examples.json, wherever in it that lies."""
     with Progress(None, "files", f"looking for {LABELS_FILE}") as progress:
-        for member, content in _members(path, LABELS_FILE):
-            if os.path.basename(member) == LABELS_FILE:
-                return parse_labels(content, f"{path}: {member}")
+        for member, content in _files(path):
+            if os.path.basename(member.name) == LABELS_FILE:
+                return read_labels(content, f"{path}: {member.name}")
             progress.advance()
-            if ".tfrecord" in member:
+            if ".tfrecord" in member.name:
                 break
     raise InputError(
         f"{path}: no {LABELS_FILE} in it, so it is no NSynth JSON/WAV archive; unpack "
@@ -156,29 +167,8 @@ def _read_labels(path: str) -> dict[str, Any]:
     )
 
 
-def _members(path: str, ending: str) -> Iterator[tuple[str, bytes | None]]:
-    """The names of an archive's files, and the content of those that end so."""
-    try:
-        with contextlib.ExitStack() as stack:
-            stream = stack.enter_context(open(path, "rb"))
-            if stream.read(2) == b"\x1f\x8b":
-                stream.seek(0)
-                # Not tarfile's own way: that doesn't look at the checksum.
-                stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
-            else:
-                stream.seek(0)
-            tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
-            for member in tar:
-                hidden = os.path.basename(member.name).startswith(".")
-                if member.isreg() and not hidden:
-                    wanted = member.name.lower().endswith(ending)
-                    content = tar.extractfile(member).read() if wanted else None
-                    yield member.name, content
-                tar.members = []  # it would keep all of them
-            while stream.read(CHUNK):  # to the checksum
-                pass
-    except (EOFError, tarfile.TarError, zlib.error, OSError) as error:
-        raise InputError(
-            f"{path}: damaged or cut off, or no .tar or .tar.gz archive ({error}); "
-            "download it again. What is finished is kept."
-        ) from None
+def _files(path: str) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
+    """An archive's files, but for hidden ones, and their contents."""
+    for member, content in read_members(path, _ADVICE):
+        if member.isreg() and not os.path.basename(member.name).startswith("."):
+            yield member, content

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.items import Item, in_order, stat_print
 from magenta_nsynth.data.json_wav import plan_folder
 from magenta_nsynth.data.naming import labels_from_name
@@ -190,7 +190,7 @@ def load_clips(
       (file, its audio [t] float32 or why it can't be read), in order.
     """
     return in_order(
-        lambda file: load_audio(file.path, sample_length),
+        lambda file: read_audio(file.path, sample_length),
         files,
         os.cpu_count() or 1,
         cost=lambda file: _most_samples(file.path, sample_length),
@@ -202,7 +202,7 @@ def load_clips(
 def _most_samples(path: str, sample_length: int) -> int:
     try:
         size = os.path.getsize(path)  # a compressed sample may take less than a byte
-    except OSError:
+    except (OSError, ValueError):
         return 0
     return min(2 * size, sample_length) if sample_length else 2 * size
 

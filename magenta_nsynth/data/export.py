@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.audio import save_audio
+from magenta_nsynth.audio import write_audio
 from magenta_nsynth.data.items import in_order, stat_print
 from magenta_nsynth.data.json_wav import AUDIO_FOLDER, LABELS_FILE, note_to_entry
 from magenta_nsynth.data.records import Layout, read_layout
 from magenta_nsynth.data.schema import Note, example_to_note
 from magenta_nsynth.disk import disk_errors
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.files import atomic_path, read_json, write_json
 from magenta_nsynth.progress import Progress
 
 __all__ = ["Exported", "export_json_wav"]
@@ -107,11 +107,7 @@ def _claim(paths: Sequence[str], folder: str, as_float: bool, overwrite: bool) -
     note = os.path.join(folder, _MANIFEST)
     sources = [[os.path.basename(path), stat_print(path)] for path in paths]
     content = {"float": as_float, "sources": sources}
-    try:
-        with open(note, encoding="utf-8") as file:
-            old = json.load(file)
-    except (OSError, ValueError):
-        old = None
+    old = read_json(note)
     present = [n for n in (LABELS_FILE, AUDIO_FOLDER) if n in os.listdir(folder)]
     if present and old != content and not overwrite:
         raise InputError(
@@ -120,12 +116,8 @@ def _claim(paths: Sequence[str], folder: str, as_float: bool, overwrite: bool) -
         )
     with disk_errors(folder):
         os.makedirs(os.path.join(folder, AUDIO_FOLDER), exist_ok=True)
-    with (
-        disk_errors(note),
-        atomic_path(note) as temporary,
-        open(temporary, "w", encoding="utf-8") as file,
-    ):
-        json.dump(content, file)
+    with disk_errors(note):
+        write_json(note, content)
 
 
 def _tasks(layouts: dict[str, Layout]) -> Iterator[_Task]:
@@ -205,13 +197,13 @@ def _save(note: Note, folder: str, as_float: bool) -> tuple[bool, bool]:
     """Writes a note's WAV; whether samples were rounded, and whether clipped."""
     path = os.path.join(folder, AUDIO_FOLDER, f"{note.note_str}.wav")
     scaled = note.audio * np.float32(32768)  # exact: a power of two
-    with np.errstate(invalid="ignore"):  # NaN is refused by save_audio
+    with np.errstate(invalid="ignore"):  # NaN is refused by write_audio
         whole = np.round(scaled)
         samples = np.clip(whole, -32768, 32767).astype(np.int16)
     wanted = note.audio if as_float else samples
     if not _is_there(path, wanted, note.sample_rate):
         try:
-            save_audio(path, note.audio, "float" if as_float else 16, note.sample_rate)
+            write_audio(path, note.audio, "float" if as_float else 16, note.sample_rate)
         except AudioError as error:
             if isinstance(error.__cause__, OSError):  # the disk, for others too
                 raise error.__cause__ from None

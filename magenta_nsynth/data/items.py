@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from magenta_nsynth.audio import load_audio
+from magenta_nsynth.audio import read_audio
 from magenta_nsynth.data.schema import Note
 from magenta_nsynth.disk import disk_errors
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
@@ -55,7 +55,7 @@ def stat_print(path: str) -> str:
     """What shows that a file has changed: its size and date; "" if it is missing."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that no file can have
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
 
@@ -85,7 +85,7 @@ def load_items(
     groups = itertools.groupby(items, key=lambda pair: (pair[0], pair[1].path))
     tasks = ([shard, [item for _, item in group]] for (shard, _), group in groups)
     for (shard, pieces), audio in in_order(
-        lambda task: load_audio(task[1][0].path),
+        lambda task: read_audio(task[1][0].path),
         tasks,
         num_threads,
         skip=lambda task: task[1][0].problem,

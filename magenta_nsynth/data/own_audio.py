@@ -10,10 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.audio import AUDIO_EXTENSIONS
-from magenta_nsynth.audio.compressed import open_compressed
-from magenta_nsynth.audio.resample import resampled_length
-from magenta_nsynth.audio.wav import open_wav
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, audio_length
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.data.items import Item, stat_print
 from magenta_nsynth.data.labels_csv import read_labels
@@ -25,7 +22,6 @@ from magenta_nsynth.progress import Progress
 
 __all__ = ["plan_own_audio"]
 
-_COMPRESSED = {".flac": "FLAC", ".ogg": "Ogg Vorbis", ".mp3": "MP3"}
 # A rest shorter than this part of a note, behind whole ones, is left out: it would be
 # a note of silence with a click at its beginning.
 _SHORTEST_REST = 1 / 4
@@ -160,15 +156,10 @@ def _say_families(files: list[_File], by_csv: bool) -> None:
 
 def _num_samples(path: str) -> int:
     """A file's length at 16 kHz; 0 where it can't be told, which reading will tell."""
-    extension = pathlib.Path(path).suffix.lower()
     try:
-        if extension == ".wav":
-            sound = open_wav(path)
-        else:
-            sound = open_compressed(path, _COMPRESSED[extension])
-    except (AudioError, OSError):
+        return audio_length(path)
+    except AudioError:
         return 0
-    return resampled_length(sound.num_samples, sound.rate) if sound.rate > 0 else 0
 
 
 def _pieces(file: _File, length: int, note_length: int, pad: bool) -> list[Item]:

@@ -6,7 +6,6 @@ import errno
 import glob
 import hashlib
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,10 +15,13 @@ import tensorflow as tf
 from magenta_nsynth.data.schema import Note, note_to_example
 from magenta_nsynth.disk import disk_errors, lock, remove
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.files import atomic_path, read_json
+from magenta_nsynth.files import atomic_path, read_json, write_json
 from magenta_nsynth.progress import Progress
 
 __all__ = ["Plan", "Shards", "fingerprint", "locked", "read_manifest", "tf_errors"]
+
+_SHARD = {"num_notes": int, "failed": [str]}
+_MANIFEST = {"options": dict, "num_notes": int, "prints": [str], "done": {str: _SHARD}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,8 +170,8 @@ class Shards:
             if existing := self._existing():
                 raise InputError(
                     f"{existing[0]}: is there already, and {self.manifest_path}, which "
-                    "says how it was made, is not; give another --save_path or --name, "
-                    "or --overwrite."
+                    "says how it was made, is missing or damaged; give another "
+                    "--save_path or --name, or --overwrite."
                 )
             return False
         new = self._manifest()
@@ -190,22 +192,14 @@ class Shards:
 
     def _write_manifest(self) -> None:
         path = self.manifest_path
-        with (
-            disk_errors(path),
-            atomic_path(path) as temporary,
-            open(temporary, "w", encoding="utf-8") as file,
-        ):
-            json.dump(self._manifest(), file, indent=1)
+        with disk_errors(path):
+            write_json(path, self._manifest())
 
 
 def read_manifest(path: str) -> dict[str, Any] | None:
     """The manifest at `path`; None if there is none, or none that can be read."""
-    manifest = read_json(path)
-    fields = {"options": dict, "num_notes": int, "prints": list, "done": dict}
-    whole = manifest is not None and all(
-        isinstance(manifest.get(name), kind) for name, kind in fields.items()
-    )
-    return manifest if whole else None
+    manifest = read_json(path, _MANIFEST)
+    return manifest if manifest and manifest["prints"] else None
 
 
 @contextlib.contextmanager

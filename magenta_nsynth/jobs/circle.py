@@ -14,13 +14,13 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.audio import load_audio
+from magenta_nsynth.audio import read_audio
 from magenta_nsynth.audio.mixing import sum_signals
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.mixing import mix
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand, read_json, write_json
+from magenta_nsynth.files import expand, load_json, write_json
 from magenta_nsynth.jobs.common import (
     generated_name,
     load_clip,
@@ -75,6 +75,9 @@ def reconstruct(model: WaveNet, found: Items, folder: str, **options: Any) -> No
     with _claimed(folder, model, options, sources):
         for subfolder, paths in folders.items():
             place = os.path.join(expand(folder), subfolder)
+            # There before, so that no "$" in a sound's folder is taken for a variable.
+            with writing(place):
+                os.makedirs(place, exist_ok=True)
             generate(model, paths, place, skip_existing=True, **options)
     logging.info("%s: the generated sounds.", folder)
 
@@ -140,14 +143,13 @@ def _made_of(folder: str, settings: dict[str, Any]) -> dict[str, Any]:
       InputError: it was one with other settings, or no such run.
     """
     path = os.path.join(folder, _SETTINGS)
-    if not os.path.lexists(path):
+    try:
+        before = load_json(path, {"made_of": {str: int}})
+        made_of = before.pop("made_of")
+    except FileNotFoundError:
         return {}
-    before = read_json(path) or {}
-    made_of = before.pop("made_of", None)
-    if not isinstance(made_of, dict):
-        raise InputError(
-            f"{path}: can't be read; remove it, or give another --sounds_path."
-        )
+    except InputError as error:
+        raise InputError(f"{error} Remove it, or give another --sounds_path.") from None
     if before != settings:
         raise InputError(
             f"{folder}: holds sounds that were made with another checkpoint or other "
@@ -275,4 +277,4 @@ def _generate(
         os.path.join(expand(folder), generated_name(stems[members]))
         for members in columns
     ]
-    return [load_audio(path) for path in made], status
+    return [read_audio(path) for path in made], status

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
-from magenta_nsynth.audio import load_audio
+from magenta_nsynth.audio import read_audio
 from magenta_nsynth.data.clips import Clip, load_clips
 from magenta_nsynth.embeddings.pipeline import Encoded, encoding
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
@@ -136,7 +136,7 @@ def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:
     Raises:
       AudioError: it can't be read, or has less than one frame.
     """
-    return model.check_clip(load_audio(path, sample_length), path)
+    return model.check_clip(read_audio(path, sample_length), path)
 
 
 def pending(
@@ -188,7 +188,6 @@ def writing(output: str) -> Iterator[None]:
       OSError: no space is left, for others neither.
     """
     try:
-        # Here: no later step may take a "$" in a mirrored folder's name for a variable.
         os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
         yield
     except (OSError, AudioError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, save_audio
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, write_audio
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.embeddings.arrays import check_encoding, load_array
 from magenta_nsynth.errors import InputError, NSynthError
@@ -76,7 +76,7 @@ def generate(
       normalize: scales each finished sound to a peak of 1.
       samples_per_save: each file is written again after so many samples.
       save: writes a finished sound, [t] float32, to its path, where that is more than
-        `save_audio` at `bit_depth`.
+        `write_audio` at `bit_depth`.
 
     Returns:
       0, or 1 if some files failed; those are logged, the others done.
@@ -205,7 +205,7 @@ class _Writer:
             if finished and self._save is not None:
                 self._save(output.path, audio)
             else:
-                save_audio(output.path, audio, self._bit_depth)
+                write_audio(output.path, audio, self._bit_depth)
             if finished and os.path.exists(marker):
                 os.unlink(marker)
 

@@ -12,7 +12,7 @@ from absl import logging
 
 from magenta_nsynth.api import Baseline
 from magenta_nsynth.api.baseline import Prepared, check_z
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio, save_audio
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio, write_audio
 from magenta_nsynth.config import NUM_PITCHES, SpectralConfig
 from magenta_nsynth.data.clips import Clip, labels_of
 from magenta_nsynth.data.reading import NOTE_SAMPLES
@@ -203,7 +203,7 @@ def generate_baseline(
                     save(job.output, clip)
                     continue
                 depth = bit_depth if bit_depth == "float" else int(bit_depth)
-                save_audio(job.output, clip, depth)
+                write_audio(job.output, clip, depth)
         progress.advance(len(done))
 
     def add(sounds: Sequence[_Sound | NSynthError], output: str) -> None:
@@ -302,7 +302,7 @@ def _sound_loader(
     model: Baseline, source: Source, sample_length: int
 ) -> Callable[[], _Sound]:
     def load() -> _Sound:
-        clip = model.check_clip(load_audio(source.path, sample_length), source.path)
+        clip = model.check_clip(read_audio(source.path, sample_length), source.path)
         pitch = int(labels_of(source).get("pitch", UNKNOWN))
         return _Sound(source.path, pitch, _NAMING, len(clip), clip, model.prepare(clip))
 

@@ -114,7 +114,8 @@ def make_tfrecord(
         else:
             length = _note_length(note_seconds)
             pad = True if pad is None else pad
-            options |= {"note_length": length, "pad": pad}
+            # Other decoders give other samples, which are not to be mixed with these.
+            options |= {"note_length": length, "pad": pad, "decoder": "PyAV"}
             items = plan_own_audio(paths, csv, length, pad, num_threads, folder)
         make_folder(folder)
         with _locked(folder):

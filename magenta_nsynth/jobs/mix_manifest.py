@@ -1,12 +1,11 @@
 """The manifest of a folder of mixes: what exactly each file is."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import write_json
+from magenta_nsynth.files import load_json, write_json
 from magenta_nsynth.jobs.common import writing
 from magenta_nsynth.jobs.generate import UNFINISHED
 
@@ -31,6 +30,8 @@ _RESULTS = (
     "software",
 )
 
+_ENTRY = {"embedding": (str, None)}
+
 
 class Manifest:
     """The entries of a folder's files; written whole, and never ahead of the files.
@@ -48,17 +49,13 @@ class Manifest:
         self._path = os.path.join(folder, FILE_NAME)
         self._entries: dict[str, dict[str, Any]] = {}
         try:
-            with open(self._path, encoding="utf-8") as file:
-                entries = json.load(file)["files"]
-            if not all(map(_is_entry, entries.values())):
-                raise TypeError
+            entries = load_json(self._path, {"files": {str: _ENTRY}})["files"]
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no list of mixes"
+        except InputError as error:
             raise InputError(
-                f"{self._path}: can't be gone on with ({reason}); move it away, or "
-                "give another --save_path."
+                f"{error} It can't be gone on with: move it away, or give another "
+                "--save_path."
             ) from None
         self._entries = {
             name: entry for name, entry in entries.items() if self._exists(name)
@@ -106,13 +103,6 @@ class Manifest:
         files = {name: self._entries[name] for name in sorted(self._entries)}
         with writing(self._path):
             write_json(self._path, {"about": _ABOUT, "files": files})
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    embedding = entry.get("embedding")
-    return embedding is None or isinstance(embedding, str)
 
 
 def _without_results(entry: dict[str, Any]) -> dict[str, Any]:

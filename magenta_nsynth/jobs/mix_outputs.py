@@ -10,7 +10,7 @@ from absl import logging
 import magenta_nsynth
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio import mixing as signals
-from magenta_nsynth.audio import save_audio
+from magenta_nsynth.audio import write_audio
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.codes import csv_path
@@ -239,7 +239,7 @@ class Outputs:
         """Writes a sound, scaled; what there is to say of it."""
         depth = self._bit_depth if self._bit_depth == "float" else int(self._bit_depth)
         with writing(path):
-            save_audio(path, audio * np.float32(scale), depth)
+            write_audio(path, audio * np.float32(scale), depth)
         return {
             "samples": len(audio),
             "rate": SAMPLE_RATE,

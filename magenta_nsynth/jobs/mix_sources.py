@@ -9,7 +9,7 @@ from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.api.baseline import check_z
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.config import H512_BO16, NFFT_1024
 from magenta_nsynth.data.clips import labels_of
 from magenta_nsynth.data.schema import UNKNOWN
@@ -206,7 +206,7 @@ def _baseline_notes(
     for source in sources:
         path = source.path
         if not _is_npy(source):
-            clip = model.check_clip(load_audio(path, sample_length), path)
+            clip = model.check_clip(read_audio(path, sample_length), path)
             prepared = model.prepare(clip)
             [z] = model.encode_prepared([prepared])
             peak = 0.0 if prepared.is_silent else float(np.abs(clip).max())

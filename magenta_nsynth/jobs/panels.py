@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.jobs.pictured import Companions, Item
@@ -84,7 +84,7 @@ class PanelMaker:
             return [self._cell(item.name, item.name, item.load, self._curves(item))]
 
         def load_again() -> tuple[np.ndarray, None]:
-            return load_audio(self._reconstructions.of(item), self._sample_length), None
+            return read_audio(self._reconstructions.of(item), self._sample_length), None
 
         def load() -> tuple[np.ndarray, None]:
             audio, _ = item.load()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, load_audio
+from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.reading import NoteFilter, iterate, open_notes, read_notes
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.errors import InputError
@@ -97,7 +97,7 @@ def find_items(inputs: Inputs) -> Items:
 
 
 def _sound_loader(path: str, sample_length: int):
-    return lambda: (load_audio(path, sample_length), None)
+    return lambda: (read_audio(path, sample_length), None)
 
 
 def _encoding_loader(path: str):

@@ -117,7 +117,7 @@ def write_figure(
     look: Look | None = None,
 ) -> None:
     """`draw_figure` and `save_figure` in one, for a process that does nothing else."""
-    save_figure(draw_figure(panels, rows, columns, look), path, look)
+    _save(draw_figure(panels, rows, columns, look), path, look)
 
 
 def save_figure(
@@ -134,6 +134,10 @@ def save_figure(
       InputError: another ending.
       OSError: it can't be written.
     """
+    _save(figure, expand(path), look)
+
+
+def _save(figure: Figure, path: str, look: Look | None) -> None:
     kind = pathlib.Path(path).suffix.lower()
     if kind not in FORMATS:
         raise InputError(f"{path}: give a name that ends in {', '.join(FORMATS)}.")

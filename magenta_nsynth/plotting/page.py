@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from magenta_nsynth.audio import save_audio
+from magenta_nsynth.audio import write_audio
 from magenta_nsynth.files import atomic_path
 from magenta_nsynth.formatting import readable
 from magenta_nsynth.plotting.axes import draw_curves
@@ -140,7 +140,7 @@ def _write_cell(folder: pathlib.Path, cell: _Cell, limits: tuple[float, float]) 
     shown = "".join(pictures)
     if not (path := paths.get("sound")):
         return f'{head}<div class="shown">{shown}</div></figure>'
-    save_audio(folder / path, cell.sound, 16)
+    write_audio(folder / path, cell.sound, 16)
     return (
         f'{head}<button type="button" class="shown" aria-pressed="false" '
         f'aria-label="Play {name}">{shown}<span class="line"></span></button>'

@@ -1,7 +1,6 @@
 """Training on several devices or machines, by tf.distribute."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from magenta_nsynth.errors import InputError, TrainingError
+from magenta_nsynth.files import parse_json
 from magenta_nsynth.training.trainer import StepResult, Trainer
 from magenta_nsynth.weights.paths import complete_checkpoints
 
@@ -26,6 +26,10 @@ __all__ = [
 
 _CHILD = "NSYNTH_TRAIN_CHILD"
 _LOST = 75  # a child's exit status
+_TF_CONFIG = {
+    "cluster": ({str: [str]}, None),
+    "task": ({"type": (str, None), "index": (int, str, None)}, None),
+}
 
 
 class WorkersLostError(TrainingError):
@@ -43,17 +47,16 @@ class Cluster:
     def __init__(self) -> None:
         text = os.environ.get("TF_CONFIG", "")
         try:
-            config = json.loads(text or "{}")
-            workers = config.get("cluster", {}).get("worker", [])
-            chiefs = config.get("cluster", {}).get("chief", [])
-            task = config.get("task", {})
-            kind, index = task.get("type", "worker"), int(task.get("index", 0))
-        except (ValueError, AttributeError, TypeError) as error:
+            config = parse_json(os.fsencode(text or "{}"), "TF_CONFIG", _TF_CONFIG)
+            cluster, task = config.get("cluster") or {}, config.get("task") or {}
+            kind, index = task.get("type") or "worker", int(task.get("index") or 0)
+        except ValueError as error:
             raise InputError(f"TF_CONFIG can't be read ({error}).") from None
-        if set(config.get("cluster", {})) - {"worker", "chief"}:
+        workers, chiefs = cluster.get("worker", []), cluster.get("chief", [])
+        if others := set(cluster) - {"worker", "chief"}:
             raise InputError(
                 "TF_CONFIG: only workers (and a chief) are known, no "
-                f"{', '.join(set(config['cluster']) - {'worker', 'chief'})}."
+                f"{', '.join(sorted(others))}."
             )
         self.num_workers = max(1, len(workers) + len(chiefs))
         self.index = index + (len(chiefs) if kind == "worker" else 0)

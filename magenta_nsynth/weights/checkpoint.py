@@ -1,6 +1,5 @@
 """Reading and writing TF1 checkpoint files: tensors by name, errors in one line."""
 
-import json
 import os
 import re
 import tempfile
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.errors import CheckpointError
-from magenta_nsynth.files import atomic_path, expand
+from magenta_nsynth.config import CONFIG_JSON, CONFIGS
+from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.files import atomic_path, load_json, read_json, write_json
 from magenta_nsynth.weights import paths, tables
 
 __all__ = ["WRITING", "Checkpoint", "mark_latest", "write_checkpoint"]
@@ -97,20 +97,23 @@ class Checkpoint:
         """
         path = os.path.join(os.path.dirname(self.prefix) or ".", "config.json")
         try:
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
+            content = load_json(path, CONFIG_JSON)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: can't be read as JSON ({error}).") from None
-        if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        except InputError as error:
             raise CheckpointError(
-                f'{path}: expected {{"model": ..., "config": {{...}}}}; '
-                "mend or remove it."
-            )
-        return (
-            content["config"] if content.get("model", "wavenet") == self.model else {}
-        )
+                f'{error} Expected is {{"model": ..., "config": {{...}}}}; mend or '
+                "remove it."
+            ) from None
+        model, stated = content.get("model") or "wavenet", content["config"]
+        if model != self.model:
+            return {}
+        known = CONFIGS[model]().to_dict().keys() & stated
+        try:
+            CONFIGS[model].from_dict({name: stated[name] for name in known})
+        except InputError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        return stated
 
 
 def write_checkpoint(
@@ -137,7 +140,7 @@ def write_checkpoint(
       CheckpointError: a checkpoint of that name is there already, or one of another
         model.
     """
-    prefix = expand(prefix)
+    prefix = os.fspath(prefix)
     folder, base = os.path.split(prefix)
     folder = folder or "."
     os.makedirs(folder, exist_ok=True)
@@ -148,7 +151,7 @@ def write_checkpoint(
         )
     description = {"model": model, "config": dict(config)}
     config_path = os.path.join(folder, "config.json")
-    if os.path.exists(config_path) and _read_json(config_path) != description:
+    if os.path.exists(config_path) and read_json(config_path) != description:
         raise CheckpointError(
             f"{config_path}: describes another model, whose checkpoints could not "
             "be read beside this one; write to another folder."
@@ -170,12 +173,7 @@ def write_checkpoint(
             ) from None
         for ending in (".data-00000-of-00001", ".index"):
             os.replace(written + ending, prefix + ending)
-    with (
-        atomic_path(config_path) as path,
-        open(path, "w", encoding="utf-8") as file,
-    ):
-        json.dump(description, file, indent=2)
-        file.write("\n")
+    write_json(config_path, description)
     mark_latest(prefix, kept)
 
 
@@ -194,14 +192,6 @@ def mark_latest(prefix: str, kept: Sequence[str] | None = None) -> None:
         file.write(f'model_checkpoint_path: "{base}"\n')
         for name in () if kept is None else (*kept, base):
             file.write(f'all_model_checkpoint_paths: "{name}"\n')
-
-
-def _read_json(path: str) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None
 
 
 def _check_readable(path: str) -> None:

@@ -2,11 +2,11 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from absl import logging
 
-from magenta_nsynth.archives import unpack
+from magenta_nsynth.archives import read_members, unpack
 from magenta_nsynth.disk import remove
 from magenta_nsynth.errors import CheckpointError, InputError, NSynthError
 from magenta_nsynth.fetching import fetch_into
@@ -19,6 +19,15 @@ _BASE = "http://download.magenta.tensorflow.org/models/nsynth/"
 RELEASES = {
     "wavenet": _BASE + "wavenet-ckpt.tar",
     "baseline": _BASE + "baseline-ckpt.tar",
+}
+# No checksum of the archives is published, but these are known.
+_SIZES = {
+    "wavenet": {
+        ".data-00000-of-00001": 986_763_532,
+        ".index": 63_671,
+        ".meta": 7_060_787,
+    },
+    "baseline": {},
 }
 
 
@@ -34,41 +43,66 @@ def download_release(
     Args:
       model: a key of `RELEASES`.
       folder: where the checkpoint belongs. Both models may share it.
-      url: another address, or an archive that is already on this disk.
+      url: another address, or an archive that is already on this disk; its
+        checkpoint may be of other sizes than the released one.
       check: given a checkpoint's prefix, raises an NSynthError unless it is this
-        model's and complete. Without one, any complete set of files will do.
+        model's, complete and undamaged. Without one, any complete set of files will do.
       keep_archive: False removes the archive after use, if it was downloaded now.
 
     Returns:
       The checkpoint's prefix, e.g. ".../model.ckpt-200000".
 
     Raises:
-      InputError: as `fetch` and `unpack`; an unknown model; several checkpoints.
-      CheckpointError: the archive holds no checkpoint; or whatever `check` raises.
+      InputError: as `fetch` and `unpack`; an unknown model; several checkpoints; one
+        of the same name that is another one.
+      CheckpointError: the archive holds no checkpoint, or not the released one; or
+        whatever `check` raises. Then nothing of it stays.
     """
     if model not in RELEASES:
         raise InputError(f"No released model {model!r}; there are {sorted(RELEASES)}.")
-    folder, url = expand(folder), url or RELEASES[model]
+    folder, sizes = expand(folder), {} if url else _SIZES[model]
     found = _prefixes(glob.glob(f"{glob.escape(folder)}/**/*.index", recursive=True))
-    ready = [prefix for prefix in found if _passes(prefix, check)]
+    ready = [prefix for prefix in found if _passes(prefix, sizes, check)]
     if ready:
         prefix = _only(ready, folder)
         logging.info("%s is already there and is used.", prefix)
         return prefix
-    archive, ours = fetch_into(folder, url, f"{model}.tar")
+    archive, ours = fetch_into(folder, url or RELEASES[model], f"{model}.tar")
+    _refuse_others(archive, folder, found)
     paths = unpack(archive, folder)
     prefixes = _prefixes(path for path in paths if path.endswith(".index"))
-    if not prefixes:
+    try:
+        if not prefixes:
+            raise CheckpointError(
+                f"{archive}: no checkpoint in it (.index and .data files); "
+                f"the {model} model's is at {RELEASES[model]}."
+            )
+        if len(prefixes) == 1:
+            _check(prefixes[0], sizes, check)
+    except NSynthError as error:
+        remove(*paths)
+        if ours:
+            remove(archive)
+            raise
         raise CheckpointError(
-            f"{archive}: no checkpoint in it (.index and .data files); "
-            f"the {model} model's is at {RELEASES[model]}."
-        )
+            f"{error} It was in {archive}; remove that, to download it again."
+        ) from None
     prefix = _only(prefixes, archive)
-    if check is not None:
-        check(prefix)
     if ours and not keep_archive:
         remove(archive)
     return prefix
+
+
+def _refuse_others(archive: str, folder: str, found: Iterable[str]) -> None:
+    """Raises InputError if the archive's checkpoint would replace another whole one."""
+    taken = {os.path.normpath(f"{prefix}.index") for prefix in found}
+    for member, _ in read_members(archive):
+        path = os.path.normpath(os.path.join(folder, member.name))
+        if path in taken:
+            raise InputError(
+                f"{path}: is of another checkpoint of this name, or damaged; move it "
+                "away, or give another --save_path."
+            )
 
 
 def _prefixes(indices: Iterable[str]) -> list[str]:
@@ -77,10 +111,28 @@ def _prefixes(indices: Iterable[str]) -> list[str]:
     return [prefix for prefix in prefixes if not missing_files(prefix)]
 
 
-def _passes(prefix: str, check: Callable[[str], object] | None) -> bool:
+def _check(
+    prefix: str, sizes: Mapping[str, int], check: Callable[[str], object] | None
+) -> None:
+    """Raises an NSynthError unless it is the wanted checkpoint, and undamaged."""
+    for ending, size in sizes.items():
+        path = prefix + ending
+        if (found := os.path.getsize(path) if os.path.exists(path) else 0) != size:
+            raise CheckpointError(
+                f"{path}: {found:,} bytes, and the released one has {size:,}; "
+                "download it again."
+            )
+    if check is not None:
+        check(prefix)
+
+
+def _passes(
+    prefix: str, sizes: Mapping[str, int], check: Callable[[str], object] | None
+) -> bool:
+    # Nobody needs the graph in .meta, so it may have been removed.
+    sizes = {end: size for end, size in sizes.items() if end != ".meta"}
     try:
-        if check is not None:
-            check(prefix)
+        _check(prefix, sizes, check)
     except NSynthError as error:
         logging.info("%s is there, but not what is wanted: %s", prefix, error)
         return False

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from magenta_nsynth.config import CONFIGS, H512_BO16
 from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.files import expand
 from magenta_nsynth.models.spectral import (
     SpectralAutoencoder,
     SpectralDecoder,
@@ -21,6 +22,7 @@ from magenta_nsynth.models.wavenet import (
     WaveNetDecoder,
     WaveNetEncoder,
 )
+from magenta_nsynth.progress import Progress
 from magenta_nsynth.weights import tables
 from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
 
@@ -35,6 +37,7 @@ __all__ = [
     "save_weights",
     "strip_checkpoint",
     "verify",
+    "verify_in_full",
     "weights_digest",
 ]
 
@@ -310,11 +313,12 @@ def save_weights(
     }
     if step is not None:
         tensors[tables.GLOBAL_STEP] = tables.STEP_DTYPES[model.config.model_name](step)
-    write_checkpoint(prefix, tensors, model.config.model_name, model.config.to_dict())
+    config = model.config
+    write_checkpoint(expand(prefix), tensors, config.model_name, config.to_dict())
 
 
 def verify(path: str | os.PathLike | Checkpoint, model: str) -> None:
-    """Checks from the index that a checkpoint holds all of a released model.
+    """Checks from the index that a checkpoint holds all of a model.
 
     Args:
       path: any form that `resolve_checkpoint` takes.
@@ -326,6 +330,27 @@ def verify(path: str | os.PathLike | Checkpoint, model: str) -> None:
     checkpoint = _opened(path)
     require_model(checkpoint, model)
     check(checkpoint, tables.table(read_config(checkpoint)), False)
+
+
+def verify_in_full(path: str | os.PathLike, model: str, released: bool = False) -> None:
+    """As `verify`, and compares every tensor with its checksum.
+
+    Args:
+      path: as of `verify`.
+      model: as of `verify`.
+      released: whether it has to be of the released model's widths.
+
+    Raises:
+      CheckpointError: what is missing, damaged or differs.
+    """
+    checkpoint = Checkpoint(path)
+    verify(checkpoint, model)
+    if released:
+        check(checkpoint, tables.table(CONFIGS[model]()), False)
+    names, label = checkpoint.shapes, os.path.basename(checkpoint.prefix)
+    with Progress(len(names), "tensors", f"checking {label}") as progress:
+        for _ in checkpoint.read(names):  # TensorFlow compares the checksum
+            progress.advance()
 
 
 def strip_checkpoint(
@@ -374,7 +399,7 @@ def strip_checkpoint(
     if step is not None:
         tensors[tables.GLOBAL_STEP] = tables.STEP_DTYPES[config.model_name](step)
     base = "model.ckpt" if step is None else f"model.ckpt-{step}"
-    prefix = os.path.join(os.fspath(folder), base)
+    prefix = os.path.join(expand(folder), base)
     write_checkpoint(prefix, tensors, config.model_name, config.to_dict())
     return prefix
 

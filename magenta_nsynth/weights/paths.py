@@ -1,13 +1,14 @@
 """From what people pass as a checkpoint to the prefix that TensorFlow wants."""
 
+import contextlib
 import glob
 import os
 import re
-import tarfile
 
 from absl import logging
 
-from magenta_nsynth.errors import CheckpointError
+from magenta_nsynth.archives import is_archive, read_members
+from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import expand
 
 __all__ = [
@@ -35,7 +36,9 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
     Raises:
       CheckpointError: nothing there, a file missing, an archive not yet unpacked.
     """
-    path = expand(path)
+    path = os.fspath(path)
+    if not os.path.lexists(path + ".index"):  # a prefix is no file itself
+        path = expand(path)
     if not path:
         raise CheckpointError(
             "No checkpoint given: pass a prefix such as model.ckpt-200000, or a folder."
@@ -105,7 +108,10 @@ def latest_checkpoint(folder: str) -> str:
         if archives:
             raise CheckpointError(_advice_for_file(os.path.join(folder, archives[0])))
         half = f" ({prefixes[-1]} lacks its .data file)" if prefixes else ""
-        raise CheckpointError(f"{folder}: no checkpoint in this folder{half}.")
+        advice = _advice_for_folder(folder)
+        raise CheckpointError(
+            f"{folder}: no checkpoint in this folder{half}; {advice}."
+        )
     [named] = _named_in_state_file(folder, "model_checkpoint_path")[:1] or [None]
     if named in complete:
         return named
@@ -154,24 +160,34 @@ def _named_in_state_file(folder: str, field: str) -> list[str]:
     return [os.path.join(folder, re.split(r"[/\\]", path)[-1]) for path in found]
 
 
+def _advice_for_folder(folder: str) -> str:
+    """Where the checkpoint may be, if not in this folder."""
+    below = [
+        entry.path
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if entry.is_dir() and not entry.name.startswith(".")
+    ]
+    for path in below:
+        with contextlib.suppress(OSError):
+            if complete_checkpoints(path):
+                return f"there is one in the folder below: --checkpoint_path={path}"
+    return "get one by 'nsynth_checkpoint download', or give another --checkpoint_path"
+
+
 def _advice_for_file(path: str) -> str:
     """One line for a file that is no part of an unpacked checkpoint."""
-    try:
-        is_archive = tarfile.is_tarfile(path)
-    except OSError as error:
-        return f"{path}: {error.strerror}."
-    if not is_archive:
+    if not is_archive(path):
         return (
             f"{path}: not a TF1 checkpoint. Pass a prefix such as model.ckpt-200000 "
             "(the files' name without .index, .data or .meta), or its folder."
         )
     folder = os.path.dirname(path) or "."
     try:
-        with tarfile.open(path) as archive:
-            inside = [name for name in archive.getnames() if name.endswith(".index")]
-    except (OSError, tarfile.TarError, EOFError):
+        names = (member.name for member, _ in read_members(path))
+        inside = next((name for name in names if name.endswith(".index")), "")
+    except InputError:
         return f"{path}: this archive is damaged; download it again."
-    prefix = os.path.join(folder, _SUFFIX.sub("", inside[0])) if inside else folder
+    prefix = os.path.join(folder, _SUFFIX.sub("", inside)) if inside else folder
     return (
         f"{path}: an archive that has to be unpacked first: run "
         f"`tar -xf '{path}' -C '{folder}'` and pass --checkpoint_path='{prefix}'."

@@ -1,0 +1,442 @@
+"""Sound files as they lie on the disk: formats, announced lengths, checksums.
+
+FFmpeg decodes what is there. Whether that is all of it, and undamaged, is checked here.
+"""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from absl import logging
+
+from magenta_nsynth.errors import AudioError
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = [
+    "LEAST_UNKNOWN_LENGTH",
+    "Stream",
+    "check_w64",
+    "checked_ogg",
+    "checked_wav",
+    "format_of",
+    "is_mp3_frame",
+    "mp3_num_frames",
+    "riff_chunks",
+    "riff_codec",
+    "riff_order",
+]
+
+# Programs that write into a pipe or are switched off while they record put a length
+# there that means "not known": 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, or a little less.
+LEAST_UNKNOWN_LENGTH = 0x7FFF0000
+# Some programs count the header as samples.
+_MISCOUNTED_BYTES = 64
+
+_W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
+# Codecs of one number a sample, and the bits that it may have: integers, floats, A-law
+# and mu-law.
+_SAMPLE_BITS = {1: range(1, 65), 3: (32, 64), 6: (8,), 7: (8,)}
+_MOST_HEADER_BYTES = 1024  # of a 'fmt ' chunk
+_OGG_IN_WAV = (0x674F, 0x6750, 0x6751, 0x676F, 0x6770, 0x6771)
+_OGG_BEGINS, _OGG_ENDS = 2, 4  # flags of a stream's first and last page
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_LARGEST_MP3_FRAME = 2881  # bytes
+_MP3_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
+# Kilobits per second by the bits of the header: MPEG 2 and 2.5, MPEG 1.
+_MP3_KBITS = (
+    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+)
+
+
+def format_of(file: BinaryIO, path: str) -> str:
+    """The format of a sound file by its first bytes, as FFmpeg calls it.
+
+    Raises:
+      AudioError: it is empty, or none of those that are read.
+    """
+    start = file.read(64)
+    if start[:3] == b"ID3" and len(start) >= 10:
+        # A tag in front of MP3 or FLAC. Its length has 7 bits in each byte.
+        length = 0
+        for byte in start[6:10]:
+            length = length << 7 | byte & 127
+        file.seek(10 + length)
+        start = file.read(64)
+        return "flac" if start[:4] == b"fLaC" else "mp3"
+    if start[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and start[8:12] == b"WAVE":
+        return "wav"
+    if start[:4] == b"FORM" and start[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff"
+    for magic, name in (
+        (b"fLaC", "flac"),
+        (b"OggS", "ogg"),
+        (_W64, "w64"),
+    ):
+        if start.startswith(magic):
+            return name
+    if start[4:8] == b"ftyp":
+        return "mov"
+    # An MPEG frame, or its name says so where something else lies before the first.
+    is_frame = len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0
+    if (is_frame and start[1] & 0x06) or (start and path.lower().endswith(".mp3")):
+        return "mp3"
+    if not start:
+        raise AudioError(f"{path}: the file is empty (0 bytes).")
+    raise AudioError(
+        f"{path}: not a sound file of a known format (it starts with {start[:4]!r}); "
+        "convert it to WAV or FLAC."
+    )
+
+
+class Stream(NamedTuple):
+    """What FFmpeg is to decode.
+
+    Attributes:
+      file: the bytes.
+      format: their format, as FFmpeg calls it.
+      options: what it has to be told of the format.
+      end: of Ogg, the position at which the last page ends.
+    """
+
+    file: BinaryIO
+    format: str
+    options: Mapping[str, str] = MappingProxyType({})
+    end: int = 0
+
+
+class _Window(io.RawIOBase):
+    """A part of a file as a file of its own, with another header in front."""
+
+    def __init__(self, file: BinaryIO, start: int, length: int, header: bytes = b""):
+        self._file, self._header, self._position = file, header, 0
+        self._start, self._size = start - len(header), len(header) + length
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = (0, self._position, self._size)[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._position))
+        data = self._header[self._position :][:wanted]
+        if not data:
+            self._file.seek(self._start + self._position)
+            data = self._file.read(wanted)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def riff_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The chunks of a RIFF file, as far as they are there.
+
+    Args:
+      file: a WAV file of the kinds RIFF, RIFX and RF64; it is read from its start.
+
+    Yields:
+      A chunk's name and length, as its header has them; `file` stands at its content,
+      and may be read and moved before the next one is asked for.
+    """
+    order = riff_order(file)
+    # The length of the RIFF chunk itself is not looked at: it is often wrong.
+    file.seek(12)
+    while len(header := file.read(8)) == 8:
+        name, length = struct.unpack(f"{order}4sI", header)
+        start = file.tell()
+        yield name, length
+        file.seek(start + length + length % 2)
+
+
+def riff_order(file: BinaryIO) -> str:
+    """The byte order of a RIFF file's numbers, as `struct` calls it: "<" or ">"."""
+    file.seek(0)
+    return ">" if file.read(4) == b"RIFX" else "<"
+
+
+def checked_wav(file: BinaryIO, path: str) -> Stream:
+    """Compares a WAV file's header with itself and with the length of the file.
+
+    Returns:
+      What FFmpeg is to decode: none of the other chunks, about which it is particular.
+
+    Raises:
+      AudioError: the header contradicts itself, or the file is truncated.
+    """
+    order, long_length, header = riff_order(file), 0, b""
+    for name, length in riff_chunks(file):
+        if name == b"fmt ":
+            header = file.read(min(length, _MOST_HEADER_BYTES))
+        elif name == b"ds64":  # where RF64 keeps lengths beyond 4 GB
+            long_length = int.from_bytes(file.read(16)[8:], "little")
+        elif name == b"data":
+            if length == 0xFFFFFFFF and long_length:
+                length = long_length
+            fields = _parse_header(header, order, path)
+            num_bytes = _data_length(file, length, order, path)
+            if num_bytes < fields.num_channels * fields.num_bits // 8:
+                raise AudioError(
+                    f"{path}: there are no samples in it; record it again."
+                )
+            return _wav_stream(file, num_bytes, order, header, fields)
+    raise AudioError(
+        f"{path}: truncated: it ends before its samples; get the whole file."
+    )
+
+
+class _Fields(NamedTuple):
+    codec: int
+    num_channels: int
+    rate: int
+    num_bits: int
+
+
+def _parse_header(header: bytes, order: str, path: str) -> _Fields:
+    """The numbers of a 'fmt ' chunk that does not contradict itself."""
+    if len(header) < 16:
+        raise AudioError(f"{path}: no whole 'fmt ' chunk; export it again as WAV.")
+    codec, num_channels, rate, _, frame_bytes, num_bits = struct.unpack_from(
+        f"{order}HHIIHH", header
+    )
+    if codec == 0xFFFE and len(header) >= 26:  # the number stands further on
+        (codec,) = struct.unpack_from(f"{order}H", header, 24)
+    # Some writers leave the bytes of a frame at 0, which contradicts nothing.
+    expected = num_channels * -(-num_bits // 8)
+    if codec in _SAMPLE_BITS and (not expected or frame_bytes not in (0, expected)):
+        raise AudioError(
+            f"{path}: its header contradicts itself: {num_channels} channels of "
+            f"{num_bits}-bit samples in {frame_bytes} bytes; export it again as 16-bit "
+            "WAV."
+        )
+    if codec in _SAMPLE_BITS and num_bits not in _SAMPLE_BITS[codec]:
+        raise AudioError(
+            f"{path}: {num_bits}-bit samples of codec 0x{codec:04x} can't be read; "
+            "export it again as 16-bit WAV."
+        )
+    if not rate:
+        raise AudioError(f"{path}: its rate is 0 Hz; export it again.")
+    return _Fields(codec, num_channels, rate, num_bits)
+
+
+def _wav_stream(
+    file: BinaryIO, num_bytes: int, order: str, header: bytes, fields: _Fields
+) -> Stream:
+    start = file.tell()
+    if fields.codec in _OGG_IN_WAV:
+        return Stream(_Window(file, start, num_bytes), "ogg")
+    if order == ">" and fields.codec in (1, 3):
+        # FFmpeg takes the samples of RIFX files for little-endian.
+        num_bits = -(-fields.num_bits // 8) * 8
+        name = f"{'f' if fields.codec == 3 else 's'}{num_bits}be"
+        options = {
+            "sample_rate": str(fields.rate),
+            "ch_layout": f"{fields.num_channels}C",
+        }
+        raw = _Window(file, start, num_bytes)
+        return Stream(raw, name if num_bits > 8 else "u8", options)
+    # It takes a length of 0xFFFFFFFF for "up to the end".
+    length = min(num_bytes, 0xFFFFFFFF)
+    header = (
+        struct.pack("<4sI", b"fmt ", len(header)) + header + b"\0" * (len(header) % 2)
+    )
+    header = b"WAVE" + header + struct.pack("<4sI", b"data", length)
+    header = (
+        struct.pack("<4sI", b"RIFF", min(len(header) + length, 0xFFFFFFFF)) + header
+    )
+    return Stream(_Window(file, start, num_bytes, header), "wav")
+
+
+def _data_length(file: BinaryIO, length: int, order: str, path: str) -> int:
+    """The bytes of samples in a WAV file, which may announce other than are there."""
+    start = file.tell()
+    available = os.fstat(file.fileno()).st_size - start
+    if not length and _only_chunks(file, order):
+        raise AudioError(f"{path}: there are no samples in it; record it again.")
+    file.seek(start)
+    missing = length - available
+    is_unknown = not length or length >= LEAST_UNKNOWN_LENGTH
+    if not is_unknown and missing > _MISCOUNTED_BYTES:
+        raise AudioError(
+            f"{path}: truncated: {length} bytes of samples are announced, {available} "
+            "are there; get the whole file."
+        )
+    if length and missing <= 0:
+        return length
+    logging.warning(
+        "%s: its header announces %d bytes of samples; the %d up to its end are read.",
+        *(path, length, available),
+    )
+    return available
+
+
+def _only_chunks(file: BinaryIO, order: str) -> bool:
+    """Whether what follows is nothing or whole chunks, and so isn't samples."""
+    end = os.fstat(file.fileno()).st_size
+    while len(header := file.read(8)) == 8:
+        name, length = struct.unpack(f"{order}4sI", header)
+        if not name.isascii() or file.seek(length + length % 2, 1) > end + 1:
+            return False
+    return not header
+
+
+def riff_codec(file: BinaryIO) -> str:
+    """The codec and the sample size that a WAV file's header names, in words."""
+    order = riff_order(file)
+    for name, _ in riff_chunks(file):
+        if name == b"fmt ":
+            codec, num_bits = struct.unpack(f"{order}H12xH", file.read(16))
+            return f"codec 0x{codec:04x}, {num_bits}-bit"
+    return "no codec"
+
+
+def check_w64(file: BinaryIO, path: str) -> None:
+    """Compares the length that a Sony Wave64 file announces with that of the file.
+
+    Raises:
+      AudioError: the file is truncated.
+    """
+    num_bytes, start = os.fstat(file.fileno()).st_size, 40
+    while start + 24 <= num_bytes:
+        file.seek(start)
+        name, length = struct.unpack("<4s12xQ", file.read(24))
+        if name == b"data" or length < 24:
+            missing = start + length - num_bytes
+            if missing > 0 and length < LEAST_UNKNOWN_LENGTH:
+                raise AudioError(
+                    f"{path}: truncated: the last {missing} bytes are missing; get the "
+                    "whole file."
+                )
+            return
+        start += -(-length // 8) * 8
+
+
+def checked_ogg(file: BinaryIO, path: str) -> int:
+    """Compares the checksum of every page of an Ogg file, and looks for lost pages.
+
+    Returns:
+      The position at which the last page ends: of Vorbis, samples per channel.
+
+    Raises:
+      AudioError: a page is damaged or missing, or the last one is not there.
+    """
+    file.seek(0)
+    numbers: dict[bytes, int] = {}  # of the last page of each stream
+    ended: set[bytes] = set()
+    offset = position = 0
+    while page := _ogg_page(file):
+        if not _is_whole_page(page):
+            raise AudioError(
+                f"{path}: damaged or truncated at byte {offset:,}; get the whole file."
+            )
+        flags, end, stream, number = struct.unpack_from("<Bq4sI", page, 5)
+        position = max(position, end)
+        if ended and flags & _OGG_BEGINS:
+            raise AudioError(
+                f"{path}: several Ogg files in one, of which the second begins at byte "
+                f"{offset:,}; convert it to one, or to WAV."
+            )
+        if number != numbers.get(stream, number - 1) + 1:
+            raise AudioError(
+                f"{path}: damaged: a part is missing at byte {offset:,}; "
+                "get the whole file."
+            )
+        numbers[stream] = number
+        if flags & _OGG_ENDS:
+            ended.add(stream)
+        offset += len(page)
+    if ended != set(numbers):
+        raise AudioError(
+            f"{path}: truncated: there is no last page; get the whole file."
+        )
+    return position
+
+
+def _ogg_page(file: BinaryIO) -> bytes:
+    """The next page, as far as it is there; b"" at the end of the file."""
+    head = file.read(27)
+    if len(head) < 27 or not head.startswith(b"OggS"):
+        return head
+    sizes = file.read(head[26])
+    return head + sizes + file.read(sum(sizes))
+
+
+def _is_whole_page(page: bytes) -> bool:
+    if len(page) < 27 or not page.startswith(b"OggS"):
+        return False
+    sizes = page[27 : 27 + page[26]]
+    if len(page) != 27 + page[26] + sum(sizes):
+        return False
+    # Ogg's CRC-32 takes the bits of each byte in the other order than zlib's, and
+    # starts and ends without inversion.
+    content = page[:22] + bytes(4) + page[26:]
+    crc = zlib.crc32(content.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{crc:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
+
+
+def mp3_num_frames(file: BinaryIO, first_frame: int) -> int:
+    """The frames that an MP3 file announces in a first, silent frame; 0 if it doesn't.
+
+    Args:
+      file: the file; it stands where it stood afterwards.
+      first_frame: the byte at which the first frame of sound begins.
+    """
+    position = file.tell()
+    file.seek(max(0, first_frame - _LARGEST_MP3_FRAME))
+    before = file.read(min(first_frame, _LARGEST_MP3_FRAME))
+    file.seek(position)
+    for mark, offset in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):
+        start = before.rfind(mark)
+        if start >= 0 and (mark == b"VBRI" or before[start + 7] & 1):
+            return int.from_bytes(before[start + offset : start + offset + 4], "big")
+    return 0
+
+
+def is_mp3_frame(packet: "av.Packet", num_bytes: int, path: str) -> bool:
+    """Whether a packet of an MP3 file is a frame, and not a tag or zeros at its end.
+
+    Args:
+      packet: of FFmpeg's MP3 parser: a frame, or bytes that are none.
+      num_bytes: the length of the file.
+      path: of the file.
+
+    Raises:
+      AudioError: the frame is cut, or the bytes are damage.
+    """
+    data = bytes(packet)
+    if data[0] == 0xFF and data[1:2] >= b"\xe0":
+        if len(data) < _mp3_frame_length(data):
+            raise AudioError(
+                f"{path}: damaged or truncated: the frame at byte {packet.pos:,} is "
+                "not whole; get the whole file."
+            )
+        return True
+    at_end = packet.pos + packet.size >= num_bytes
+    if data.startswith(_MP3_TAGS) or (at_end and not any(data)):
+        return False
+    raise AudioError(
+        f"{path}: damaged: the {len(data):,} bytes from byte {packet.pos:,} on are no "
+        "MP3 frames; get the file again."
+    )
+
+
+def _mp3_frame_length(header: bytes) -> int:
+    """Bytes of a frame in layer 3; 0 for other layers and where it isn't said."""
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
+    bit_rate, rate = header[2] >> 4, header[2] >> 2 & 3
+    if layer != 1 or version == 1 or rate == 3 or bit_rate in (0, 15):
+        return 0
+    kbits = _MP3_KBITS[version == 3][bit_rate]
+    hertz = (44_100, 48_000, 32_000)[rate] >> (3 - version if version else 2)
+    return (144 if version == 3 else 72) * 1000 * kbits // hertz + (header[2] >> 1 & 1)
