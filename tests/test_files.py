@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from magenta_nsynth import files
-from magenta_nsynth.audio import save_audio
+from magenta_nsynth.audio import load_audio, save_audio
 from magenta_nsynth.data.clip_sources import open_clips
+from magenta_nsynth.data.clips import read_list
+from magenta_nsynth.data.labels_csv import read_labels
 from magenta_nsynth.disk import only_writer
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.codes import read_table
+from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import (
     Source,
     atomic_path,
@@ -396,3 +400,20 @@ def test_a_cluster_of_the_wrong_type(monkeypatch, content):
     with pytest.raises(InputError, match="TF_CONFIG") as error:
         Cluster()
     assert "\n" not in str(error.value)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    """Opening one waits for a writer that may never come."""
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    for read in (
+        load_array,
+        lambda path: load_array(path, in_memory=False),
+        read_table,
+        read_list,
+        lambda path: read_labels(path, []),
+        load_json,
+        load_audio,
+    ):
+        with pytest.raises(NSynthError, match="not a file"):
+            read(str(pipe))

@@ -120,7 +120,7 @@ def test_what_a_broken_run_wrote_is_its_own(tmp_path, monkeypatch):
     def broken(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(page_module, "save_audio", broken)
+    monkeypatch.setattr(page_module, "write_audio", broken)
     with pytest.raises(KeyboardInterrupt):
         write_page(tmp_path, *pictures("a"), 1, "")
     monkeypatch.undo()

@@ -20,7 +20,7 @@ from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.mixing import mix
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand, load_json, write_json
+from magenta_nsynth.files import expand, load_json, open_file, write_json
 from magenta_nsynth.jobs.common import (
     generated_name,
     load_clip,
@@ -84,8 +84,9 @@ def reconstruct(model: WaveNet, found: Items, folder: str, **options: Any) -> No
 
 def _checksum(item: Item) -> int:
     try:
-        return zlib.crc32(pathlib.Path(item.path).read_bytes())
-    except OSError:
+        with open_file(item.path) as file:
+            return zlib.crc32(file.read())
+    except (OSError, InputError):
         return 0  # reading it as a sound says what is wrong
 
 
