@@ -6,13 +6,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo_output
 
-.PHONY: help demo test test-slow test-newest lint format benchmark clean
+.PHONY: help demo test test-slow test-newest fuzz lint format benchmark clean
 
 help:
 	@echo "demo         embeddings and a reconstruction of bundled notes (3 minutes)"
 	@echo "test         the tests"
 	@echo "test-slow    the tests that take minutes or a GB of disk"
 	@echo "test-newest  the tests on TensorFlow 2.21 without tensorflow-io"
+	@echo "fuzz         10,000 damaged files of all kinds"
 	@echo "lint         formatter and linter, checking only;  format: applying"
 	@echo "benchmark    generation against one session.run per sample"
 	@echo "clean        removes the environments and the demo's output"
@@ -42,6 +43,9 @@ test-slow: .venv/installed-dev
 
 test-newest: .venv-newest/installed
 	.venv-newest/bin/python -m pytest -m "not slow"
+
+fuzz: .venv/installed-dev
+	$(BIN)/python tests/fuzz.py --cases=10000
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from typing import IO
 
 from magenta_nsynth.disk import CHUNK, disk_errors, require_space
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.files import atomic_path, open_file
 from magenta_nsynth.progress import Progress
 
 __all__ = ["is_archive", "read_members", "unpack"]
@@ -116,7 +116,7 @@ def _damage(archive: str, advice: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _open(archive: str) -> Iterator[IO[bytes]]:
     """The archive's bytes, unzipped."""
-    with open(archive, "rb") as file:
+    with open_file(archive) as file:
         zipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         # Not tarfile's own way, which does not look at the checksum.

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from absl import flags, logging
 
+from magenta_nsynth.data.naming import MIDDLE_C, PITCH_FROM_NAME, NameRules
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.formatting import one_line
 from magenta_nsynth.importing import without_matplotlib
@@ -18,6 +19,7 @@ from magenta_nsynth.importing import without_matplotlib
 __all__ = [
     "FLAGS",
     "GENERATION_FLAGS",
+    "NAME_RULES_FLAGS",
     "check_old",
     "checkpoint_options",
     "choose_gpu",
@@ -28,6 +30,7 @@ __all__ = [
     "grid_option",
     "load_tensorflow",
     "model_option",
+    "name_rules",
     "note_filter_options",
     "refuse",
     "refuse_given",
@@ -64,6 +67,7 @@ _BASELINE_GENERATION = {
     "griffin_lim_iterations": "num_iters",
 }
 GENERATION_FLAGS = (*_GENERATION, *_WAVENET_GENERATION, *_BASELINE_GENERATION)
+NAME_RULES_FLAGS = ("pitch_from_name", "middle_c")
 _defined: list[str] = []
 _CLOSED_PIPE = 141  # the exit status: as of a program that SIGPIPE ended
 # Bytes under `ulimit -v` that the stacks of TensorFlow's threads need at least.
@@ -141,6 +145,7 @@ def _define_shared(names: Sequence[str]) -> None:
         ),
         "note_filters": _define_note_filters,
         "generation": _define_generation,
+        "name_rules": _define_name_rules,
         "seed": lambda: define(
             "integer", "seed", None,
             "Makes the random draws repeatable; the same for every file.",
@@ -164,6 +169,27 @@ def _define_note_filters() -> None:
     define("list", "velocities", [], "Take notes of these velocities alone.")
     define("integer", "min_pitch", None, "Take no note below this MIDI pitch.")
     define("integer", "max_pitch", None, "Take no note above this MIDI pitch.")
+
+
+def _define_name_rules() -> None:
+    """How pitches are read from names; `name_rules` reads the flags."""
+    define(
+        "enum", "pitch_from_name", "auto", list(PITCH_FROM_NAME),
+        "Where a sound's pitch is looked for in its file's name. auto: note names, but "
+        "not models such as Hammond B3, and the numbers of piano_60, piano_64 ...; "
+        "note: every note name; midi: every number at the end (one_60 alone); none: "
+        "nowhere. A unity note in the file (smpl chunk) is taken where the name says "
+        "nothing.",
+    )  # fmt: skip
+    define(
+        "enum", "middle_c", "C4", list(MIDDLE_C), "What names call MIDI note 60."
+    )  # fmt: skip
+
+
+def name_rules() -> dict[str, NameRules]:
+    """The argument `rules` that those flags give; {} where none of them was given."""
+    rules = NameRules(FLAGS.pitch_from_name, FLAGS.middle_c)
+    return {} if rules == NameRules() else {"rules": rules}
 
 
 def _define_generation() -> None:

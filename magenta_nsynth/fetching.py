@@ -31,7 +31,7 @@ _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}  # statuses worth another try
 # A strong one: it is another one for every change of the file. No date is so good.
 _ETAG = re.compile(r'"[!#-~]{0,200}"')
 _NUMBER = r"(\d{1,18})"
-_NOTE = {"url": str, "etag": (str, None), "size": (int, None)}
+_NOTE = {"url": str, "validator": (str, None), "size": (int, None)}
 
 
 def fetch(
@@ -196,7 +196,7 @@ class _Download:
         note, size = read_json(self.note_path, _NOTE) or {}, self.file.tell()
         if note.get("url") != self.url:
             note = {}
-        etag = _strong(note.get("etag"))
+        etag = _strong(note.get("validator"))
         headers = {}
         # Without either, nothing would show that these bytes are of the file as it is
         # now. They stay until it really comes: the address may be a slip.
@@ -268,7 +268,8 @@ class _Download:
             self._begin_again("it has changed, or the server can't resume")
         require_space(self.path, size or self.expected_size or 0)
         etag = _strong(answer.headers.get("ETag"))
-        write_json(self.note_path, {"url": self.url, "etag": etag, "size": size})
+        note = {"url": self.url, "validator": etag, "size": size}
+        write_json(self.note_path, note)
         return self.expected_size if size is None else size
 
     def _accept_rest(
@@ -283,10 +284,8 @@ class _Download:
         form = rf"bytes {_NUMBER}-{_NUMBER}/{_NUMBER}"
         if match := re.fullmatch(form, content_range, re.ASCII):
             first, last, total = map(int, match.groups())
-            fits = (
-                self.file.tell() == first <= last < total
-                and self._length(headers) in (None, last + 1 - first)
-                and self._is_same(headers, note, total)
+            fits = self.file.tell() == first <= last < total and self._is_same(
+                headers, note, total
             )
             if fits and (self.sha256 or _strong(headers.get("ETag"))):
                 self._check_size(total)
@@ -327,7 +326,7 @@ class _Download:
     ) -> bool:
         """Whether a partial answer is of the file that the .part file is of."""
         # Not every server heeds If-Range.
-        now, known = _strong(headers.get("ETag")), _strong(note.get("etag"))
+        now, known = _strong(headers.get("ETag")), _strong(note.get("validator"))
         return note.get("size") in (None, total) and (now or known) == (known or now)
 
     def _length(self, headers: Mapping[str, str]) -> int | None:

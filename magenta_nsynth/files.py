@@ -1,5 +1,6 @@
 """Finding input files, and writing output files so that none is ever half-written."""
 
+import collections
 import contextlib
 import glob
 import json
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
+from absl import logging
+
 from magenta_nsynth.disk import open_locked
 from magenta_nsynth.errors import InputError
 
@@ -19,6 +22,7 @@ __all__ = [
     "check_folder",
     "expand",
     "find_sources",
+    "is_hidden",
     "load_json",
     "matches_of",
     "open_file",
@@ -34,6 +38,10 @@ _PATIENCE = 10.0  # seconds for another program to finish writing a file
 _MOST_BYTES = 100_000_000  # in memory up to four times as many, and the bytes
 _MOST_VALUES = 3_000_000  # one that is as short as "{}," takes 72 bytes in memory
 _MOST_LEVELS = 32  # of lists and tables in each other; ours have 6
+
+# Of macOS, in archives; of Synology; of Windows.
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
+_MOST_KINDS = 5  # that are counted one by one
 
 
 class Source(NamedTuple):
@@ -65,14 +73,21 @@ def find_sources(
     extensions: Iterable[str],
     recursive: bool = False,
     left_out: Iterable[str | os.PathLike] = (),
+    instead: Iterable[str] = (),
+    quiet: bool = False,
 ) -> list[Source]:
     """The files with one of `extensions` that `paths` name, sorted within each.
+
+    Hidden files and folders are passed over, unless they are named. How many files of
+    other kinds there are is logged.
 
     Args:
       paths: files, folders or globs. A path that exists is never read as a glob.
       extensions: lower-case with the dot; compared with the case ignored.
       recursive: whether to descend into folders below the named ones.
       left_out: folders that are not descended into.
+      instead: extensions that are taken of a path that has none of `extensions`.
+      quiet: logs nothing.
 
     Returns:
       One `Source` per file, without repeats. `subfolder` is "" unless `recursive`.
@@ -81,8 +96,10 @@ def find_sources(
       InputError: a path does not exist, a glob matches nothing, a named file has
         another extension, or nothing at all was found.
     """
-    wanted = {extension.lower() for extension in extensions}
-    names = ", ".join(sorted(wanted))
+    kinds = [
+        {extension.lower() for extension in group} for group in (extensions, instead)
+    ]
+    names = ", ".join(sorted(set().union(*kinds)))
     paths = [expand(path) for path in paths if os.fspath(path)]
     if not paths:
         raise InputError(
@@ -90,28 +107,65 @@ def find_sources(
         )
     pruned = {os.path.realpath(expand(folder)) for folder in left_out}
     found: dict[str, Source] = {}
+    there: dict[str, str] = {}  # all files, and their extensions
     for path in paths:
-        for source in _sources_of(path, wanted, names, recursive, pruned):
+        here = list(_sources_of(path, names, recursive, pruned))
+        there.update((os.path.abspath(s.path), _extension(s.path)) for s in here)
+        groups = ([s for s in here if _extension(s.path) in kind] for kind in kinds)
+        taken = next(filter(None, groups), [])
+        if not taken and [s.path for s in here] == [path]:
+            raise InputError(f"{path}: not one of {names}.")
+        for source in taken:
             found.setdefault(os.path.abspath(source.path), source)
+    others = _counted(ext for path, ext in there.items() if path not in found)
     if not found:
+        what = f" (there are {others})" if others else ""
         hint = "" if recursive else " Folders below it are read with --recursive."
-        raise InputError(f"{', '.join(paths)}: no {names} file in there.{hint}")
+        raise InputError(f"{', '.join(paths)}: no {names} file in there{what}.{hint}")
+    if others and not quiet:
+        logging.info("Files of other kinds are left out: %s.", others)
     return list(found.values())
 
 
+def _extension(path: str) -> str:
+    return pathlib.Path(path).suffix.lower()
+
+
+def _counted(extensions: Iterable[str]) -> str:
+    """How many there are of each: "12 .aiff, 3 .txt"."""
+    counts = collections.Counter(sorted(extensions)).most_common()
+    words = [f"{n} {extension or 'without extension'}" for extension, n in counts]
+    if len(words) > _MOST_KINDS:
+        rest = sum(n for _, n in counts[_MOST_KINDS:])
+        words[_MOST_KINDS:] = [f"{rest} others"]
+    return ", ".join(words)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's own.
+
+    Such as what macOS leaves beside a copied file ("._note.wav"), what Jupyter keeps,
+    and what `atomic_path` leaves where a program was killed.
+    """
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
 def _sources_of(
-    path: str, wanted: set[str], names: str, recursive: bool, pruned: set[str]
+    path: str, names: str, recursive: bool, pruned: set[str]
 ) -> Iterator[Source]:
+    """All files that a path names."""
     if os.path.isdir(path):
-        yield from _sources_in_folder(path, wanted, recursive, pruned)
+        yield from _sources_in_folder(path, recursive, pruned)
         return
     for match in matches_of(path, f"give a file, folder or glob of {names}"):
+        if _SYSTEM_FOLDERS & set(pathlib.Path(match).parts) - set(
+            pathlib.Path(path).parts
+        ):
+            continue
         if os.path.isdir(match):
-            yield from _sources_in_folder(match, wanted, recursive, pruned)
-        elif pathlib.Path(match).suffix.lower() in wanted:
+            yield from _sources_in_folder(match, recursive, pruned)
+        else:
             yield Source(match, "")
-        elif match == path:
-            raise InputError(f"{path}: not one of {names}.")
 
 
 def matches_of(path: str, advice: str) -> list[str]:
@@ -130,7 +184,7 @@ def matches_of(path: str, advice: str) -> list[str]:
 
 
 def _sources_in_folder(
-    folder: str, wanted: set[str], recursive: bool, pruned: set[str]
+    folder: str, recursive: bool, pruned: set[str]
 ) -> Iterator[Source]:
     def unreadable(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}.")
@@ -140,19 +194,14 @@ def _sources_in_folder(
             name
             for name in subfolders
             if recursive
+            and not is_hidden(name)
             and os.path.realpath(os.path.join(directory, name)) not in pruned
         )
         relative = os.path.relpath(directory, folder)
         for name in sorted(files):
-            # Hidden: what macOS leaves beside a copied file ("._note.wav"), and what
-            # `atomic_path` leaves where a program was killed.
-            if name.startswith("."):
-                continue
-            if pathlib.Path(name).suffix.lower() in wanted:
-                yield Source(
-                    os.path.join(directory, name),
-                    "" if relative == "." else relative,
-                )
+            if not is_hidden(name):
+                subfolder = "" if relative == "." else relative
+                yield Source(os.path.join(directory, name), subfolder)
 
 
 def check_folder(save_path: str | os.PathLike) -> None:
@@ -242,7 +291,7 @@ def _temporary_beside(path: pathlib.Path) -> Iterator[str]:
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:
-    """Opens a file from outside to be read; a pipe is none, for it may never end.
+    """Opens a file from outside for reading; a pipe is none, and could wait for ever.
 
     Raises:
       InputError: it is something else.

@@ -28,7 +28,7 @@ def write_zipped(path, *parts):
     return path
 
 
-def pax(**records):
+def pax(kind=tarfile.XHDTYPE, **records):
     """An extended header with these records."""
     content = b""
     for key, value in records.items():
@@ -38,7 +38,7 @@ def pax(**records):
             length += 1
         content += str(length).encode() + rest
     padding = -len(content) % 512
-    return header("pax", len(content), tarfile.XHDTYPE) + content + bytes(padding)
+    return header("pax", len(content), kind) + content + bytes(padding)
 
 
 def sparse(name, announced):

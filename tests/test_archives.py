@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 
 import hostile_tar as hostile
 import pytest
@@ -162,6 +163,12 @@ def test_unpack_without_space_or_place(tmp_path, monkeypatch):
     assert "are free" in one_line(error)
 
 
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "x.tar")
+    with pytest.raises(InputError, match=r"x\.tar: not a file"):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+
+
 def test_names_are_never_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("REL", "../../..")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -176,32 +183,48 @@ def huge(name, **options):
     return hostile.header(name, 3 << 30, **options)
 
 
+LONG = "headers of more than 65536 bytes"
 HOSTILE = {
-    "pax": [huge("x", kind=tarfile.XHDTYPE), 1 << 30],
-    "global pax": [huge("x", kind=tarfile.XGLTYPE), 1 << 30],
-    "long name": [huge("x", kind=tarfile.GNUTYPE_LONGNAME), 1 << 30],
-    "long link": [huge("x", kind=tarfile.GNUTYPE_LONGLINK), 1 << 30],
-    "names in a chain": [hostile.long_names(3000), hostile.END],
-    "pax in a chain": [hostile.pax(comment="x") * 3000, hostile.header("a")],
-    "sparse": [hostile.sparse("a.wav", 4 << 30), hostile.END],
-    "sparse map": [hostile.sparse("a", 9)[:482] + b"\1" + hostile.sparse("a", 9)[483:]],
-    "sparse pax": [
+    "pax": (LONG, huge("x", kind=tarfile.XHDTYPE), 1 << 27),
+    "global pax": (LONG, huge("x", kind=tarfile.XGLTYPE), 1 << 27),
+    "long name": (LONG, huge("x", kind=tarfile.GNUTYPE_LONGNAME), 1 << 27),
+    "long link": (LONG, huge("x", kind=tarfile.GNUTYPE_LONGLINK), 1 << 27),
+    "names in a chain": (LONG, hostile.long_names(3000), hostile.END),
+    "pax in a chain": (LONG, hostile.pax(comment="x") * 3000, hostile.header("a")),
+    "sparse": ("a sparse file", hostile.sparse("a.wav", 4 << 30), hostile.END),
+    "sparse pax": (
+        "damaged",
         hostile.pax(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
         hostile.header("a", 1024) + b"9" * 1024 + hostile.END,
-    ],
-    "size": [hostile.pax(size=str(2**63)), hostile.header("a"), hostile.END],
-    "below 0": [hostile.pax(size="-1024"), hostile.header("a"), hostile.END],
-    "NUL": [hostile.pax(path="a\0b"), hostile.header("a"), hostile.END],
+    ),
+    "size": ("damaged", hostile.pax(size=str(2**63)), hostile.header("a"), hostile.END),
+    "below 0": ("size", hostile.pax(size="-1024"), hostile.header("a"), hostile.END),
+    "NUL": ("land outside", hostile.pax(path="a\0b"), hostile.header("a"), hostile.END),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_headers(tmp_path, name):
-    archive = hostile.write_zipped(tmp_path / "a.tar", *HOSTILE[name])
-    with pytest.raises(InputError) as error:
+    words, *parts = HOSTILE[name]
+    archive = hostile.write_zipped(tmp_path / "a.tar", *parts)
+    with pytest.raises(InputError, match=words) as error:
         unpack(archive, tmp_path / "out")
     assert str(archive) in one_line(error)
     assert files_below(tmp_path) == {"a.tar"}
+
+
+def test_headers_for_all_members_do_not_gather(tmp_path):
+    headers = (
+        hostile.pax(tarfile.XGLTYPE, **{f"key{i}.{k}": "x" for k in range(300)})
+        for i in range(60)
+    )
+    parts = [header + hostile.header(str(i)) for i, header in enumerate(headers)]
+    archive = hostile.write_zipped(tmp_path / "a.tar", *parts, hostile.END)
+    tracemalloc.start()
+    assert sum(1 for _ in read_members(archive)) == 60
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1e6
 
 
 @pytest.mark.parametrize("value", ["1e400", "9" * 5000, "x", ""])

@@ -209,3 +209,17 @@ def test_a_rate_of_which_no_filter_would_fit(tmp_path):
     audio = load_audio(path)
     expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(len(audio)) / 16_000)
     np.testing.assert_allclose(audio[20:-20], expected[20:-20], atol=2e-3)
+
+
+def test_more_channels_than_eight(tmp_path):
+    """Of planar frames PyAV miscounts the channels from eight on."""
+    import soundfile
+
+    sound = corpus.note(48_000, 8)
+    for name, subtype in (("a.ogg", "VORBIS"), ("a.flac", "PCM_16")):
+        soundfile.write(tmp_path / name, sound, 48_000, subtype)
+        _, samples = decoded(tmp_path / name)
+        expected = soundfile.read(tmp_path / name)[0].mean(axis=1)
+        np.testing.assert_allclose(samples, expected, atol=1e-4)
+    soundfile.write(tmp_path / "a.wav", np.tile(sound, (1, 8)), 48_000, "PCM_16")
+    assert decoded(tmp_path / "a.wav")[1].shape == (7200,)

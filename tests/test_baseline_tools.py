@@ -13,6 +13,7 @@ import tfrecords
 from scipy.io import wavfile
 
 from magenta_nsynth.api import load_baseline
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.jobs.generate_baseline import generate_baseline
@@ -216,7 +217,7 @@ def test_bad_sounds_are_named_and_the_others_done(model, folder, tmp_path, caplo
         "few_C4.wav: 512 samples at 16 kHz are too few",
         "nan_C4.wav: has NaN",
         "empty_C4.wav: the file is empty",
-        "text_C4.wav: not a WAV file",
+        "text_C4.wav: not a sound file",
         "5 of 6 files failed",
     ):
         assert words in caplog.text
@@ -337,6 +338,54 @@ def test_an_unknown_pitch_is_asked_for(model, folder, tmp_path, caplog):
     assert generate_baseline(model, [path], tmp_path / "out") == 1
     assert "record 0 (unpitched): its pitch is not known" in caplog.text
     assert "nsynth_make_tfrecord --csv" in caplog.text
+
+
+def test_the_rules_for_names(model, folder, tmp_path, caplog):
+    for name in ("Hammond B3", "organ C3", "guitar_64"):
+        write_wav(folder / f"{name}.wav", clip())
+    caplog.set_level("INFO")
+
+    def pitches(**options):
+        assert save_codes(model, [folder], tmp_path / "z", **options) == 0
+        return {
+            table.stem.removesuffix("_z"): row["pitch"]
+            for table in sorted((tmp_path / "z").glob("*.csv"))
+            for row in read_csv(table)
+        }
+
+    assert pitches() == {"Hammond B3": "", "guitar_64": "", "organ C3": "48"}
+    assert (
+        "pitches of 3 sounds: 1 by note name (organ C3.wav: 48); 2 not" in caplog.text
+    )
+    both = [NameRules("midi", "C3"), NameRules("note")]
+    assert pitches(rules=both[0]) == {
+        "Hammond B3": "",
+        "guitar_64": "64",
+        "organ C3": "60",
+    }
+    assert pitches(rules=both[1]) == {
+        "Hammond B3": "59",
+        "guitar_64": "",
+        "organ C3": "48",
+    }
+    options = {"num_iters": 2, "seed": 0, "rules": both[0]}
+    caplog.clear()
+    assert generate_baseline(model, [folder], tmp_path / "out", **options) == 1
+    assert "Hammond B3.wav: its pitch is not known" in caplog.text
+    assert "--pitch_from_name" in caplog.text
+    wanted = model.reconstruct(clip(), 60, num_iters=2, seed=0)
+    sound = read_wav(tmp_path / "out" / "gen_organ C3.wav")
+    np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-5)
+    record = tfrecords.write(
+        tmp_path / "r.tfrecord", [note_to_example(Note("a", clip()))]
+    )
+    for job, source in (
+        (save_codes, record),
+        (generate_baseline, record),
+        (generate_baseline, tmp_path / "z"),
+    ):
+        with pytest.raises(InputError, match="--pitch_from_name=note is for the names"):
+            job(model, [source], tmp_path / "none", rules=both[1])
 
 
 def test_z_without_a_csv(model, tmp_path):
@@ -711,6 +760,8 @@ def test_the_binaries(baseline_checkpoint, tiny_checkpoint, folder, tmp_path):
         ("nsynth_generate", ["--pitch=60"], "--pitch is for the baseline"),
         ("nsynth_generate", ["--model=baseline"], "of the spectral baseline"),
         ("nsynth_save_embeddings", ["--skip_corrupt"], "--skip_corrupt is for the"),
+        ("nsynth_save_embeddings", ["--middle_c=C3"], "--middle_c is for the baseline"),
+        ("nsynth_generate", ["--pitch_from_name=midi"], "is for the baseline"),
     ):
         line = binaries.error_line(binaries.run(name, given, *where, *flags))
         assert words in line

@@ -381,7 +381,7 @@ cli.load_tensorflow = lambda: None
 sys.argv = sys.argv[1:2] + sys.argv[3:]
 import atexit, runpy
 atexit.register(lambda: print(json.dumps(
-    {"calls": calls, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")})))
+    {"calls": calls, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}, default=str)))
 sys.exit = lambda status: None
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -501,6 +501,26 @@ def test_iterations_reach_generate_where_they_count():
     arguments = ["--model=baseline", "--griffin_lim_iterations=5"]
     [_, [_, _, options]] = recorded("nsynth_generate", GENERATING, *arguments)["calls"]
     assert options["num_iters"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "modules", "arguments"),
+    [
+        ("nsynth_save_embeddings", SAVING, ["--model=baseline"]),
+        ("nsynth_generate", GENERATING, ["--model=baseline"]),
+        ("nsynth_interpolate", "api,jobs.interpolate",
+         ["--model=baseline", "--checkpoint_path=x"]),
+        ("nsynth_make_tfrecord", "jobs.make_tfrecord", []),
+        ("nsynth_export_embeddings", "jobs.export_embeddings", []),
+    ],
+)  # fmt: skip
+def test_the_rules_for_names_reach_all_that_read_them(name, modules, arguments):
+    [*_, [_, _, options]] = recorded(name, modules, *arguments)["calls"]
+    assert "rules" not in options
+    arguments = [*arguments, "--pitch_from_name=midi", "--middle_c=C3"]
+    calls = recorded(name, modules, *arguments)["calls"]
+    [rules] = [call[2]["rules"] for call in calls if "rules" in call[2]]
+    assert rules == "NameRules(pitch_from_name='midi', middle_c='C3')"
 
 
 def test_the_gpu_is_chosen_only_where_a_number_is_given():

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 import tensorflow as tf
+from binaries import run
 from http_server import serve
 from samples import one_line, tar_bytes
 
@@ -125,6 +126,20 @@ def test_every_tensor_is_read(site, tmp_path, tiny_checkpoint):
             download_release("wavenet", folder, site.url, really("wavenet"))
         one_line(error)
         assert os.listdir(folder) == []
+
+
+def test_the_binary(site, tmp_path, tiny_checkpoint):
+    site.body = packed(tiny_checkpoint)
+    flags = [f"--save_path={tmp_path}", f"--url={site.url}"]
+    result = run("nsynth_checkpoint", "download", "wavenet", *flags)
+    prefix = tmp_path / "model.ckpt-200000"
+    assert (result.returncode, result.stdout) == (
+        0,
+        f"Ready: --checkpoint_path={prefix}\n",
+    )
+    result = run("nsynth_checkpoint", "download", "baseline", *flags)
+    assert result.returncode == 1
+    assert "another checkpoint of this name" in result.stderr.splitlines()[-1]
 
 
 def test_damage_that_was_there_before_is_found_and_kept(

@@ -22,6 +22,7 @@ from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet, load_model
 from magenta_nsynth.data import clip_sources, tfds_clips
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
 from magenta_nsynth.embeddings.codes import CodesWriter
 from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
@@ -215,8 +216,12 @@ def test_sounds_have_their_place_as_id(run, tmp_path, clips, golden_tiny):
 def test_two_sounds_of_one_id_are_refused(run, tmp_path, clips):
     write_wavs(tmp_path / "one", clips[:1], ["a"])
     write_wavs(tmp_path / "two", clips[:1], ["a"])
-    with pytest.raises(InputError, match="would both have the id a"):
+    advice = "rename one, or give the folder above them with --recursive"
+    with pytest.raises(InputError, match=f"would both have the id a; {advice}"):
         run(source_paths=[tmp_path / "one", tmp_path / "two"])
+    shutil.copy(tmp_path / "one" / "a.wav", tmp_path / "one" / "a.flac")
+    with pytest.raises(InputError, match=r"have the id a; rename one\.$"):
+        run(source_paths=[tmp_path / "one"])
     assert not (tmp_path / "out").exists()
 
 
@@ -329,6 +334,14 @@ def test_folders_say_the_family(run, tmp_path, clips):
     assert run(source_paths=[tmp_path / "sounds"], recursive=True) == 0
     [note] = open_embeddings(tmp_path / "out")
     assert note[:4] == ("synth lead/moog/x_C4", 60, -1, "synth_lead")
+    # By another rule it is another export.
+    options = {"source_paths": [tmp_path / "sounds"], "recursive": True}
+    rules = NameRules(middle_c="C3")
+    with pytest.raises(InputError, match="made of or with something else"):
+        run(**options, rules=rules)
+    assert run("other", **options, rules=rules) == 0
+    [note] = open_embeddings(tmp_path / "other")
+    assert note.pitch == 72
 
 
 @pytest.mark.parametrize(
@@ -342,6 +355,7 @@ def test_folders_say_the_family(run, tmp_path, clips):
         ({"sample_length": 511}, "--sample_length=511"),
         ({"format": "csv"}, "--format=csv"),
         ({"recursive": True}, "--recursive"),
+        ({"rules": NameRules("midi")}, "--pitch_from_name=midi is for the names"),
         ({"workers": (0, None)}, "go together"),
         ({"workers": (3, 3)}, "--shard_index=3"),
     ],
@@ -702,7 +716,8 @@ def test_bad_sounds_in_between(run, tmp_path, clips, golden_tiny, caplog):
     (folder / "f.wav").mkdir()
     (folder / "h.wav").symlink_to("nowhere")
     assert run(source_paths=[folder]) == 1
-    assert "b.wav: not a WAV" in caplog.text and "d.wav: 100 samples" in caplog.text
+    for words in ("b.wav: not a sound file", "d.wav: 100 samples"):
+        assert words in caplog.text
     assert run(source_paths=[folder], skip_corrupt=True) == 2
     notes = check_originals(tmp_path / "out", golden_tiny)
     assert [note.note_str for note in notes] == ["a", "c", "e", "g"]

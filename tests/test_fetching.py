@@ -488,9 +488,9 @@ SIZE = len(DATA)
 )
 def test_another_range_than_asked_for(site, target, content_range):
     leave_part(site, target)
-    fields = {"ETag": '"one"', "Content_Length": 250_000}
     said = content_range.format(end=SIZE - 1, size=SIZE)
-    site.raw = [[head("206 Partial Content", Content_Range=said, **fields), DATA]]
+    start = head("206 Partial Content", ETag='"one"', Content_Range=said)
+    site.raw = [[start, bytes(250_000)]]
     fetch(site.url, target)
     assert target.read_bytes() == DATA and site.sent == [SIZE]
 
@@ -501,11 +501,7 @@ def test_the_rest_is_of_another_length_than_its_range(site, target, length):
     said = f"bytes 150000-{SIZE - 1}/{SIZE}"
     fields = {"ETag": '"one"', "Content_Range": said, "Content_Length": length}
     site.raw = [[head("206 Partial Content", **fields), DATA[150_000:]]]
-    try:
-        fetch(site.url, target)
-    except InputError as error:
-        assert "a length that is none" in str(error)
-        fetch(site.url, target)
+    fetch(site.url, target)
     assert target.read_bytes() == DATA
 
 
@@ -519,11 +515,14 @@ def test_a_part_of_what_was_asked_for_is_taken(site, target):
     assert site.requests[1]["Range"] == "bytes=200000-"
 
 
-def test_more_than_the_range_that_was_said(site, target):
+@pytest.mark.parametrize("count", [1, 1000])
+@pytest.mark.parametrize("last", [199_999, SIZE - 1])
+def test_more_than_the_range_that_was_said(site, target, last, count):
     leave_part(site, target)
-    said = f"bytes 150000-{SIZE - 1}/{SIZE}"
+    said = f"bytes 150000-{last}/{SIZE}"
     start = head("206 Partial Content", ETag='"one"', Content_Range=said)
-    site.raw = [itertools.chain([start], endless())]
+    more = itertools.islice(endless(), count)
+    site.raw = [itertools.chain([start, DATA[150_000 : last + 1]], more)]
     fetch(site.url, target)
     assert target.read_bytes() == DATA and site.sent == [SIZE]
 
@@ -614,8 +613,9 @@ def test_lengths_that_are_none(site, target, length):
 @pytest.mark.parametrize(
     "note",
     [
-        {"etag": 5}, {"etag": ["a"]}, {"etag": {"a": 1}}, {"etag": '"a"\r\nX: y'},
-        {"etag": '"\ud800"'}, {"etag": "Tue, 01 Aug 2023 10:00:00 GMT"}, {"etag": True},
+        {"validator": 5}, {"validator": ["a"]}, {"validator": {"a": 1}},
+        {"validator": '"a"\r\nX: y'}, {"validator": '"\ud800"'}, {"validator": True},
+        {"validator": "Tue, 01 Aug 2023 10:00:00 GMT"}, {"validator": None},
         {"size": "400000"}, {"size": -1}, {"size": 10**5000}, {"size": 1e300},
         {"size": []}, {"url": 7}, {"url": None},
     ],
@@ -624,7 +624,7 @@ def test_notes_of_the_wrong_type(site, target, note, request):
     leave_part(site, target)
     path = target.with_name("f.tar.part.json")
     with unlimited_digits():
-        path.write_text(json.dumps({"url": site.url, "etag": '"one"'} | note))
+        path.write_text(json.dumps({"url": site.url, "validator": '"one"'} | note))
     fetch(site.url, target)
     assert target.read_bytes() == DATA and site.sent[-1] == SIZE
 

@@ -18,7 +18,7 @@ from magenta_nsynth.data.labels_csv import read_labels
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.embeddings.codes import read_table
-from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import (
     Source,
     atomic_path,
@@ -125,6 +125,83 @@ def test_nothing_to_read_is_an_error(tree, paths, words):
     with pytest.raises(InputError) as error:
         find_sources(paths, [".wav"])
     assert words in str(error.value)
+
+
+def test_hidden_things_are_passed_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "a.wav", "._a.wav", ".b.wav", "__MACOSX/a.wav", "__MACOSX/kit/._a.wav",
+        "kit/.ipynb_checkpoints/c-checkpoint.wav", "kit/c.wav", "kit/@eaDir/c.wav",
+        ".git/x.wav", "$RECYCLE.BIN/$R1.wav",
+    ):  # fmt: skip
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def found(*paths):
+        sources = find_sources(paths, [".wav"], recursive=True)
+        return sorted(os.path.relpath(source.path) for source in sources)
+
+    for paths in ([tmp_path], ["."], ["**/*.wav"], ["*"], ["**"], ["kit/*", "*.wav"]):
+        assert found(*paths) == ["a.wav", "kit/c.wav"], paths
+    # Who names them means them.
+    assert found("__MACOSX/*.wav", ".b.wav") == [".b.wav", "__MACOSX/a.wav"]
+    hidden = "kit/.ipynb_checkpoints"
+    assert found(hidden) == [f"{hidden}/c-checkpoint.wav"]
+    with pytest.raises(InputError, match=r"no \.wav file"):
+        found("__MAC*")
+
+
+def test_other_kinds_are_counted_once(tmp_path, caplog):
+    others = [
+        "1.aiff",
+        "2.AIFF",
+        "sub/3.aiff",
+        "x.txt",
+        "LICENSE",
+        ".DS_Store",
+        "z.npy",
+    ]
+    for name in ("a.wav", "sub/b.wav", *others):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    caplog.set_level("INFO")
+    paths = [tmp_path, tmp_path / "sub", tmp_path / "*.wav"]
+    for instead in ([], [".npy"]):
+        assert len(find_sources(paths, [".wav"], True, instead=instead)) == 2
+        assert caplog.messages == [
+            "Files of other kinds are left out: 3 .aiff, 1 without extension, 1 .npy, "
+            "1 .txt."
+        ]
+        caplog.clear()
+    assert len(find_sources([tmp_path], [".wav"], True, quiet=True)) == 2
+    assert len(find_sources([tmp_path / "a.wav"], [".wav"])) == 1
+    assert not caplog.messages
+    with pytest.raises(
+        InputError, match=r"no .mp3 file in there \(there are 3 .aiff, "
+    ):
+        find_sources([tmp_path], [".mp3"], True)
+    for i in range(9):
+        (tmp_path / f"x.{i}").touch()
+    find_sources([tmp_path], [".wav"])
+    assert caplog.messages[0].endswith(
+        "2 .aiff, 1 without extension, 1 .0, 1 .1, 1 .2, 8 others."
+    )
+
+
+def test_what_is_taken_instead(tmp_path):
+    for name in ("both/a.wav", "both/a.npy", "npy/b.npy"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    paths = [tmp_path / "both", tmp_path / "npy", tmp_path / "both" / "a.npy"]
+    sources = find_sources(paths, [".wav"], instead=[".npy"])
+    names = [os.path.relpath(source.path, tmp_path) for source in sources]
+    assert names == ["both/a.wav", "npy/b.npy", "both/a.npy"]
+    with pytest.raises(InputError, match=r"not one of \.npy, \.wav"):
+        (tmp_path / "x.txt").touch()
+        find_sources([tmp_path / "x.txt"], [".wav"], instead=[".npy"])
 
 
 def test_the_hint_at_recursive_is_given_only_where_it_helps(tree):
@@ -374,14 +451,16 @@ def test_the_lines_of_a_list_are_not_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
     clips = open_clips(["~/../list.txt"], 1)
     first, second, third = clips.read(np.arange(3), 0)
+    assert isinstance(first, AudioError) and isinstance(second, AudioError)
     assert "$PLACE/a.wav" in str(first) and "~/a.wav" in str(second)
     assert third.audio.shape == (1000,)
 
 
 def test_what_a_person_types_is_expanded(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLACE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", "elsewhere")
     save_audio("$PLACE/new/a.wav", np.zeros(10))
-    assert (tmp_path / "new" / "a.wav").exists()
+    assert (tmp_path / "elsewhere" / "new" / "a.wav").exists()
 
 
 TF_CONFIGS = [

@@ -15,6 +15,7 @@ from scipy.io import wavfile
 import magenta_nsynth as nsynth
 from magenta_nsynth.api import WaveNet, load_baseline
 from magenta_nsynth.audio.mixing import rms
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.jobs import generate as generate_job
@@ -631,6 +632,13 @@ def test_a_pitch_has_to_be_known(baseline, notes, out, tmp_path):
     assert interpolate(baseline, paths, out, weights=[2, 1], **options) == 0
     options["generation"]["pitch"] = 60
     assert interpolate(baseline, paths, out, weights=[1, 2], **options) == 0
+    shutil.copy(notes["one_C4"], tmp_path / "b_64.wav")
+    paths[1] = tmp_path / "b_64.wav"
+    options = {"weights": [1, 2], "rules": NameRules("midi")}
+    assert interpolate(baseline, paths, out, **options) == 0
+    with open(next(out.glob("two_D4+b_64*.csv")), encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    assert row["pitch"] == "64"
 
 
 def test_z_without_a_checkpoint_and_of_several_notes(tmp_path, out, caplog):

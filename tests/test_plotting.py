@@ -307,6 +307,16 @@ def test_a_figure_that_can_not_be_written_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_figures_path_is_expanded_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", "there")
+    figure = draw_figure([Panel("a", message="x")])
+    save_figure(figure, "$PLACE/a.png")
+    write_figure("$PLACE/b.png", [Panel("a", message="x")])
+    assert (tmp_path / "there" / "a.png").exists()
+    assert (tmp_path / "$PLACE" / "b.png").exists()
+
+
 def test_a_missing_font_and_missing_letters_are_said_once(tmp_path, monkeypatch):
     messages = []
     monkeypatch.setattr(

@@ -114,7 +114,7 @@ def test_sample_length_cuts_and_says_so(model, sounds, equals, golden_tiny, capl
         equals(sounds.out / "short_embeddings.npy", 1)  # nothing is padded
         said = [m for m in caplog.messages if "cut" in m]
         assert len(said) == (frames == 125)
-        assert all("long.wav" in m and "70144" in m and "64000" in m for m in said)
+        assert all("long.wav: longer than 64000 samples" in m for m in said)
     assert save_embeddings(model, [sounds.folder], sounds.out, sample_length=3100) == 0
     assert np.load(output).shape == (6, 16)
 
@@ -184,7 +184,7 @@ def damage(sounds):
         "c_short.wav": "511",
         "d_cut.wav": "truncated",
         "e_empty.wav": "empty",
-        "f_text.wav": "not a WAV",
+        "f_text.wav": "not a sound file",
     }
 
 

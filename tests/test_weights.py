@@ -129,6 +129,12 @@ def test_home_folder_and_relative_paths(copy, monkeypatch):
     assert Checkpoint(".").step == 5
 
 
+def test_text_in_place_of_a_tensor(tmp_path):
+    save_tf1(str(tmp_path / "model.ckpt-1"), {"global_step": np.array(b"x" * 9)})
+    with pytest.raises(CheckpointError, match="global_step holds text"):
+        Checkpoint(tmp_path).step  # noqa: B018
+
+
 def test_a_variable_in_a_folders_name_is_a_part_of_it(copy, monkeypatch):
     monkeypatch.setenv("PLACE", "elsewhere")
     folder = os.path.join(os.path.dirname(copy), "$PLACE")

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "LEAST_UNKNOWN_LENGTH",
     "Stream",
+    "Window",
     "check_w64",
     "checked_ogg",
     "checked_wav",
     "format_of",
+    "iff_chunks",
     "is_mp3_frame",
     "mp3_num_frames",
-    "riff_chunks",
     "riff_codec",
     "riff_order",
 ]
@@ -42,6 +43,7 @@ _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 # Codecs of one number a sample, and the bits that it may have: integers, floats, A-law
 # and mu-law.
 _SAMPLE_BITS = {1: range(1, 65), 3: (32, 64), 6: (8,), 7: (8,)}
+_MOST_CHUNKS = 1000
 _MOST_HEADER_BYTES = 1024  # of a 'fmt ' chunk
 _OGG_IN_WAV = (0x674F, 0x6750, 0x6751, 0x676F, 0x6770, 0x6771)
 _OGG_BEGINS, _OGG_ENDS = 2, 4  # flags of a stream's first and last page
@@ -111,53 +113,82 @@ class Stream(NamedTuple):
     end: int = 0
 
 
-class _Window(io.RawIOBase):
-    """A part of a file as a file of its own, with another header in front."""
+class Window(io.RawIOBase):
+    """A part of a file as a file of its own.
 
-    def __init__(self, file: BinaryIO, start: int, length: int, header: bytes = b""):
-        self._file, self._header, self._position = file, header, 0
-        self._start, self._size = start - len(header), len(header) + length
+    It can be sought anywhere, as FFmpeg does in damaged files.
 
-    def readable(self) -> bool:
+    Attributes:
+      header: bytes that are read in front of that part.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+        self.header = b""
+        self._file, self._start, self._length = file, start, length
+        self._position = 0
+
+    def readable(self) -> bool:  # noqa: D102
         return True
 
-    def seekable(self) -> bool:
+    def seekable(self) -> bool:  # noqa: D102
         return True
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = (0, self._position, self._size)[whence]
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:  # noqa: D102
+        base = (0, self._position, len(self.header) + self._length)[whence]
         self._position = max(0, base + offset)
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:
-        wanted = max(0, min(len(buffer), self._size - self._position))
-        data = self._header[self._position :][:wanted]
-        if not data:
-            self._file.seek(self._start + self._position)
+    def readinto(self, buffer: memoryview) -> int:  # noqa: D102
+        data = self.header[self._position :][: len(buffer)]
+        offset = self._position - len(self.header)
+        if offset >= 0 and (wanted := min(len(buffer), self._length - offset)) > 0:
+            self._file.seek(self._start + offset)
             data = self._file.read(wanted)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
 
-def riff_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """The chunks of a RIFF file, as far as they are there.
+def iff_chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks of a WAV or AIFF file, as far as it goes.
+
+    It ends at what can't be a chunk: behind a length that is not true there is no way
+    to find the next one. The length of the whole, which is often wrong, is not looked
+    at.
 
     Args:
-      file: a WAV file of the kinds RIFF, RIFX and RF64; it is read from its start.
+      file: the file; it may be read and moved before the next chunk is asked for.
+      order: of the lengths' bytes, "<" or ">".
 
     Yields:
-      A chunk's name and length, as its header has them; `file` stands at its content,
-      and may be read and moved before the next one is asked for.
+      A chunk's name, where its content starts, and its length as the header has it.
     """
-    order = riff_order(file)
-    # The length of the RIFF chunk itself is not looked at: it is often wrong.
-    file.seek(12)
-    while len(header := file.read(8)) == 8:
+    num_bytes = os.fstat(file.fileno()).st_size
+    long_length, position = 0, 12
+    for _ in range(_MOST_CHUNKS):
+        file.seek(position)
+        header = file.read(8)
+        if not _may_be_chunk(header):
+            return
         name, length = struct.unpack(f"{order}4sI", header)
-        start = file.tell()
-        yield name, length
-        file.seek(start + length + length % 2)
+        start = position + 8
+        if name == b"ds64":  # where RF64 keeps lengths beyond 4 GB
+            long_length = int.from_bytes(file.read(16)[8:], "little")
+        if name == b"data" and length == 0xFFFFFFFF and long_length:
+            length = long_length
+        file.seek(start)
+        yield name, start, length
+        position = start + length
+        if position >= num_bytes:
+            return
+        if length % 2:
+            # A byte of padding, a zero, which some programs forget.
+            file.seek(position)
+            position += not _may_be_chunk(file.read(8))
+
+
+def _may_be_chunk(header: bytes) -> bool:
+    return len(header) == 8 and all(0x20 <= byte <= 0x7E for byte in header[:4])
 
 
 def riff_order(file: BinaryIO) -> str:
@@ -175,22 +206,19 @@ def checked_wav(file: BinaryIO, path: str) -> Stream:
     Raises:
       AudioError: the header contradicts itself, or the file is truncated.
     """
-    order, long_length, header = riff_order(file), 0, b""
-    for name, length in riff_chunks(file):
+    order, header = riff_order(file), b""
+    for name, start, length in iff_chunks(file, order):
         if name == b"fmt ":
             header = file.read(min(length, _MOST_HEADER_BYTES))
-        elif name == b"ds64":  # where RF64 keeps lengths beyond 4 GB
-            long_length = int.from_bytes(file.read(16)[8:], "little")
         elif name == b"data":
-            if length == 0xFFFFFFFF and long_length:
-                length = long_length
             fields = _parse_header(header, order, path)
-            num_bytes = _data_length(file, length, order, path)
+            num_bytes = _data_length(file, start, length, order, path)
             if num_bytes < fields.num_channels * fields.num_bits // 8:
                 raise AudioError(
                     f"{path}: there are no samples in it; record it again."
                 )
-            return _wav_stream(file, num_bytes, order, header, fields)
+            samples = Window(file, start, num_bytes)
+            return _wav_stream(samples, order, header, fields)
     raise AudioError(
         f"{path}: truncated: it ends before its samples; get the whole file."
     )
@@ -230,12 +258,9 @@ def _parse_header(header: bytes, order: str, path: str) -> _Fields:
     return _Fields(codec, num_channels, rate, num_bits)
 
 
-def _wav_stream(
-    file: BinaryIO, num_bytes: int, order: str, header: bytes, fields: _Fields
-) -> Stream:
-    start = file.tell()
+def _wav_stream(samples: Window, order: str, header: bytes, fields: _Fields) -> Stream:
     if fields.codec in _OGG_IN_WAV:
-        return Stream(_Window(file, start, num_bytes), "ogg")
+        return Stream(samples, "ogg")
     if order == ">" and fields.codec in (1, 3):
         # FFmpeg takes the samples of RIFX files for little-endian.
         num_bits = -(-fields.num_bits // 8) * 8
@@ -244,27 +269,20 @@ def _wav_stream(
             "sample_rate": str(fields.rate),
             "ch_layout": f"{fields.num_channels}C",
         }
-        raw = _Window(file, start, num_bytes)
-        return Stream(raw, name if num_bits > 8 else "u8", options)
+        return Stream(samples, name if num_bits > 8 else "u8", options)
     # It takes a length of 0xFFFFFFFF for "up to the end".
-    length = min(num_bytes, 0xFFFFFFFF)
-    header = (
-        struct.pack("<4sI", b"fmt ", len(header)) + header + b"\0" * (len(header) % 2)
-    )
-    header = b"WAVE" + header + struct.pack("<4sI", b"data", length)
-    header = (
-        struct.pack("<4sI", b"RIFF", min(len(header) + length, 0xFFFFFFFF)) + header
-    )
-    return Stream(_Window(file, start, num_bytes, header), "wav")
+    length = struct.pack(f"{order}I", min(samples.seek(0, os.SEEK_END), 0xFFFFFFFF))
+    header = struct.pack(f"{order}I", len(header)) + header + b"\0" * (len(header) % 2)
+    magic = b"RIFX" if order == ">" else b"RIFF"
+    samples.header = magic + length + b"WAVEfmt " + header + b"data" + length
+    return Stream(samples, "wav")
 
 
-def _data_length(file: BinaryIO, length: int, order: str, path: str) -> int:
+def _data_length(file: BinaryIO, start: int, length: int, order: str, path: str) -> int:
     """The bytes of samples in a WAV file, which may announce other than are there."""
-    start = file.tell()
     available = os.fstat(file.fileno()).st_size - start
     if not length and _only_chunks(file, order):
         raise AudioError(f"{path}: there are no samples in it; record it again.")
-    file.seek(start)
     missing = length - available
     is_unknown = not length or length >= LEAST_UNKNOWN_LENGTH
     if not is_unknown and missing > _MISCOUNTED_BYTES:
@@ -294,7 +312,7 @@ def _only_chunks(file: BinaryIO, order: str) -> bool:
 def riff_codec(file: BinaryIO) -> str:
     """The codec and the sample size that a WAV file's header names, in words."""
     order = riff_order(file)
-    for name, _ in riff_chunks(file):
+    for name, *_ in iff_chunks(file, order):
         if name == b"fmt ":
             codec, num_bits = struct.unpack(f"{order}H12xH", file.read(16))
             return f"codec 0x{codec:04x}, {num_bits}-bit"

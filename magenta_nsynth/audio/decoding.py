@@ -15,6 +15,7 @@ import numpy as np
 from magenta_nsynth.audio.containers import (
     LEAST_UNKNOWN_LENGTH,
     Stream,
+    Window,
     check_w64,
     checked_ogg,
     checked_wav,
@@ -95,11 +96,12 @@ def _frames(path: str) -> Iterator[tuple[int, np.ndarray]]:
     """The rate and samples of each frame that a decoder returns, [n > 0, channels]."""
     import av
 
-    try:
-        with _opened(path) as file:
-            num_bytes = os.fstat(file.fileno()).st_size
-            stream = _checked_stream(file, path)
-            stream.file.seek(0)
+    with _opened(path) as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        stream = _checked_stream(file, path)
+        stream.file.seek(0)
+        what = stream.format.upper()
+        try:
             # Through a Python file: FFmpeg takes some names for protocols.
             with av.open(
                 stream.file,
@@ -108,23 +110,28 @@ def _frames(path: str) -> Iterator[tuple[int, np.ndarray]]:
                 metadata_errors="replace",
                 buffer_size=_READ_BYTES,
             ) as container:
-                yield from _checked_frames(stream, container, path)
-            if os.fstat(file.fileno()).st_size < num_bytes:
-                raise AudioError(
-                    f"{path}: truncated while it was read; wait until it is finished."
-                )
-    except (av.FFmpegError, ValueError, RuntimeError, OSError) as error:
-        if isinstance(error, AudioError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(
-            f"{path}: damaged or truncated ({reason}); get the file again."
-        ) from error
+                audio = _audio_stream(file, container, path)
+                what = f"{what}, {audio.codec_context.codec.long_name}"
+                yield from _checked_frames(stream, container, audio, path)
+        except (av.FFmpegError, ValueError, RuntimeError) as error:
+            if isinstance(error, AudioError):
+                raise
+            raise AudioError(
+                f"{path}: damaged or truncated, or of a kind that can't be decoded "
+                f"({what}); get the file again, or convert it to 16-bit WAV."
+            ) from error
+        except OSError as error:
+            raise AudioError(f"{path}: can't be read ({error.strerror}).") from error
+        if os.fstat(file.fileno()).st_size < num_bytes:
+            raise AudioError(
+                f"{path}: truncated while it was read; wait until it is finished."
+            )
 
 
 def _checked_stream(file: BinaryIO, path: str) -> Stream:
     """What there is to decode, after all checks that can be made before."""
-    stream = Stream(file, format_of(file, path))
+    format_name = format_of(file, path)
+    stream = Stream(Window(file, 0, os.fstat(file.fileno()).st_size), format_name)
     if stream.format == "wav":
         stream = checked_wav(file, path)
     if stream.format == "ogg":
@@ -145,10 +152,12 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _checked_frames(
-    source: Stream, container: "av.container.InputContainer", path: str
+    source: Stream,
+    container: "av.container.InputContainer",
+    stream: "av.AudioStream",
+    path: str,
 ) -> Iterator[tuple[int, np.ndarray]]:
     file, format_name = source.file, source.format
-    stream = _audio_stream(file, container, path)
     codec = stream.codec_context
     codec.options = _DECODER_OPTIONS.get(codec.name, {})
     # Vorbis begins with a block that only the next one needs, and its last is longer
@@ -156,6 +165,7 @@ def _checked_frames(
     is_vorbis = is_priming = codec.name == "vorbis"
     announced = _announced(stream, format_name)
     signature = _Md5(stream) if format_name == "flac" else None
+    samples_of = _Samples().of
     rate, num_samples, num_frames, announced_frames = 0, 0, 0, 0
     for packet in container.demux(stream):
         if format_name == "mp3" and packet.size:
@@ -175,7 +185,7 @@ def _checked_frames(
                     f"{path}: the rate changes from {rate} to {frame.sample_rate} Hz "
                     "in the middle; split the file there."
                 )
-            rate, samples = frame.sample_rate, _samples(frame)
+            rate, samples = frame.sample_rate, samples_of(frame)
             if is_vorbis:
                 left = source.end - num_samples
                 samples = samples[: 0 if is_priming else max(0, left)]
@@ -256,17 +266,29 @@ class _Md5:
             )
 
 
-def _samples(frame: "av.AudioFrame") -> np.ndarray:
-    """The samples as the decoder left them, [n, channels] of any number format."""
-    # Not Frame.to_ndarray, which does not know 64-bit integers.
-    if frame.format.is_planar:
-        dtype = _DTYPES[frame.format.name.removesuffix("p")]
-        planes = [np.frombuffer(plane, dtype) for plane in frame.planes]
-        return np.stack([plane[: frame.samples] for plane in planes], axis=1)
-    samples = np.frombuffer(frame.planes[0], _DTYPES[frame.format.name])
-    num_channels = frame.layout.nb_channels
-    samples = samples[: frame.samples * num_channels]
-    return samples.reshape(frame.samples, num_channels)
+class _Samples:
+    """Frames as arrays, in the decoder's number format."""
+
+    def __init__(self) -> None:
+        self._interleaver: av.AudioResampler | None = None
+
+    def of(self, frame: "av.AudioFrame") -> np.ndarray:
+        """The samples of a frame, [n, channels]."""
+        import av
+
+        if frame.format.is_planar:
+            # PyAV counts the planes of a frame by looking for the first that is not
+            # there, which from 8 channels on lies behind the list.
+            if self._interleaver is None:
+                self._interleaver = av.AudioResampler(
+                    frame.format.name.removesuffix("p"), frame.layout, frame.sample_rate
+                )
+            (frame,) = self._interleaver.resample(frame)
+        # Not Frame.to_ndarray, which does not know 64-bit integers.
+        samples = np.frombuffer(frame.planes[0], _DTYPES[frame.format.name])
+        num_channels = frame.layout.nb_channels
+        samples = samples[: frame.samples * num_channels]
+        return samples.reshape(frame.samples, num_channels)
 
 
 def _scaled(samples: np.ndarray) -> np.ndarray:

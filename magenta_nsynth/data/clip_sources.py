@@ -8,6 +8,7 @@ from typing import Literal
 
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
 from magenta_nsynth.data.clips import ClipSource, JsonWavClips, SoundClips, read_list
+from magenta_nsynth.data.naming import NameRules, refuse_rules
 from magenta_nsynth.data.record_clips import RecordClips
 from magenta_nsynth.data.sources import recognise
 from magenta_nsynth.data.tfds_clips import PREFIX, TFDSClips
@@ -28,6 +29,7 @@ def open_clips(
     recursive: bool = False,
     skip_corrupt: bool = False,
     left_out: str | os.PathLike | None = None,
+    rules: NameRules | None = None,
 ) -> ClipSource:
     """Opens a data set of sounds or notes.
 
@@ -41,6 +43,7 @@ def open_clips(
       skip_corrupt: goes on with what can be reached of damaged files.
       left_out: the folder that is written to: none of its sounds is read, nor are
         shards of an export in it.
+      rules: how pitches are read from the names of sounds; None is by default.
 
     Raises:
       InputError: nothing there, not clear, or an option of another kind.
@@ -78,9 +81,12 @@ def open_clips(
             "--read_as=audio. TFRecords are found by a quoted glob, such as "
             "'data/**/*.tfrecord*'."
         )
+    if kind not in ("audio", "list"):
+        refuse_rules(rules, named[0])
     if kind == "audio":
         folders = [left_out] if left_out else []
-        return SoundClips(find_sources(named, AUDIO_EXTENSIONS, recursive, folders))
+        found = find_sources(named, AUDIO_EXTENSIONS, recursive, folders)
+        return SoundClips(found, rules)
     if kind == "tfrecord":
         if written_to:
             own = os.path.join(glob.escape(written_to), _SHARDS)
@@ -94,5 +100,5 @@ def open_clips(
     if len(named) > 1:
         raise InputError(f"{', '.join(named)}: give one data set or list at a time.")
     if kind == "list":
-        return SoundClips(read_list(named[0]))
+        return SoundClips(read_list(named[0]), rules)
     return TFDSClips(named[0]) if kind == "tfds" else JsonWavClips(*named, skip_corrupt)

@@ -1,7 +1,7 @@
 """Sounds with what is known of them, from files: what is encoded note by note."""
 
+import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +10,8 @@ import numpy as np
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.items import Item, in_order, stat_print
 from magenta_nsynth.data.json_wav import plan_folder
-from magenta_nsynth.data.naming import labels_from_name
+from magenta_nsynth.data.labelling import SoundLabels
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, open_file
@@ -20,7 +21,6 @@ __all__ = [
     "ClipSource",
     "JsonWavClips",
     "SoundClips",
-    "labels_of",
     "load_clips",
     "read_list",
 ]
@@ -78,28 +78,35 @@ class ClipSource(Protocol):
 class SoundClips:
     """A clip per sound file; its id is the file's place below the folder given."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(
+        self, sources: Sequence[Source], rules: NameRules | None = None
+    ) -> None:
         """Looks at the files' names.
 
         Args:
           sources: of `find_sources` or `read_list`.
+          rules: how pitches are read from names; None is by default.
 
         Raises:
           InputError: two files with one id.
         """
         self._sources = sources
+        self._labels = SoundLabels(sources, rules)
         self.num_clips = len(sources)
         self.lost: list[str] = []
         ids: dict[str, str] = {}
         for source in sources:
             other = ids.setdefault(sound_id(source), source.path)
             if other != source.path:
+                in_two_folders = os.path.dirname(other) != os.path.dirname(source.path)
+                also = ", or give the folder above them with --recursive"
                 raise InputError(
                     f"{other} and {source.path} would both have the id "
-                    f"{sound_id(source)}; rename one, or give the folder above them "
-                    "with --recursive."
+                    f"{sound_id(source)}; rename one{also * in_two_folders}."
                 )
         self.identity = {"kind": "audio", "ids": fingerprint(ids)}
+        if rules not in (None, NameRules()):
+            self.identity["names"] = dataclasses.asdict(rules)
 
     def fingerprint(self, first: int, end: int) -> str:
         """As `ClipSource.fingerprint`: of sizes and dates."""
@@ -113,7 +120,10 @@ class SoundClips:
         return _clips(
             sources,
             sample_length,
-            lambda source: {**labels_of(source), "note_str": sound_id(source)},
+            lambda source: {
+                **self._labels.of(source).fields,
+                "note_str": sound_id(source),
+            },
         )
 
 
@@ -168,13 +178,6 @@ def _clips(
 def sound_id(source: Source) -> str:
     """A sound's id: its path below the folder that was given, without extension."""
     return "/".join([*source.subfolder.split(os.sep), source.stem]).lstrip("/")
-
-
-def labels_of(source: Source) -> dict[str, Any]:
-    """What a sound file's name and folder say of its note."""
-    parent = pathlib.Path(os.path.abspath(source.path)).parent.name
-    folders = pathlib.PurePath(source.subfolder).parts or (parent,)
-    return labels_from_name(folders, source.stem)
 
 
 def load_clips(

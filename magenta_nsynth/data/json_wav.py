@@ -22,6 +22,7 @@ from magenta_nsynth.data.schema import (
 )
 from magenta_nsynth.disk import CHUNK
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import open_file
 
 __all__ = [
     "AUDIO_FOLDER",
@@ -72,7 +73,7 @@ def plan_folder(folder: str) -> tuple[list[Item], list[str]]:
     """
     path = os.path.join(folder, LABELS_FILE)
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             labels = read_labels(iter(lambda: file.read(CHUNK), b""), path)
         audio_folder = os.path.join(folder, AUDIO_FOLDER)
         found = {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from magenta_nsynth.data.naming import family_number, pitch_number, source_number
-from magenta_nsynth.data.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
+from magenta_nsynth.data.vocabulary import FAMILIES, QUALITIES, SOURCES, UNKNOWN
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand, open_file
 
@@ -28,7 +28,9 @@ class Row(NamedTuple):
     labels: dict[str, int | str | tuple[int, ...]]
 
 
-def read_labels(csv_path: str | os.PathLike, folders: Sequence[str]) -> list[Row]:
+def read_labels(
+    csv_path: str | os.PathLike, folders: Sequence[str], middle_c: str = "C4"
+) -> list[Row]:
     """Reads a CSV file of labels.
 
     Args:
@@ -37,6 +39,7 @@ def read_labels(csv_path: str | os.PathLike, folders: Sequence[str]) -> list[Row
         such as C4), velocity, family, source, instrument, and qualities (separated by
         spaces). An empty cell says nothing.
       folders: where the files are looked for, before the CSV file's own folder.
+      middle_c: what its note names call MIDI note 60.
 
     Returns:
       The rows in order.
@@ -64,7 +67,7 @@ def read_labels(csv_path: str | os.PathLike, folders: Sequence[str]) -> list[Row
             cells = [cell.strip() for cell in cells]
             if any(cells):
                 where = f"{csv_path}: line {reader.line_num}"
-                rows.append(_row(where, columns, cells, folders))
+                rows.append(_row(where, columns, cells, folders, middle_c))
     except csv.Error as error:
         raise InputError(f"{csv_path}: line {reader.line_num}: {error}.") from None
     if not rows:
@@ -90,7 +93,13 @@ def _read_text(path: str) -> str:
     raise InputError(f"{path}: not a text file in UTF-8; save it as 'CSV UTF-8'.")
 
 
-def _row(where: str, columns: list[str], cells: list[str], folders: list[str]) -> Row:
+def _row(
+    where: str,
+    columns: list[str],
+    cells: list[str],
+    folders: list[str],
+    middle_c: str,
+) -> Row:
     if any(cells[len(columns) :]):
         raise InputError(
             f"{where}: {len(cells)} cells under {len(columns)} columns; put quotes "
@@ -113,7 +122,7 @@ def _row(where: str, columns: list[str], cells: list[str], folders: list[str]) -
     readers = {
         "note_str": ("note_str", str),
         "instrument": ("instrument_str", str),
-        "pitch": ("pitch", _pitch),
+        "pitch": ("pitch", lambda cell: _pitch(cell, middle_c)),
         "velocity": ("velocity", _velocity),
         "family": ("instrument_family", lambda c: _named(c, FAMILIES, family_number)),
         "source": ("instrument_source", lambda c: _named(c, SOURCES, source_number)),
@@ -131,8 +140,9 @@ def _row(where: str, columns: list[str], cells: list[str], folders: list[str]) -
     return Row(where, path, labels)
 
 
-def _pitch(cell: str) -> int:
-    pitch = int(cell) if re.fullmatch(r"\d+", cell) else pitch_number(cell)
+def _pitch(cell: str, middle_c: str) -> int:
+    is_number = re.fullmatch(r"\d+", cell)
+    pitch = int(cell) if is_number else pitch_number(cell, middle_c)
     if not 0 <= pitch <= 127:
         raise ValueError("a MIDI number from 0 to 127 or a note name such as C4")
     return pitch

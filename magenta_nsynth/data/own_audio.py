@@ -13,8 +13,14 @@ from absl import logging
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, audio_length
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.data.items import Item, stat_print
+from magenta_nsynth.data.labelling import (
+    SoundLabels,
+    pitch_example,
+    summary,
+    warn_of_octaves,
+)
 from magenta_nsynth.data.labels_csv import read_labels
-from magenta_nsynth.data.naming import labels_from_name
+from magenta_nsynth.data.naming import NOT_KNOWN, Labels, NameRules
 from magenta_nsynth.data.schema import FAMILIES, UNKNOWN, Note
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.files import Source, expand, find_sources
@@ -22,6 +28,7 @@ from magenta_nsynth.progress import Progress
 
 __all__ = ["plan_own_audio"]
 
+_CSV = "CSV"
 # A rest shorter than this part of a note, behind whole ones, is left out: it would be
 # a note of silence with a click at its beginning.
 _SHORTEST_REST = 1 / 4
@@ -30,7 +37,12 @@ _SHORTEST_REST = 1 / 4
 class _File(NamedTuple):
     path: str
     where: str  # for errors: the path, or the CSV's line
-    labels: dict
+    labels: Labels
+    is_listed: bool = False  # by a CSV
+
+    @property
+    def note_str(self) -> str:
+        return str(self.labels.fields["note_str"])
 
 
 def plan_own_audio(
@@ -40,6 +52,7 @@ def plan_own_audio(
     pad: bool,
     num_threads: int,
     left_out: str | os.PathLike | None = None,
+    rules: NameRules | None = None,
 ) -> list[Item]:
     """The notes that sound files give, in the order of their names.
 
@@ -52,6 +65,7 @@ def plan_own_audio(
         there and others come before it; False leaves out what is not whole.
       num_threads: files whose length is found at once.
       left_out: a folder that is not descended into.
+      rules: how pitches are read from names; None is by default.
 
     Returns:
       The items. A damaged file is one item, whose reading will fail.
@@ -62,8 +76,10 @@ def plan_own_audio(
     sources = find_sources(
         paths, AUDIO_EXTENSIONS, True, [left_out] if left_out else []
     )
-    files = _listed(csv_path, paths, sources) if csv_path else _named(sources)
-    _say_families(files, bool(csv_path))
+    rules = rules or NameRules()
+    files = _named(sources, rules)
+    if csv_path:
+        files = _listed(csv_path, paths, files, rules)
     with (
         concurrent.futures.ThreadPoolExecutor(num_threads) as pool,
         Progress(len(files), "files", "looking into them") as progress,
@@ -72,20 +88,19 @@ def plan_own_audio(
         for length in pool.map(_num_samples, (file.path for file in files)):
             lengths.append(length)
             progress.advance()
-    items, places = [], {}
-    short = []
+    items, short = [], []
+    places: dict[str, _File] = {}
+    counts: list[int] = []
     for file, length in zip(files, lengths, strict=True):
         pieces = _pieces(file, length, note_length, pad)
+        counts.append(len(pieces))
         if note_length and length - len(pieces) * note_length > 0:
             short.append(file.path)
         for item in pieces:
             name = item.note.note_str
             if name in places:
-                raise InputError(
-                    f"{places[name]} and {file.where} would both be the note {name}; "
-                    "rename one, or put them into different folders."
-                )
-            places[name] = file.where
+                raise _collision(places[name], file, name)
+            places[name] = file
         items += pieces
     if short:
         seconds = note_length / SAMPLE_RATE * (_SHORTEST_REST if pad else 1)
@@ -99,30 +114,43 @@ def plan_own_audio(
             f"{short[0]}{' and all others' if len(short) > 1 else ''}: shorter than "
             "a note; give a shorter --note_seconds, or --pad."
         )
+    _say_origins(files, counts, bool(csv_path))
+    warn_of_octaves([(file.path, file.labels) for file in files], rules)
     return _numbered(items)
 
 
-def _named(sources: list[Source]) -> list[_File]:
+def _collision(first: _File, second: _File, name: str) -> InputError:
+    if first.is_listed:
+        advice = "give one another note_str in the CSV"
+    elif first.note_str == pathlib.Path(first.path).stem:  # NSynth's form of name
+        advice = "rename one"
+    elif os.path.dirname(first.path) == os.path.dirname(second.path):
+        advice = "rename one, or put them into different folders"
+    else:
+        advice = "rename one, or its folder"
+    return InputError(
+        f"{first.where} and {second.where} would both be the note {name}; {advice}."
+    )
+
+
+def _named(sources: list[Source], rules: NameRules) -> list[_File]:
     """The files with what their names and folders say, sorted by their notes' names."""
-    files = []
-    for source in sources:
-        parent = pathlib.Path(os.path.abspath(source.path)).parent.name
-        folders = pathlib.Path(source.subfolder).parts or (parent or "notes",)
-        labels = labels_from_name(folders, source.stem)
-        files.append(_File(source.path, source.path, labels))
-    return sorted(files, key=lambda file: (file.labels["note_str"], file.path))
+    labels = SoundLabels(sources, rules)
+    files = [_File(s.path, s.path, labels.of(s)) for s in sources]
+    return sorted(files, key=lambda file: (file.note_str, file.path))
 
 
 def _listed(
     csv_path: str | os.PathLike,
     paths: Sequence[str | os.PathLike],
-    sources: list[Source],
+    files: list[_File],
+    rules: NameRules,
 ) -> list[_File]:
     """The files of a CSV, with what it says and else their names."""
     folders = [expand(path) for path in paths if os.path.isdir(expand(path))]
-    named = {os.path.realpath(file.path): file for file in _named(sources)}
-    files, used = [], set()
-    for row in read_labels(csv_path, folders):
+    named = {os.path.realpath(file.path): file for file in files}
+    listed, used = [], set()
+    for row in read_labels(csv_path, folders, rules.middle_c):
         file = named.get(os.path.realpath(row.path))
         if file is None:
             raise InputError(
@@ -130,28 +158,61 @@ def _listed(
                 f"--source_path ({', '.join(AUDIO_EXTENSIONS)}); mend the line."
             )
         used.add(os.path.realpath(row.path))
-        files.append(_File(row.path, row.where, file.labels | row.labels))
+        known = file.labels
+        known = Labels(
+            known.fields | row.labels,
+            _CSV if "pitch" in row.labels else known.pitch_from,
+            _CSV if "instrument_family" in row.labels else known.family_from,
+        )
+        listed.append(_File(row.path, row.where, known, True))
     if len(used) < len(named):
         logging.info(
             "%d sound files that %s does not name are left out.",
             *(len(named) - len(used), csv_path),
         )
-    return sorted(files, key=lambda file: (file.labels["note_str"], file.where))
+    return sorted(listed, key=lambda file: (file.note_str, file.where))
 
 
-def _say_families(files: list[_File], by_csv: bool) -> None:
-    def say(field: str, what: str, advice: str) -> None:
-        lacking = [f for f in files if f.labels.get(field, UNKNOWN) == UNKNOWN]
+def _say_origins(files: list[_File], counts: list[int], by_csv: bool) -> None:
+    """Says for how many notes pitch and family come from where."""
+
+    def say(what: str, origins: list[str], examples: list[str], advice: str) -> None:
+        said = summary(
+            (o for o, n in zip(origins, counts, strict=True) for _ in range(n)),
+            (e for e, n in zip(examples, counts, strict=True) for _ in range(n)),
+        )
+        logging.info("The %s of %d notes: %s.", what, sum(counts), said)
+        lacking = [
+            file.path
+            for file, origin in zip(files, origins, strict=True)
+            if origin.startswith(NOT_KNOWN)
+        ]
         if lacking:
             logging.info(
                 "%d of %d files say no %s, e.g. %s; it is -1 there. %s.",
-                *(len(lacking), len(files), what, lacking[0].path, advice),
+                *(len(lacking), len(files), what, lacking[0], advice),
             )
 
     other = "fill in the CSV's column" if by_csv else "or give a --csv"
-    families = ", ".join(FAMILIES)
-    say("instrument_family", "family", f"Name their folders so ({families}), {other}")
-    say("pitch", "pitch", f"Name them like piano_C4.wav or x_midi60.wav, {other}")
+    say(
+        "family",
+        [file.labels.family_from for file in files],
+        [_family_example(file) for file in files],
+        f"Name their folders so ({', '.join(FAMILIES)}), {other}",
+    )
+    say(
+        "pitch",
+        [file.labels.pitch_from for file in files],
+        [pitch_example(file.path, file.labels) for file in files],
+        "Name them like piano_C4.wav or x_midi60.wav, say --pitch_from_name=note or "
+        f"=midi if a note name or a number in them is the pitch, {other}",
+    )
+
+
+def _family_example(file: _File) -> str:
+    family = int(file.labels.fields.get("instrument_family", UNKNOWN))
+    name = "" if family == UNKNOWN else f": {FAMILIES[family]}"
+    return os.path.join(*pathlib.Path(file.path).parts[-2:]) + name
 
 
 def _num_samples(path: str) -> int:
@@ -163,7 +224,7 @@ def _num_samples(path: str) -> int:
 
 
 def _pieces(file: _File, length: int, note_length: int, pad: bool) -> list[Item]:
-    fields = dict(file.labels)
+    fields = dict(file.labels.fields)
     name = str(fields.pop("note_str"))
     audio = np.zeros(0, np.float32)
     changed = stat_print(file.path)

@@ -5,12 +5,18 @@ velocity that is not known, which only one's own notes have.
 """
 
 import dataclasses
-import re
 
 import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.data.vocabulary import (
+    FAMILIES,
+    QUALITIES,
+    SOURCES,
+    UNKNOWN,
+    parse_note_str,
+)
 from magenta_nsynth.errors import InputError
 
 __all__ = [
@@ -24,22 +30,6 @@ __all__ = [
     "note_to_example",
     "parse_note_str",
 ]
-
-FAMILIES = (
-    "bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed",
-    "string", "synth_lead", "vocal",
-)  # fmt: skip
-SOURCES = ("acoustic", "electronic", "synthetic")
-QUALITIES = (
-    "bright", "dark", "distortion", "fast_decay", "long_release", "multiphonic",
-    "nonlinear_env", "percussive", "reverb", "tempo-synced",
-)  # fmt: skip
-UNKNOWN = -1
-
-_NOTE_STR = re.compile(r"(?P<instrument>.+)-(?P<pitch>\d{3})-(?P<velocity>\d{3})")
-_INSTRUMENT = re.compile(
-    rf"(?P<family>{'|'.join(FAMILIES)})_(?P<source>{'|'.join(SOURCES)})_(?P<number>\d+)"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,32 +84,6 @@ def _name(names: tuple[str, ...], index: int) -> str:
     return names[index] if 0 <= index < len(names) else "unknown"
 
 
-def parse_note_str(note_str: str) -> dict[str, int | str]:
-    """What a name in NSynth's form says: the fields of `Note` that it holds.
-
-    Args:
-      note_str: such as "bass_synthetic_033-022-050", or any "<instrument>-<pitch,
-        three digits>-<velocity, three digits>".
-
-    Returns:
-      Of pitch, velocity, instrument_str, instrument_family and instrument_source
-      those that the name says; {} for a name of another form.
-    """
-    match = _NOTE_STR.fullmatch(note_str)
-    if match is None or int(match["pitch"]) > 127 or int(match["velocity"]) > 127:
-        return {}
-    fields: dict[str, int | str] = {
-        "pitch": int(match["pitch"]),
-        "velocity": int(match["velocity"]),
-        "instrument_str": match["instrument"],
-    }
-    instrument = _INSTRUMENT.fullmatch(match["instrument"])
-    if instrument is not None:
-        fields["instrument_family"] = FAMILIES.index(instrument["family"])
-        fields["instrument_source"] = SOURCES.index(instrument["source"])
-    return fields
-
-
 def note_to_example(note: Note) -> bytes:
     """A serialized tf.Example with NSynth's full schema, both groups of features."""
     ints = {
@@ -144,7 +108,7 @@ def note_to_example(note: Note) -> bytes:
         for name, values in ints.items()
     }
     for name, values in strings.items():
-        encoded = [value.encode() for value in values]
+        encoded = [value.encode("utf-8", "surrogateescape") for value in values]
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
     features["audio"] = tf.train.Feature(float_list=float_list(note.audio))
     # Deterministic, so that the same notes make the same file to the byte.

@@ -10,7 +10,7 @@ from magenta_nsynth.data.archive import ARCHIVE_EXTENSIONS
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.json_wav import LABELS_FILE
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand, matches_of
+from magenta_nsynth.files import expand, is_hidden, matches_of
 
 __all__ = ["Kind", "recognise"]
 
@@ -80,7 +80,7 @@ def _kind(path: str) -> Kind:
         return "tfrecord" if ".tfrecord" in path.lower() else "audio"
     if os.path.isfile(os.path.join(path, LABELS_FILE)):
         return "jsonwav"
-    names = os.listdir(path)
+    names = [name for name in os.listdir(path) if not is_hidden(name)]
     records = [name for name in names if _TFRECORD.fullmatch(name)]
     others = [
         name

@@ -116,13 +116,7 @@ def find_sounds_or_npy(
     """
     if npy_only:
         return find_sources(source_paths, [".npy"], recursive)
-    found: dict[str, Source] = {}
-    for path in source_paths or [""]:
-        here = find_sources([path], [*extensions, ".npy"], recursive, left_out)
-        sounds = [s for s in here if not s.path.lower().endswith(".npy")]
-        for source in sounds or here:
-            found.setdefault(os.path.abspath(source.path), source)
-    return list(found.values())
+    return find_sources(source_paths, extensions, recursive, left_out, [".npy"])
 
 
 def generated_name(name: str) -> str:

@@ -17,6 +17,7 @@ import magenta_nsynth
 from magenta_nsynth.api import Baseline, WaveNet, load_model
 from magenta_nsynth.data.clip_sources import ReadAs, open_clips
 from magenta_nsynth.data.clips import Clip, ClipSource
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.embeddings.manifest import Plan, Shards
 from magenta_nsynth.embeddings.pipeline import encoding
 from magenta_nsynth.embeddings.shards import FORMATS, import_pyarrow
@@ -43,6 +44,7 @@ class Export:
       save_path: the folder to write to.
       read_as: as for `open_clips`.
       recursive: likewise.
+      rules: likewise.
       skip_corrupt: leaves out notes that can't be used; without it their shards are
         not made.
       format: "npy", "tfrecord" or "parquet".
@@ -57,6 +59,7 @@ class Export:
     save_path: str | os.PathLike
     read_as: ReadAs | None = None
     recursive: bool = False
+    rules: NameRules | None = None
     skip_corrupt: bool = False
     format: str = "npy"
     sample_length: int = 64_000
@@ -102,6 +105,7 @@ class Work:
             export.recursive,
             export.skip_corrupt,
             export.save_path,
+            export.rules,
         )
 
     @functools.cached_property

@@ -14,9 +14,10 @@ from magenta_nsynth.api import Baseline
 from magenta_nsynth.api.baseline import Prepared, check_z
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio, write_audio
 from magenta_nsynth.config import NUM_PITCHES, SpectralConfig
-from magenta_nsynth.data.clips import Clip, labels_of
+from magenta_nsynth.data.clips import Clip
+from magenta_nsynth.data.labelling import SoundLabels, log_pitches
+from magenta_nsynth.data.naming import NameRules, refuse_rules
 from magenta_nsynth.data.reading import NOTE_SAMPLES
-from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.codes import Code, read_codes
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
@@ -37,7 +38,7 @@ __all__ = ["code_samples", "generate_baseline"]
 
 _NAMING = (
     "name it so that it says it, like flute_C4.wav, flute_midi60.wav or NSynth's "
-    "flute_acoustic_002-060-100.wav"
+    "flute_acoustic_002-060-100.wav, or --pitch_from_name to say what in the name it is"
 )
 _LABELLING = "make its TFRecord anew with it (nsynth_make_tfrecord --csv)"
 _BESIDE = "keep beside it the .csv that nsynth_save_embeddings wrote"
@@ -110,6 +111,7 @@ def generate_baseline(
     recursive: bool = False,
     skip_existing: bool = False,
     skip_corrupt: bool = False,
+    rules: NameRules | None = None,
     seed: int | None = None,
     pitch: int | None = None,
     pitch_shift: int = 0,
@@ -135,6 +137,7 @@ def generate_baseline(
       recursive: descends into folders and mirrors them in `save_path`.
       skip_existing: leaves out what is there.
       skip_corrupt: leaves out damaged records.
+      rules: how pitches are read from the names of sounds; None is by default.
       seed: of Griffin-Lim's start phase; None is fresh.
       pitch: MIDI, for all; None is each note's own, by its record, CSV or name.
       pitch_shift: semitones above that.
@@ -161,7 +164,15 @@ def generate_baseline(
     if phase == "source" and seed is not None:
         raise InputError("--seed is Griffin-Lim's; leave it out with --phase=source.")
     inputs = _find(
-        model, source_paths, save_path, sample_length, npy_only, recursive, skip_corrupt
+        model,
+        source_paths,
+        save_path,
+        sample_length,
+        npy_only,
+        recursive,
+        skip_corrupt,
+        rules,
+        are_pitches_wanted=pitch is None,
     )
     sources, names, failures = inputs.sources, inputs.names, inputs.failures
     if halfway:
@@ -262,8 +273,12 @@ def _find(
     npy_only: bool,
     recursive: bool,
     skip_corrupt: bool,
+    rules: NameRules | None,
+    are_pitches_wanted: bool,
 ) -> _Inputs:
-    sets = {} if npy_only else record_sets(source_paths, recursive, skip_corrupt)
+    sets = {}
+    if not npy_only:
+        sets = record_sets(source_paths, recursive, skip_corrupt, rules)
     if sets:
         return _records(model, sets, sample_length, skip_corrupt)
     found = find_sounds_or_npy(
@@ -271,11 +286,17 @@ def _find(
     )
     inputs = _Inputs([], [], iter(()), Failures())
     loaders: list[Callable[[], _Sound]] = []
+    sounds = [s for s in found if not s.path.lower().endswith(".npy")]
+    if not sounds:
+        refuse_rules(rules, found[0].path)
+    labels = SoundLabels(sounds, rules)
+    if are_pitches_wanted:
+        log_pitches(sounds, labels)
     for source in found:
         if not source.path.lower().endswith(".npy"):
             inputs.sources.append(source)
             inputs.names.append(source.stem)
-            loaders.append(_sound_loader(model, source, sample_length))
+            loaders.append(_sound_loader(model, source, labels, sample_length))
             continue
         with inputs.failures.noting():
             codes = read_codes(source.path, model.config.num_latent, check_z)
@@ -299,11 +320,11 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _sound_loader(
-    model: Baseline, source: Source, sample_length: int
+    model: Baseline, source: Source, labels: SoundLabels, sample_length: int
 ) -> Callable[[], _Sound]:
     def load() -> _Sound:
         clip = model.check_clip(read_audio(source.path, sample_length), source.path)
-        pitch = int(labels_of(source).get("pitch", UNKNOWN))
+        pitch = int(labels.of(source).fields["pitch"])
         return _Sound(source.path, pitch, _NAMING, len(clip), clip, model.prepare(clip))
 
     return load

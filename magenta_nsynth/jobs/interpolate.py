@@ -7,6 +7,7 @@ from typing import Any
 from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError
@@ -41,6 +42,7 @@ def interpolate(
     bit_depth: str = "float",
     sample_length: int = 64_000,
     skip_existing: bool = False,
+    rules: NameRules | None = None,
 ) -> int:
     """Writes mixes of embeddings, and what is asked for beside them.
 
@@ -68,6 +70,7 @@ def interpolate(
       sample_length: uses at most so many samples of each source; 0 uses all.
       skip_existing: leaves out what is there, if the manifest says that it was made in
         the same way.
+      rules: how the baseline's pitches are read from names; None is by default.
 
     Returns:
       0, or 1 if some sounds could not be made; those are logged, the others done.
@@ -100,7 +103,7 @@ def interpolate(
     # One program at a time, or the manifest would not be of both.
     with only_writer(folder):
         manifest = Manifest(folder)
-        sources = load_mix_sources(model, kind, found, sample_length)
+        sources = load_mix_sources(model, kind, found, sample_length, rules)
         mixes = plan_mixes([source.name for source in sources], **plan)
         if (
             kind == "baseline"

@@ -1,6 +1,7 @@
 """Sounds of any kind in, sharded TFRecords out; and TFRecords in, JSON/WAV out."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from magenta_nsynth.data.export import export_json_wav
 from magenta_nsynth.data.items import shuffled
 from magenta_nsynth.data.json_wav import LABELS_FILE, plan_folder
 from magenta_nsynth.data.making import Target, make_from_items
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.own_audio import plan_own_audio
 from magenta_nsynth.data.sources import Kind, recognise
 from magenta_nsynth.data.writing import Shards, locked
@@ -23,7 +25,10 @@ __all__ = ["make_tfrecord"]
 
 _LONGEST_NOTE = 600.0  # seconds
 _ALLOWED = {
-    "audio": {"csv", "note_seconds", "pad", "name", "num_shards", "shuffle_seed"},
+    "audio": {
+        *("csv", "note_seconds", "pad", "name", "num_shards", "shuffle_seed"),
+        *("pitch_from_name", "middle_c"),
+    },
     "jsonwav": {"name", "num_shards", "shuffle_seed"},
     "archive": {"name", "num_shards"},
     "tfrecord": {"float"},
@@ -42,6 +47,7 @@ def make_tfrecord(
     read_as: Kind | None = None,
     *,
     csv: str | os.PathLike = "",
+    rules: NameRules | None = None,
     note_seconds: float | None = None,
     pad: bool | None = None,
     name: str | None = None,
@@ -59,6 +65,7 @@ def make_tfrecord(
       save_path: the folder to write to.
       read_as: which of these the source is; None finds out.
       csv: own sounds: a file of labels, see `data.labels_csv`.
+      rules: own sounds: how pitches are read from names; None is by default.
       note_seconds: own sounds: the length of a note; None is 4, 0 a note per file.
       pad: own sounds: completes the last note of a file with zeros. None is True.
       name: what the files' names start with; None is "notes".
@@ -77,8 +84,14 @@ def make_tfrecord(
     """
     check_folder(save_path)
     kind, paths = recognise(source_paths, read_as)
+    rules, default = rules or NameRules(), NameRules()
     given = {
         "csv": csv or None,
+        **{
+            name: value
+            for name, value in dataclasses.asdict(rules).items()
+            if value != getattr(default, name)
+        },
         "note_seconds": note_seconds,
         "pad": pad,
         "name": name,
@@ -116,7 +129,7 @@ def make_tfrecord(
             pad = True if pad is None else pad
             # Other decoders give other samples, which are not to be mixed with these.
             options |= {"note_length": length, "pad": pad, "decoder": "PyAV"}
-            items = plan_own_audio(paths, csv, length, pad, num_threads, folder)
+            items = plan_own_audio(paths, csv, length, pad, num_threads, folder, rules)
         make_folder(folder)
         with _locked(folder):
             shards = make_from_items(shuffled(items, shuffle_seed), options, target)

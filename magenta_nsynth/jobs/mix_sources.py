@@ -11,7 +11,8 @@ from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.api.baseline import check_z
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.config import H512_BO16, NFFT_1024
-from magenta_nsynth.data.clips import labels_of
+from magenta_nsynth.data.labelling import SoundLabels
+from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.arrays import check_encoding, load_array
 from magenta_nsynth.embeddings.codes import csv_path, read_codes
@@ -114,6 +115,7 @@ def load_mix_sources(
     kind: str,
     sources: Sequence[Source],
     sample_length: int,
+    rules: NameRules | None = None,
 ) -> list[MixSource]:
     """Reads the sources, and encodes the sounds.
 
@@ -123,13 +125,14 @@ def load_mix_sources(
       sources: of `find_mix_sources`.
       sample_length: cuts each to so many samples, or the whole frames of them, which
         is logged; 0 takes all.
+      rules: how the baseline's pitches are read from names; None is by default.
 
     Raises:
       InputError: a file that can't be used, or is of another model than the others.
       AudioError: a sound that can't be read.
     """
     if kind == "baseline":
-        notes = _baseline_notes(model, sources, sample_length)
+        notes = _baseline_notes(model, sources, sample_length, rules)
     else:
         notes = [[note] for note in _wavenet_notes(model, sources, sample_length)]
     return [
@@ -198,11 +201,15 @@ def _wavenet_notes(
 
 
 def _baseline_notes(
-    model: Baseline | None, sources: Sequence[Source], sample_length: int
+    model: Baseline | None,
+    sources: Sequence[Source],
+    sample_length: int,
+    rules: NameRules | None,
 ) -> list[list[MixPart]]:
     config = model.config if model else NFFT_1024
     width = None
     notes = []
+    labels = SoundLabels((s for s in sources if not _is_npy(s)), rules)
     for source in sources:
         path = source.path
         if not _is_npy(source):
@@ -210,7 +217,7 @@ def _baseline_notes(
             prepared = model.prepare(clip)
             [z] = model.encode_prepared([prepared])
             peak = 0.0 if prepared.is_silent else float(np.abs(clip).max())
-            pitch = int(labels_of(source).get("pitch", UNKNOWN))
+            pitch = int(labels.of(source).fields["pitch"])
             notes.append([MixPart(z, clip, peak, len(clip), pitch)])
             continue
         array = load_array(path, in_memory=False)

@@ -141,7 +141,7 @@ class Companions:
     ) -> None:
         self._path, self._flag = path, flag
         self._found: dict[tuple[str, str], str] = {}
-        for source in find_sources([path], extensions, recursive=True):
+        for source in find_sources([path], extensions, recursive=True, quiet=True):
             self._found.setdefault((source.subfolder, source.stem), source.path)
 
     def of(self, item: Item) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from magenta_nsynth.api import Baseline
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
-from magenta_nsynth.data.clips import Clip, labels_of
+from magenta_nsynth.data.clips import Clip
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.json_wav import LABELS_FILE
+from magenta_nsynth.data.labelling import SoundLabels, log_pitches
+from magenta_nsynth.data.naming import NameRules, refuse_rules
 from magenta_nsynth.data.reading import NoteIndex, iterate, open_notes, read_notes
 from magenta_nsynth.data.record_clips import LABELS, clip_of
 from magenta_nsynth.embeddings.codes import CodesWriter, csv_path
@@ -47,6 +49,7 @@ def save_codes(
     recursive: bool = False,
     skip_existing: bool = False,
     skip_corrupt: bool = False,
+    rules: NameRules | None = None,
 ) -> int:
     """Writes `<stem>_z.npy`, float32 [N, 1984], for each sound or set of TFRecords.
 
@@ -63,6 +66,7 @@ def save_codes(
       recursive: descends into folders of sounds and mirrors them in `save_path`.
       skip_existing: leaves out what is there.
       skip_corrupt: leaves out damaged records, and counts them.
+      rules: how pitches are read from the names of sounds; None is by default.
 
     Returns:
       0, or 1 if some files failed; those are logged, the others done.
@@ -73,7 +77,7 @@ def save_codes(
     Source: NSynth, baseline/save_embeddings.py; differs: the list in the README.
     """
     check_arguments(model, save_path, sample_length, batch_size)
-    sets = record_sets(source_paths, recursive, skip_corrupt)
+    sets = record_sets(source_paths, recursive, skip_corrupt, rules)
     if sets:
         sources = [Source(name, "") for name in sets]
         stems = [_set_stem(paths) for paths in sets.values()]
@@ -96,9 +100,11 @@ def save_codes(
                     model, paths, output, sample_length, batch_size, skip_corrupt
                 )
         return failures.report(len(sources))
+    known = SoundLabels(sources, rules)
+    log_pitches(sources, known)
     with encoded_files(model, work, sample_length, batch_size, failures) as encoded:
         for source, output, result in encoded:
-            labels = {**labels_of(source), "note_str": source.stem}
+            labels = {**known.of(source).fields, "note_str": source.stem}
             with (
                 failures.noting(),
                 writing_codes(output, model.config.num_latent) as writer,
@@ -108,7 +114,10 @@ def save_codes(
 
 
 def record_sets(
-    paths: Sequence[str | os.PathLike], recursive: bool, skip_corrupt: bool
+    paths: Sequence[str | os.PathLike],
+    recursive: bool,
+    skip_corrupt: bool,
+    rules: NameRules | None = None,
 ) -> dict[str, list[str]]:
     """TFRecords by the first of each set's files; {} where the paths are of sounds.
 
@@ -135,6 +144,7 @@ def record_sets(
             "--recursive is for folders of sounds; give TFRecords by a quoted glob, "
             "such as 'data/**/*.tfrecord*'."
         )
+    refuse_rules(rules, matches[0])
     sets: dict[str, list[str]] = {}
     for path in find_records(matches):
         shard = _SHARD.search(path)

@@ -74,6 +74,11 @@ class Checkpoint:
         """
         # Sorted by name is sorted by place in the file: a twelfth of the bytes read.
         for name in sorted(names):
+            if self.dtypes[name] is object:  # of any announced length
+                raise CheckpointError(
+                    f"{self.prefix}: the tensor {name} holds text, not numbers; copy "
+                    "or download the checkpoint again."
+                )
             try:
                 yield name, self._reader.get_tensor(name)
             except _READ_ERRORS as error:

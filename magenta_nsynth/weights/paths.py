@@ -20,6 +20,7 @@ __all__ = [
     "resolve_checkpoint",
 ]
 
+_MOST_CHARACTERS = 1 << 24  # of a file named `checkpoint`: 100,000 paths
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 
@@ -153,9 +154,10 @@ def _named_in_state_file(folder: str, field: str) -> list[str]:
     """The prefixes that the file named `checkpoint` gives for `field`."""
     try:
         with open(os.path.join(folder, "checkpoint"), encoding="utf-8") as state:
-            found = re.findall(rf'^{field}: "(.*)"', state.read(), re.M)
+            text = state.read(_MOST_CHARACTERS)
     except (OSError, UnicodeDecodeError):
         return []
+    found = re.findall(rf'^{field}: "(.*)"', text, re.M)
     # Another machine's path may have its separators too.
     return [os.path.join(folder, re.split(r"[/\\]", path)[-1]) for path in found]
 

@@ -1,0 +1,54 @@
+"""The note that a sampler plays a sound at unchanged, as the sound's file says it."""
+
+import os
+import struct
+from typing import BinaryIO
+
+from magenta_nsynth.audio.containers import iff_chunks
+
+__all__ = ["unity_note"]
+
+# By the file's first four bytes and bytes 8 to 11: the byte order of its lengths, the
+# chunk that holds the note, where in there it is, and its form.
+_FORMS = {
+    (b"RIFF", b"WAVE"): ("<", b"smpl", 12, "<I"),
+    (b"RF64", b"WAVE"): ("<", b"smpl", 12, "<I"),
+    (b"BW64", b"WAVE"): ("<", b"smpl", 12, "<I"),
+    (b"RIFX", b"WAVE"): (">", b"smpl", 12, ">I"),
+    (b"FORM", b"AIFF"): (">", b"INST", 0, "B"),
+    (b"FORM", b"AIFC"): (">", b"INST", 0, "B"),
+}
+
+
+def unity_note(path: str | os.PathLike) -> int:
+    """The MIDI note of a WAV file's smpl chunk, or of an AIFF file's INST chunk.
+
+    Many programs write 60 for every sound, so the note may mean nothing. Only the
+    chunks' headers are read.
+
+    Returns:
+      0 to 127; -1 where there is no such chunk, or the file can't be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _find(file)
+    except OSError:
+        return -1
+
+
+def _find(file: BinaryIO) -> int:
+    head = file.read(12)
+    form = _FORMS.get((head[:4], head[8:12]))
+    if form is None:
+        return -1
+    byte_order, wanted, offset, spelt = form
+    for name, start, length in iff_chunks(file, byte_order):
+        if name == wanted:
+            size = struct.calcsize(spelt)
+            file.seek(start + offset)
+            content = file.read(size)
+            if length < offset + size or len(content) < size:
+                return -1
+            [note] = struct.unpack(spelt, content)
+            return note if note <= 127 else -1
+    return -1
