@@ -375,3 +375,9 @@ def test_pictures_need_no_backend(tmp_path, backend, kept):
     if kept:
         assert result.stdout.strip().lower() == kept
     assert (tmp_path / "a.pdf").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("transform", ["cqt", "stft"])
+def test_what_overflows_in_a_spectrum_is_not_drawn(transform):
+    with pytest.raises(InputError, match=r"a\.wav: too loud to be drawn"):
+        nsynth.make_panel("a.wav", 1e38 * tone(440, 0.3), transform=transform)
