@@ -443,6 +443,15 @@ def test_summaries_that_fail_end_themselves_alone(tmp_path, caplog):
     assert caplog.text.count("No more summaries") == 1
 
 
+def test_without_tensorboard_there_are_no_summaries(tmp_path, caplog, monkeypatch):
+    def scalar(*_, **__):
+        raise ImportError("TensorBoard is not installed")
+
+    monkeypatch.setattr(tf.summary, "scalar", scalar)
+    Summaries(tmp_path).scalars(0, {"loss": 1.0})
+    assert "No more summaries" in caplog.text and "TensorBoard" in caplog.text
+
+
 def test_sounds_have_rainbowgrams_in_the_summaries(tmp_path):
     audio = np.stack([recipe.clips(2048, seed=1)[0], np.zeros(2048)]).astype(np.float32)
     Summaries(tmp_path).sounds(3, {"original": audio})

@@ -15,7 +15,6 @@ from magenta_nsynth.data.inspection import inspect
 from magenta_nsynth.data.reading import read_notes
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.formatting import one_line
 
 __all__ = ["LABELS", "RecordClips", "clip_of"]
 
@@ -43,8 +42,7 @@ def clip_of(values: dict[str, Any], sample_length: int, quiet: bool = False) -> 
     labels = {name: values[name].numpy() for name in LABELS}
     labels["note_str"] = labels["note_str"].decode("utf-8", "surrogateescape")
     file = os.fsdecode(values["file"].numpy())
-    name = one_line(labels["note_str"])
-    where = f"{file}, record {values['record']} ({name})"
+    where = f"{file}, record {values['record']} ({labels['note_str']})"
     audio = values["audio"].numpy()
     if 0 < sample_length < len(audio):
         if not quiet:
