@@ -38,7 +38,7 @@ _PART = {
     "num_rows": int,
     "skipped": [str],
     "files": {str: {"bytes": int, "sha256": str}},
-    "checksum": str,
+    "checksum": (str, None),  # not before version 0.2
 }
 _COMPLETE = {
     "num_latent": int,
@@ -113,7 +113,7 @@ def _is_part(part: dict[str, Any], plan: Plan, shard: int) -> bool:
         part["shard"] == shard
         and list(part["files"]) == _names(plan, shard)
         and part["num_notes"] + len(part["skipped"]) == end - first
-        and part["checksum"] == _checksum(part)
+        and part.get("checksum", _checksum(part)) == _checksum(part)
     )
 
 
