@@ -21,6 +21,7 @@ __all__ = [
     "only_writer",
     "open_locked",
     "remove",
+    "remove_unlocked",
     "require_space",
 ]
 
@@ -189,3 +190,12 @@ def remove(*paths: str) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             os.unlink(path)
+
+
+def remove_unlocked(*paths: str) -> None:
+    """Removes those of the files that no other program has locked to write to them."""
+    for path in paths:
+        with contextlib.suppress(OSError, InputError):
+            handle = open_locked(path, f"{path}: in use.")
+            remove(path)
+            os.close(handle)

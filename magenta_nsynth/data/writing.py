@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from magenta_nsynth.data.schema import Note, note_to_example
-from magenta_nsynth.disk import disk_errors, lock, remove
+from magenta_nsynth.disk import disk_errors, only_writer, remove, remove_unlocked
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import atomic_path, read_json, write_json
 from magenta_nsynth.progress import Progress
@@ -224,13 +224,8 @@ def locked(folder: str, *leftovers: str) -> Iterator[None]:
     Raises:
       InputError: another program is at work in there.
     """
-    path = os.path.join(folder, ".making.lock")
-    with disk_errors(path), open(path, "ab") as file:
-        lock(file, f"{folder}: another program is writing there; wait for it.")
-        try:
-            # Nobody else is writing, so these are what a kill left of half a file.
-            for pattern in leftovers:
-                remove(*glob.glob(os.path.join(glob.escape(folder), pattern)))
-            yield
-        finally:
-            remove(path)
+    with only_writer(folder):
+        for pattern in leftovers:
+            paths = glob.glob(os.path.join(glob.escape(folder), pattern))
+            remove_unlocked(*paths)
+        yield
