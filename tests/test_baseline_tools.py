@@ -498,14 +498,14 @@ def test_ids_that_are_not_unique_get_numbers(model, tmp_path):
 
 def test_records_left_out_do_not_shift_the_names(model, tmp_path, caplog):
     records = examples(4, 2000)
-    records[1] = tfrecords.without(records[1], "velocity")
+    records[1] = tfrecords.without(records[1], "audio")
     path = tfrecords.write(tmp_path / "r.tfrecord", records)
     other = tfrecords.write(tmp_path / "s.tfrecord", examples(5, 600)[4:])
     given = {"num_iters": 2, "seed": 1}
     # As a whole, with a line that says so; the other set is done.
     assert generate_baseline(model, [path, other], tmp_path / "a", **given) == 1
     assert binaries.names(tmp_path / "a") == ["gen_organ_electronic_004-044-075.wav"]
-    assert "record 1 (from 0): the feature velocity is missing" in caplog.text
+    assert "record 1 (from 0): the feature audio is missing" in caplog.text
     assert "1 of 2 files failed" in caplog.text
     paths, out = [path, other], tmp_path / "b"
     assert generate_baseline(model, paths, out, skip_corrupt=True, **given) == 0
@@ -759,7 +759,7 @@ def test_the_binaries(baseline_checkpoint, tiny_checkpoint, folder, tmp_path):
     for name, flags, words in (
         ("nsynth_generate", ["--pitch=60"], "--pitch is for the baseline"),
         ("nsynth_generate", ["--model=baseline"], "of the spectral baseline"),
-        ("nsynth_save_embeddings", ["--skip_corrupt"], "--skip_corrupt is for the"),
+        ("nsynth_save_embeddings", ["--skip_corrupt"], "--skip_corrupt is for TFR"),
         ("nsynth_save_embeddings", ["--middle_c=C3"], "--middle_c is for the baseline"),
         ("nsynth_generate", ["--pitch_from_name=midi"], "is for the baseline"),
     ):

@@ -1,15 +1,31 @@
 """Opening data sets: finding files, walking them, damage, filters."""
 
+import bz2
 import gzip
+import lzma
+import sys
+import tracemalloc
+import zlib
 
+import binaries
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfrecords import change, examples, first_group, flip, note, starts, without, write
+from tfrecords import (
+    change,
+    examples,
+    first_group,
+    flip,
+    header,
+    note,
+    starts,
+    without,
+    write,
+)
 
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.reading import NoteFilter, iterate, open_notes, read_notes
-from magenta_nsynth.data.records import read_layout
+from magenta_nsynth.data.records import MAX_RECORD_BYTES, read_layout
 from magenta_nsynth.data.schema import FAMILIES, QUALITIES, SOURCES, note_to_example
 from magenta_nsynth.errors import InputError
 
@@ -325,3 +341,73 @@ def test_gzip_is_not_taken_for_a_length(tmp_path):
         file.write(gzip.compress(whole.read()))
     assert read_layout(str(tmp_path / "b")).size.tolist() == [0x088B1F]
     assert np.array_equal(layout.offset, [0])
+
+
+LENGTHS = [2**28 + 1, 2**40, 2**63 - 1, 2**64 - 13, 2**64 - 1]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_length_that_can_not_be(tmp_path, length, packed):
+    """Its checksum is right, so TensorFlow would make room for it, and die."""
+    records = examples(range(6))
+    path = write(tmp_path / "a.tfrecord", records, packed)
+    first, end = starts(records)[2:4]
+    damaged = header(length) + b"x" * 50
+    change(path, lambda content: content[:first] + damaged + content[end:])
+    words = rf"a\.tfrecord, record 2 .*too much for a note: {length:,} bytes"
+    with pytest.raises(InputError, match=words):
+        open_notes(path)
+    index = open_notes(path, skip_corrupt=True)
+    assert (numbers(index), index.num_skipped) == ([0, 1, 3, 4, 5], 1)
+    # At the end, where reading ahead would meet it.
+    change(path, lambda content: content + damaged)
+    script = "import sys; from magenta_nsynth.data.reading import *; "
+    script += "from magenta_nsynth.data.record_clips import RecordClips; "
+    script += "index = open_notes(sys.argv[1], skip_corrupt=True); "
+    script += "print(len(list(read_notes(index)))); "
+    script += "clips = RecordClips(sys.argv[1:], 1, True); "
+    script += "print(len(list(clips.read(np.arange(clips.num_clips), 0)))); "
+    script += "print(next(iter(training_batches(index, 9, 50))).shape)"
+    if length == 2**40 and not packed:
+        script = "import numpy as np; " + script
+        result = binaries.finish([sys.executable, "-c", script, path])
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.split("\n")[:3] == ["5", "5", "(50, 9)"]
+
+
+@pytest.mark.parametrize(
+    ("compress", "name"),
+    [(zlib.compress, "ZLIB"), (bz2.compress, "bzip2"), (lzma.compress, "xz")],
+)
+def test_other_compressions_are_named(tmp_path, compress, name):
+    path = write(tmp_path / "a.tfrecord", examples(range(3)))
+    with open(path, "rb") as file:
+        content = file.read()
+    (tmp_path / "b.tfrecord").write_bytes(compress(content))
+    with pytest.raises(
+        InputError, match=rf"b\.tfrecord: compressed with {name}; unpack"
+    ):
+        open_notes(tmp_path / "b.tfrecord")
+    (tmp_path / "c.tfrecord").write_bytes(b"x^2 is no TFRecord")
+    with pytest.raises(InputError, match="this is no TFRecord file"):
+        open_notes(tmp_path / "c.tfrecord")
+
+
+def test_what_one_record_may_take(tmp_path):
+    """A GZIP file of some kB may say that it unpacks to gigabytes."""
+    records, size = examples(range(3)), MAX_RECORD_BYTES + 1000
+    with gzip.open(tmp_path / "a.tfrecord.gz", "wb", 1) as file:
+        first = write(tmp_path / "first", records[:2])
+        with open(first, "rb") as whole:
+            file.write(whole.read())
+        file.write(header(size))
+        for _ in range(size // 1000):
+            file.write(bytes(1000))
+        file.write(bytes(size % 1000 + 4))
+        file.write(header(len(records[2])))
+    tracemalloc.start()
+    layout = read_layout(str(tmp_path / "a.tfrecord.gz"), skip_corrupt=True)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
+    assert (len(layout.record), layout.num_lost) == (2, 2)

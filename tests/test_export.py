@@ -21,6 +21,7 @@ from binaries import command, environment, names
 from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet, load_model
+from magenta_nsynth.audio.resample import resample
 from magenta_nsynth.data import clip_sources, tfds_clips
 from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
@@ -260,6 +261,7 @@ class FakeTFDS(types.ModuleType):
     def __init__(self, clips):
         super().__init__("tensorflow_datasets")
         self.clips = clips
+        self.rate = 16_000
 
     def ReadConfig(self, **options):
         assert options == {"interleave_cycle_length": 1}
@@ -268,7 +270,10 @@ class FakeTFDS(types.ModuleType):
         if name != "nsynth/full":
             raise ValueError("no such data set\nand more")
         splits = {"test": types.SimpleNamespace(num_examples=len(self.clips))}
-        info = types.SimpleNamespace(full_name="nsynth/full:2.3.3", splits=splits)
+        features = {"audio": types.SimpleNamespace(sample_rate=self.rate)}
+        info = types.SimpleNamespace(
+            full_name="nsynth/full:2.3.3", splits=splits, features=features
+        )
         return types.SimpleNamespace(info=info, as_dataset=self.data)
 
     def data(self, split, shuffle_files, read_config):
@@ -306,6 +311,13 @@ def test_tensorflow_datasets(run, tmp_path, clips, golden_tiny, monkeypatch):
     assert [note.note_str for note in open_embeddings(tmp_path / "out")] == IDS
     with pytest.raises(InputError, match="no such data set"):
         run(source_paths=["tfds:nsynth/none@test"])
+    sys.modules["tensorflow_datasets"].rate = 8_000
+    slow = list(tfds_clips.TFDSClips(*source["source_paths"]).read(np.arange(1), 0))
+    assert np.array_equal(slow[0].audio, resample(clips[0], 8_000))
+    loud = FakeTFDS([clips[0] * 32_000])
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", loud)
+    bad = list(tfds_clips.TFDSClips(*source["source_paths"]).read(np.arange(1), 0))
+    assert "note 0 (a/b.c): samples reach" in str(bad[0])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match="pip install tensorflow-datasets"):
         run(**source)
@@ -674,7 +686,7 @@ def test_bad_records_are_named_and_left_out_only_by_a_flag(
     out = tmp_path / "out"
     assert run(source_paths=[damaged], notes_per_shard=2) == 1
     assert "damaged.tfrecord, record 2 (from 0): damaged" in caplog.text
-    assert "damaged.tfrecord, record 6 (from 0): its audio has NaN" in caplog.text
+    assert "damaged.tfrecord, record 6 (from 0): has NaN" in caplog.text
     assert "2 of 5 shards are not made" in caplog.text
     assert "--skip_corrupt" in caplog.text
     made = [n for n in names(out) if n.endswith(".npy")]

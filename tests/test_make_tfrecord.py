@@ -229,7 +229,7 @@ def test_bad_records_are_named_and_the_others_written(tmp_path, caplog):
         "record 2 (from 0): the note_str '../c' can't be",
         "record 3 (from 0): the note a is there twice",
         "record 5 (from 0): not a tf.Example",
-        "nan.wav: not written",
+        "record 6 (from 0): has NaN or infinite samples",
         "5 of 8 files failed",
     ):
         assert words in caplog.text

@@ -106,3 +106,33 @@ def flip(path, at):
         content[at] ^= 1
 
     change(path, turn)
+
+
+def example(**features):
+    """A tf.Example of any features: arrays of floats or integers, bytes, or a number.
+
+    "__" in a name stands for "/".
+    """
+    result = tf.train.Example()
+    for name, value in features.items():
+        feature = result.features.feature[name.replace("__", "/")]
+        if isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
+        elif np.asarray(value).dtype.kind == "f":
+            feature.float_list.value.extend(np.ravel(value))
+        else:
+            feature.int64_list.value.extend(np.ravel(value).tolist())
+    return result.SerializeToString()
+
+
+def header(size):
+    """A record's first twelve bytes: its length, and the length's right checksum."""
+    length = size.to_bytes(8, "little")
+    crc = 0xFFFFFFFF
+    for byte in length:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return length + masked.to_bytes(4, "little")

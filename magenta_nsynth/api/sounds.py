@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from magenta_nsynth.audio import load_audio
+from magenta_nsynth.audio.level import level_problem
 from magenta_nsynth.errors import InputError
 
 __all__ = ["as_clips"]
@@ -30,7 +31,8 @@ def as_clips(
       `sounds`: the one result, an array of all, or a list.
 
     Raises:
-      InputError: another shape or dtype, or values that aren't finite.
+      InputError: another shape or dtype, or values that aren't finite or are far
+        beyond [-1, 1].
       AudioError: a file that can't be read. And what `check` raises.
     """
     if sample_length < 0:
@@ -73,8 +75,8 @@ def _clip(
         )
     with np.errstate(over="ignore"):  # what a float32 can't hold becomes infinite
         audio = audio[: sample_length or None].astype(np.float32)
-    if not np.isfinite(audio).all():
-        raise InputError(f"{name}: holds NaN or infinite values.")
+    if problem := level_problem(float(np.abs(audio).max(initial=0))):
+        raise InputError(f"{name}: {problem}.")
     return check(audio, name)
 
 

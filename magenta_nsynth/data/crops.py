@@ -123,7 +123,7 @@ def training_batches(
             order = tf.argsort(slot)
             return {name: tf.gather(value, order) for name, value in values.items()}
 
-        calls = parallel_calls()
+        calls = parallel_calls(table.size)
         return (
             tf.data.Dataset.from_tensor_slices(runs)
             .interleave(

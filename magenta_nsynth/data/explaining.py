@@ -71,12 +71,12 @@ def advice(words: str) -> str:
     """What to do about a record of which `words` are said."""
     if "damaged" in words or "changed" in words:
         return ADVICE
-    if "pitch is not known" in words:
+    if "pitch is not known" in words or "feature pitch is missing" in words:
         return (
             "say it in the sound's name (C4, midi60) or by --csv when making the "
             "TFRecord, or leave such notes out by --skip_corrupt"
         )
-    return "leave such records out by --skip_corrupt"
+    return "make such records anew, or leave them out by --skip_corrupt"
 
 
 def _suspects(message: str, table: NoteTable) -> np.ndarray:

@@ -6,16 +6,19 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from magenta_nsynth.audio import write_audio
+from magenta_nsynth.data.examples import Example, LabelReader, examine
+from magenta_nsynth.data.features import Demand
+from magenta_nsynth.data.index import table_of
 from magenta_nsynth.data.items import in_order, stat_print
 from magenta_nsynth.data.json_wav import AUDIO_FOLDER, LABELS_FILE, note_to_entry
-from magenta_nsynth.data.records import Layout, read_layout
-from magenta_nsynth.data.schema import Note, example_to_note
+from magenta_nsynth.data.records import read_layout
+from magenta_nsynth.data.runs import NoteTable, read_records
+from magenta_nsynth.data.schema import Note, parse_note_str
 from magenta_nsynth.disk import disk_errors
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import atomic_path, read_json, write_json
@@ -24,10 +27,12 @@ from magenta_nsynth.progress import Progress
 __all__ = ["Exported", "export_json_wav"]
 
 _MANIFEST = ".made_from.json"
-_BUFFER = 1 << 20  # bytes read at once
-_RECORD_BYTES = 16  # around each record: its length and two checksums
 _ADVICE = "copy or make the file again"
-_LARGEST_RATE = 400_000  # Hz
+_FIRST_GROUP = (
+    *("note_str", "pitch", "velocity", "instrument_family", "instrument_source"),
+    "qualities",
+)
+_SECOND_GROUP = ("note", "instrument", "instrument_str")  # which nobody misses
 
 
 class Exported(NamedTuple):
@@ -71,17 +76,18 @@ def export_json_wav(
     _claim(paths, folder, as_float, overwrite)
     labels = os.path.join(folder, LABELS_FILE)
     num_notes, rounded, num_clipped, failed = 0, [], 0, []
-    layouts = {path: read_layout(path, skip_corrupt=True) for path in paths}
-    total = sum(len(layout.record) for layout in layouts.values())
+    layouts = [read_layout(path, skip_corrupt=True) for path in paths]
+    table = table_of(paths, layouts)
+    damage = [words for layout in layouts for words in layout.damage]
     with (
-        Progress(total, "notes") as progress,
+        Progress(len(table.file), "notes") as progress,
         disk_errors(labels),
         atomic_path(labels) as temporary,
         open(temporary, "w", encoding="utf-8") as file,
     ):
         for task, result in in_order(
             lambda task: _save(task.note, folder, as_float),
-            _tasks(layouts),
+            _tasks(table, damage),
             num_threads,
             cost=lambda task: task.note.audio.size if task.note else 0,
             skip=lambda task: task.problem,
@@ -120,77 +126,60 @@ def _claim(paths: Sequence[str], folder: str, as_float: bool, overwrite: bool) -
         write_json(note, content)
 
 
-def _tasks(layouts: dict[str, Layout]) -> Iterator[_Task]:
+def _tasks(table: NoteTable, damage: list[str]) -> Iterator[_Task]:
+    for problem in damage:
+        yield _Task(None, f"{problem}; {_ADVICE}.", 0)
+    labels = LabelReader(
+        table.files, (*_FIRST_GROUP, *_SECOND_GROUP), set(_SECOND_GROUP)
+    )
     taken: dict[str, str] = {}
-    for path, layout in layouts.items():
-        for problem in layout.damage:
-            yield _Task(None, f"{problem}; {_ADVICE}.", 0)
-        for number, record in _records(path, layout):
-            where = f"{path}, record {number} (from 0)"
-            try:
-                if record is None:
-                    raise InputError(f"{where}: damaged; {_ADVICE}.")
-                note = example_to_note(record, where)
-                _check(note, where)
-                key = note.note_str
-                if sys.platform in ("darwin", "win32"):  # "A.wav" is "a.wav" there
-                    key = key.lower()
-                if key in taken:
-                    raise InputError(
-                        f"{where}: the note {note.note_str} is there twice, first in "
-                        f"{taken[key]}; only that one is written."
-                    )
-                taken[key] = where
-            except InputError as error:
-                yield _Task(None, str(error), 1)
-            else:
-                yield _Task(note, "", 1)
-
-
-def _records(path: str, layout: Layout) -> Iterator[tuple[int, bytes | None]]:
-    """A file's records with their numbers, None for what is damaged."""
-    records, end = None, -1
-    rows = zip(layout.record, layout.offset, layout.size, strict=True)
-    for number, offset, size in rows:
-        if records is None or offset != end:
-            if layout.compression and offset:  # there is no way into the middle
-                yield number, None
-                continue
-            records = _from(path, layout.compression, offset).as_numpy_iterator()
-        end = offset + size + _RECORD_BYTES
+    for place, serialized, words in read_records(table, np.arange(len(table.file))):
+        where = table.where(place)
         try:
-            yield number, next(records)
-        except (tf.errors.OpError, StopIteration):
-            records = None
-            yield number, None
+            if words:
+                raise InputError(f"{where}: {words}; {_ADVICE}.")
+            example, words = examine(serialized, Demand(("audio",)))
+            if example is None or words:
+                raise InputError(f"{where}: {words}; {_ADVICE}.")
+            file, record = int(table.file[place]), int(table.record[place])
+            note = _note(example, labels.of(example, file, record, where))
+            _check_name(note.note_str, where)
+            key = note.note_str
+            if sys.platform in ("darwin", "win32"):  # "A.wav" is "a.wav" there
+                key = key.lower()
+            if key in taken:
+                raise InputError(
+                    f"{where}: the note {note.note_str} is there twice, first in "
+                    f"{taken[key]}; only that one is written."
+                )
+            taken[key] = where
+        except InputError as error:
+            yield _Task(None, str(error), 1)
+        else:
+            yield _Task(note, "", 1)
 
 
-def _from(path: str, compression: str, offset: int) -> tf.data.Dataset:
-    """The records from a byte on. TFRecordDataset can't be told where to begin."""
-
-    def records(at: tf.Tensor) -> tf.data.Dataset:
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=[path],
-            compression_type=compression,
-            buffer_size=_BUFFER,
-            byte_offsets=at[tf.newaxis],
-        )
-        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
-
-    # Not the operation alone: as the outermost one it forgets its offset.
-    return tf.data.Dataset.from_tensors(np.int64(offset)).flat_map(records)
+def _note(example: Example, labels: dict[str, Any]) -> Note:
+    """The note of a record, its audio at the rate at which it lies there."""
+    for name, value in labels.items():
+        if isinstance(value, str):  # bytes that are no UTF-8
+            raw = value.encode("utf-8", "surrogateescape")
+            labels[name] = raw.decode("utf-8", "replace")
+    named = parse_note_str(labels["note_str"]).get("instrument_str", "")
+    return Note(
+        audio=example.samples().astype(np.float32),
+        sample_rate=example.rate,
+        **{"instrument_str": str(named), **labels},
+    )
 
 
-def _check(note: Note, where: str) -> None:
-    name = note.note_str
+def _check_name(name: str, where: str) -> None:
     if (
         re.search(r"[/\\\0-\x1f]", name)
         or name.startswith(".")
         or len(name.encode()) > 240
     ):
         raise InputError(f"{where}: the note_str {name!r} can't be a file's name.")
-    if not 1 <= note.sample_rate <= _LARGEST_RATE:
-        raise InputError(f"{where}: a sample_rate of {note.sample_rate} Hz can't be.")
 
 
 def _save(note: Note, folder: str, as_float: bool) -> tuple[bool, bool]:

@@ -1,17 +1,22 @@
-"""The features of a record: what can be asked for, and whether a record has it."""
+"""The features of a record: what can be asked for, and parsing it in a graph."""
 
+import atexit
 import dataclasses
+import functools
+import gc
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.config import NUM_PITCHES
+from magenta_nsynth.audio.level import MAX_LEVEL
+from magenta_nsynth.audio.resample import resample
+from magenta_nsynth.config import NUM_PITCHES, SAMPLE_RATE
 from magenta_nsynth.data.schema import QUALITIES
 from magenta_nsynth.errors import InputError
 
-__all__ = ["FEATURES", "PLACE", "Demand", "feature_names", "parse_record", "problem_of"]
+__all__ = ["FEATURES", "PLACE", "Demand", "feature_names", "is_rate", "parse_record"]
 
 
 class _Kind(NamedTuple):
@@ -51,6 +56,12 @@ FEATURES = {
 }
 _KNOWN_PITCH = "a known pitch"
 PLACE = ("file", "record")  # not in a record, but of it: where it lies
+_MIN_RATE, _MAX_RATE = 1_000, 400_000  # Hz; beyond these a record is damaged
+
+
+def is_rate(rate: int) -> bool:
+    """Whether sound can have so many samples per second."""
+    return _MIN_RATE <= rate <= _MAX_RATE
 
 
 def feature_names(features: Iterable[str] | str) -> tuple[str, ...]:
@@ -73,15 +84,17 @@ class Demand:
 
     Attributes:
       features: the names of the features that are read.
-      min_samples: the least number of samples of its audio, if that is read.
+      min_samples: the least number of samples of its audio at 16 kHz, if that is read.
       num_samples: the exact number, or None.
       needs_pitch: whether the pitch, which is read, has to be 0 to 127 rather than -1.
+      labels: more features that it must have, under NSynth's own name or another's.
     """
 
     features: tuple[str, ...]
     min_samples: int = 1
     num_samples: int | None = None
     needs_pitch: bool = False
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """What is judged is read."""
@@ -111,39 +124,6 @@ class Demand:
         return f"its audio has {num_samples:,} samples, {wanted} are asked for"
 
 
-def problem_of(serialized: bytes, demand: Demand) -> str | None:
-    """What keeps one record from being used, in words; None if nothing does."""
-    if not serialized:
-        return "there is nothing in it (was the file changed while in use?)"
-    try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except Exception:  # protobuf's DecodeError, whose place has moved
-        return "not a tf.Example"
-    counts = {}
-    for name in demand.parsed:
-        kind = FEATURES[name]
-        field = features[name].WhichOneof("kind") if name in features else None
-        if field is None and name != "qualities_str":
-            return f"the feature {name} is missing"
-        if field not in (kind.field, None):
-            return f"the feature {name} has a {field}, not the {kind.field} asked for"
-        counts[name] = len(getattr(features[name], kind.field).value) if field else 0
-        if kind.size is not None and counts[name] != kind.size:
-            return f"the feature {name} has {counts[name]} values, not {kind.size}"
-    if demand.needs_pitch:
-        [pitch] = features["pitch"].int64_list.value
-        if not 0 <= pitch < NUM_PITCHES:
-            return f"its pitch is not known ({pitch})"
-    # An empty list may be written as no list at all, if there is nothing to name.
-    if counts.get("qualities_str") == 0 and any(features["qualities"].int64_list.value):
-        return "the feature qualities_str is missing"
-    if "audio" not in counts:
-        return None
-    if not np.isfinite(features["audio"].float_list.value).all():
-        return "its audio has NaN or infinite samples"
-    return demand.sample_problem(counts["audio"])
-
-
 def parse_record(
     serialized: tf.Tensor, demand: Demand, file: tf.Tensor, record: tf.Tensor
 ) -> dict[str, tf.Tensor]:
@@ -156,34 +136,36 @@ def parse_record(
       record: likewise.
 
     Returns:
-      By name: audio [n], qualities [10], qualities_str [k], anything else a scalar.
+      By name: audio [n] at 16 kHz, qualities [10], qualities_str [k], anything else a
+      scalar.
 
     Raises:
       InvalidArgumentError: (when run) the record does not meet the demand.
     """
     # Each as a list of any length: what is missing is then empty, and is refused
     # below, with a hint at the record that TensorFlow's own error lacks.
+    names = [*demand.parsed, *(["sample_rate"] if "audio" in demand.parsed else [])]
     values = tf.io.parse_single_example(
         serialized,
         {
             name: tf.io.FixedLenSequenceFeature(
                 [], FEATURES[name].dtype, allow_missing=True
             )
-            for name in demand.parsed
+            for name in names
         },
     )
     good = tf.constant(True)
-    for name, value in values.items():
-        count, size = tf.size(value), FEATURES[name].size
+    for name in demand.parsed:
+        value, size = values[name], FEATURES[name].size
         if size is not None:
-            good &= tf.equal(count, size)
+            good &= tf.equal(tf.size(value), size)
         if name == "pitch" and demand.needs_pitch:
             good &= tf.reduce_all((value >= 0) & (value < NUM_PITCHES))
         if name == "audio":
-            good &= count >= demand.min_samples
-            good &= tf.reduce_all(tf.math.is_finite(value))
-            if demand.num_samples is not None:
-                good &= tf.equal(count, demand.num_samples)
+            # Where there is no rate, it is the one behind the record's own.
+            rate = tf.concat([values["sample_rate"], [SAMPLE_RATE]], axis=0)[0]
+            good &= tf.size(values["sample_rate"]) <= 1
+            good &= _is_good_audio(value, rate, demand)
     if "qualities_str" in values:
         # Missing and empty are parsed alike; the ten numbers tell them apart.
         good &= (tf.size(values["qualities_str"]) > 0) | tf.reduce_all(
@@ -192,10 +174,56 @@ def parse_record(
     # Not tf.debugging.Assert, whose branch costs more than all else here.
     check = tf.raw_ops.Assert(condition=good, data=["at", file, record])
     with tf.control_dependencies([check]):
-        values = {name: tf.identity(value) for name, value in values.items()}
+        values = {name: tf.identity(values[name]) for name in demand.parsed}
+    if "audio" in values:
+        values["audio"] = _resampled(values["audio"], rate)
     for name, value in values.items():
         if FEATURES[name].size is not None:
             values[name] = tf.reshape(
                 value, [] if FEATURES[name].size == 1 else [FEATURES[name].size]
             )
     return {name: values[name] for name in demand.features if name in values}
+
+
+def _is_good_audio(audio: tf.Tensor, rate: tf.Tensor, demand: Demand) -> tf.Tensor:
+    """Whether there is enough of it, of a rate and level that sound can have."""
+    is_known = (rate >= _MIN_RATE) & (rate <= _MAX_RATE)
+    divisor = tf.where(is_known, rate, SAMPLE_RATE)
+    # As `resampled_length`.
+    count = (tf.size(audio, tf.int64) * SAMPLE_RATE + divisor - 1) // divisor
+    good = is_known & (count >= demand.min_samples)
+    good &= tf.reduce_all(tf.abs(audio) <= MAX_LEVEL)  # which NaN is not
+    if demand.num_samples is not None:
+        good &= tf.equal(count, demand.num_samples)
+    return good
+
+
+def _resampled(audio: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+    """Audio at 16 kHz; Python is asked only where it is not that already."""
+
+    def other() -> tf.Tensor:
+        result = tf.numpy_function(_resample, [audio, rate], tf.float32, stateful=False)
+        return tf.ensure_shape(result, [None])
+
+    return tf.cond(tf.equal(rate, SAMPLE_RATE), lambda: audio, other)
+
+
+def _resample(audio: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    _end_with_python()
+    return resample(audio, int(rate))
+
+
+@functools.cache
+def _end_with_python() -> None:
+    """Has iterators end before Python does.
+
+    Their threads read ahead, and one that calls Python when that is gone never comes
+    back: the program would wait for it for ever.
+    """
+
+    def end() -> None:
+        for one in gc.get_objects():
+            if isinstance(one, tf.data.Iterator):
+                one._iterator_resource = None  # TensorFlow has no other way to close it
+
+    atexit.register(end)

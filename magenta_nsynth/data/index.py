@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -13,11 +13,11 @@ from magenta_nsynth.data.features import Demand, feature_names
 from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.inspection import inspect
-from magenta_nsynth.data.records import read_layout
+from magenta_nsynth.data.records import Layout, read_layout
 from magenta_nsynth.data.runs import NoteTable
 from magenta_nsynth.errors import InputError
 
-__all__ = ["NoteIndex", "find_notes", "open_notes"]
+__all__ = ["NoteIndex", "find_notes", "open_notes", "table_of"]
 
 _AUDIO = Demand(("audio",))
 _SAID = 5  # damaged records that are named one by one; of the others, the number
@@ -34,6 +34,7 @@ class NoteIndex:
       num_samples: int64 [num_notes], the length of each note's audio, where all were
         inspected (with skip_corrupt); else None.
       checked: what all notes are known to have, as `Demand.checks` says it.
+      said: labels that some notes lack, which was said.
     """
 
     table: NoteTable
@@ -41,6 +42,7 @@ class NoteIndex:
     num_skipped: int = 0
     num_samples: np.ndarray | None = None
     checked: frozenset[str] = frozenset()
+    said: set[str] = dataclasses.field(default_factory=set)
     _demands: list[Demand] = dataclasses.field(default_factory=list)
 
     @property
@@ -181,7 +183,7 @@ def open_notes(
     """Opens TFRecord files of notes, plain or GZIP.
 
     That takes some microseconds a note; GZIP is unpacked once for it. With filters or
-    skip_corrupt all notes are read once (5,000 a second from memory).
+    skip_corrupt all notes are read once (some thousands a second from memory).
 
     Args:
       paths: files, folders or globs, as for `find_records`.
@@ -189,7 +191,7 @@ def open_notes(
       skip_corrupt: leaves out and counts what else would be an error when it is read:
         damaged records, and those that don't have what the next four ask for.
       features: what readers will ask for.
-      min_samples: the least number of samples of audio that is of use.
+      min_samples: the least number of samples of audio at 16 kHz that is of use.
       num_samples: the exact number, or None.
       needs_pitch: whether a pitch that is not known is of no use.
       progress: is called with the notes read and their number, where all are read.
@@ -202,13 +204,12 @@ def open_notes(
     features = feature_names(features)
     table, num_lost, _ = find_notes(find_records(paths), skip_corrupt)
     index = NoteIndex(table, skip_corrupt, num_lost)
+    labels = filters.features if filters else ()
     if skip_corrupt:
-        asked = (*features, *(filters.features if filters else ()))
-        names = tuple(dict.fromkeys(asked))
-        demand = Demand(names, min_samples, num_samples, needs_pitch)
+        demand = Demand(features, min_samples, num_samples, needs_pitch, labels)
         return index._inspected(demand, filters, progress)
-    if filters is not None and filters.features:
-        return index._inspected(Demand(filters.features), filters, progress)
+    if labels:
+        return index._inspected(Demand((), labels=labels), filters, progress)
     return index
 
 
@@ -232,10 +233,16 @@ def find_notes(
     damage = [words for layout in layouts for words in layout.damage]
     for message in damage[:_SAID]:
         logging.warning("%s; left out.", message)
-    counts = [len(layout.record) for layout in layouts]
     num_lost = sum(layout.num_lost for layout in layouts)
-    if not sum(counts):
+    table = table_of(paths, layouts)
+    if not len(table.file):
         raise InputError(f"{_listed(tuple(paths))}: no record that can be read.")
+    return table, num_lost, damage
+
+
+def table_of(paths: Sequence[str], layouts: Sequence[Layout]) -> NoteTable:
+    """The records of files that have been walked, in their order."""
+    counts = [len(layout.record) for layout in layouts]
     columns = {
         name: np.concatenate([getattr(layout, name) for layout in layouts])
         for name in ("record", "offset", "size", "crc")
@@ -243,7 +250,6 @@ def find_notes(
     file = np.repeat(np.arange(len(paths)), counts)
     # Broken at a new file, and where a record could not be reached.
     broken = (np.diff(file) != 0) | (np.diff(columns["record"]) != 1)
-    segment = np.concatenate([[0], np.cumsum(broken)])
+    segment = np.concatenate([[0], np.cumsum(broken)])[: len(file)]
     compressions = tuple(layout.compression for layout in layouts)
-    table = NoteTable(tuple(paths), compressions, file, segment=segment, **columns)
-    return table, num_lost, damage
+    return NoteTable(tuple(paths), compressions, file, segment=segment, **columns)

@@ -18,6 +18,8 @@ __all__ = [
 
 Features = dict[str, tf.Tensor]
 
+_BYTES_AT_ONCE = 1 << 28  # of records being parsed
+
 
 def parse_note(
     serialized: tf.Tensor, demand: Demand, place: tf.Tensor, files: tuple[str, ...]
@@ -34,10 +36,11 @@ def parse_note(
     return {name: values[name] for name in demand.features}
 
 
-def parallel_calls() -> int:
-    """How much to do at once."""
+def parallel_calls(sizes: np.ndarray) -> int:
+    """How many records of these sizes in bytes to parse at once."""
     # Twice the cores, since reading also waits; a fixed number bounds the memory.
-    return min(16, 2 * (os.cpu_count() or 1))
+    fitting = max(1, _BYTES_AT_ONCE // int(sizes.max(initial=1)))
+    return min(16, 2 * (os.cpu_count() or 1), fitting)
 
 
 def check_number(value: int, name: str, least: int) -> None:

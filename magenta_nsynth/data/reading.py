@@ -118,7 +118,7 @@ def read_notes(
     if seed is not None:
         buffer = max(1, _SHUFFLED_BYTES // int(table.size[notes].max()))
         dataset = dataset.shuffle(buffer, seed, reshuffle_each_iteration=False)
-    dataset = dataset.map(parse, parallel_calls(), deterministic=True)
+    dataset = dataset.map(parse, parallel_calls(table.size), deterministic=True)
     if batch_size is not None and "qualities_str" in names:
         dataset = dataset.ragged_batch(batch_size).map(_all_but_names_dense)
     elif batch_size is not None:

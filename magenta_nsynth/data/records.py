@@ -18,13 +18,23 @@ import numpy as np
 
 from magenta_nsynth.errors import InputError
 
-__all__ = ["ADVICE", "Layout", "read_layout"]
+__all__ = ["ADVICE", "MAX_RECORD_BYTES", "Layout", "read_layout"]
 
 ADVICE = "copy or download the file again, or read on without it by --skip_corrupt"
+# 70 minutes of sound. A record is in memory as a whole, some three times while it is
+# parsed, and a kilobyte of GZIP may say that it has a megabyte.
+MAX_RECORD_BYTES = 1 << 28
 
 _HEADER, _FOOTER = 12, 4  # bytes around a record's data
 _SEARCHED = 64 << 20  # bytes behind a damaged length that are searched for a record
 _CHUNK = 1 << 20
+_LAST_BYTE = (1 << 63) - 1  # that a file can have
+_OTHER_COMPRESSIONS = {
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"PK\x03\x04": "ZIP",
+}
 
 # (offset, number of bytes) -> the bytes, fewer at the end; what hinders, or "".
 _Read = Callable[[int, int], tuple[bytes, str]]
@@ -63,9 +73,9 @@ def read_layout(path: str, skip_corrupt: bool = False) -> Layout:
         whole one, and keeps what there is of a file that was cut.
 
     Raises:
-      InputError: the file is empty, no TFRecord file, cut, or a length is damaged,
-        with the record's number and byte. With skip_corrupt, only for what is no
-        TFRecord file at all.
+      InputError: the file is empty, no TFRecord file, compressed otherwise, cut, or a
+        length is damaged or above `MAX_RECORD_BYTES`, with the record's number and
+        byte. With skip_corrupt, only for what is no TFRecord file at all.
     """
     try:
         with _opened(path) as (read, compression):
@@ -80,6 +90,8 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
 
     def reader(file: BinaryIO) -> _Read:
         def read(offset: int, count: int) -> tuple[bytes, str]:
+            if offset + count > _LAST_BYTE:
+                return b"", ""
             try:
                 file.seek(offset)
                 return file.read(count), ""
@@ -93,37 +105,53 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
     if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path}: not a file; give a TFRecord file.")
     with open(path, "rb", buffering=0) as file:
-        head = file.read(_HEADER)
+        head = file.read(_CHUNK)
         # A length may have the bytes of GZIP's mark; its checksum decides.
-        if not head.startswith(b"\x1f\x8b\x08") or _is_header(head):
+        if _is_header(head[:_HEADER]) or not head.startswith(b"\x1f\x8b\x08"):
+            if name := _other_compression(head):
+                raise InputError(
+                    f"{path}: compressed with {name}; unpack it, or write it again "
+                    "with GZIP or without compression."
+                )
             yield reader(file), ""
             return
     with gzip.open(path, "rb") as file:
         yield reader(file), "GZIP"
 
 
+def _other_compression(head: bytes) -> str:
+    """The compression, other than GZIP, of a file that starts so; "" if none."""
+    if _is_header(head[:_HEADER]):
+        return ""
+    for mark, name in _OTHER_COMPRESSIONS.items():
+        if head.startswith(mark):
+            return name
+    # ZLIB's mark is two bytes, which text may have too: what they begin is unpacked.
+    if head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0:
+        with contextlib.suppress(zlib.error):
+            zlib.decompressobj().decompress(head, _CHUNK)
+            return "ZLIB"
+    return ""
+
+
 def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layout:
     found: list[tuple[int, int, int, int]] = []
     damage: list[str] = []
     offset = record = num_lost = 0
-    known: set[bytes] = set()  # notes are of few sizes, so headers repeat
+    known: dict[bytes, int] = {}  # notes are of few sizes, so headers repeat
     header, problem = read(0, _HEADER)
     if not header and not problem:
         _note_damage(f"{path}: empty, there is no record in it", damage, skip_corrupt)
     while header or problem:
-        searched = False
-        if not problem and len(header) < _HEADER:
-            problem = "the file is cut in it"
-        elif not problem and header not in known:
-            if _is_header(header):
-                known.add(header)
-            else:
-                searched = True
-                problem = "its length is damaged"
-                problem += "" if record else ", or this is no TFRecord file"
+        is_unreadable, size = bool(problem), 0
+        if not problem and header in known:
+            size = known[header]
+        elif not problem:
+            size, problem = _size(header, is_first=not record)
+            if not problem:
+                known[header] = size
+        end = offset + _HEADER + size + _FOOTER
         if not problem:
-            (size,) = struct.unpack_from("<Q", header)
-            end = offset + _HEADER + size + _FOOTER
             # Its last bytes, to know that the record is whole, and the next header.
             rest, problem = read(end - _FOOTER, _FOOTER + _HEADER)
             if len(rest) >= _FOOTER:
@@ -131,17 +159,38 @@ def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layou
                 found.append((record, offset, size, crc))
                 offset, record, header = end, record + 1, rest[_FOOTER:]
                 continue
+            is_unreadable = bool(problem)
             problem = problem or "the file is cut in it"
         where = f"{path}, record {record} (from 0), byte {offset:,}"
         _note_damage(f"{where}: {problem}", damage, skip_corrupt)
         num_lost, record = num_lost + 1, record + 1
-        next_offset = _next_header(read, offset + 1) if searched else None
+        next_offset = None
+        if not is_unreadable:
+            next_offset = end if size > MAX_RECORD_BYTES else None
+            if next_offset is None or not _is_header(read(next_offset, _HEADER)[0]):
+                next_offset = _next_header(read, offset + 1)
         if next_offset is None:
             break
         offset = next_offset
         header, problem = read(offset, _HEADER)
     columns = np.array(found, np.int64).reshape(-1, 4).T
     return Layout(compression, *map(np.ascontiguousarray, columns), num_lost, damage)
+
+
+def _size(header: bytes, is_first: bool) -> tuple[int, str]:
+    """The bytes of a record's data; what is wrong with its header, or ""."""
+    if len(header) < _HEADER:
+        return 0, "the file is cut in it"
+    if not _is_header(header):
+        other = ", or this is no TFRecord file" if is_first else ""
+        return 0, f"its length is damaged{other}"
+    (size,) = struct.unpack_from("<Q", header)
+    if size > MAX_RECORD_BYTES:
+        return size, (
+            f"its length is damaged, or too much for a note: {size:,} bytes, where "
+            f"{MAX_RECORD_BYTES:,} are the most"
+        )
+    return size, ""
 
 
 def _note_damage(message: str, damage: list[str], skip_corrupt: bool) -> None:

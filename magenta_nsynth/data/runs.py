@@ -1,14 +1,17 @@
 """Runs: neighbouring records of one file, read in one go from where the first lies."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["NoteTable", "Runs", "plan_runs", "read_run"]
+__all__ = ["NoteTable", "Runs", "plan_runs", "read_records", "read_run"]
 
 # Bytes read at once. A record of 4 s has 256 kB, so not much more than it is read.
 _BUFFER = 1 << 18
+# Read ahead of whoever takes records one by one.
+_RECORDS_AT_ONCE, _BYTES_AT_ONCE = 64, 16 << 20
 
 
 class NoteTable(NamedTuple):
@@ -126,8 +129,72 @@ def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Data
     records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
     # A file that was cut while in use gives empty records, which are refused later.
     nothing = tf.data.Dataset.from_tensors(b"").repeat()
-    # The slots come first, so that their end is noticed before a record beyond the run
-    # is read, which may be damaged. (`take` with a tensor here crashes TensorFlow.)
-    own = tf.data.Dataset.from_tensor_slices(slots[start : start + length])
-    pairs = tf.data.Dataset.zip((own, records.concatenate(nothing)))
+    # Nothing beyond the run is read, where a length may be damaged: one of terabytes
+    # ends the process. `take` would say this, but crashes TensorFlow (2.17) with a
+    # tensor; and `zip` asks all of its inputs once more at the end of the first.
+    own = slots[start : start + length]
+    records = tf.data.Dataset.choose_from_datasets(
+        [records.concatenate(nothing)],
+        tf.data.Dataset.from_tensor_slices(tf.zeros_like(own)),
+        stop_on_empty_dataset=False,
+    )
+    pairs = tf.data.Dataset.zip((tf.data.Dataset.from_tensor_slices(own), records))
     return pairs.filter(lambda slot, _: slot >= 0) if any(table.compressions) else pairs
+
+
+def read_records(
+    table: NoteTable, notes: np.ndarray
+) -> Iterator[tuple[int, bytes, str]]:
+    """Reads records one after the other; one that can't be read is passed over.
+
+    Args:
+      table: where all notes lie.
+      notes: int64 [n] positions in `table`, ascending.
+
+    Yields:
+      (place among the n, the record's bytes, ""), or instead of the bytes why they
+      can't be read, in words.
+    """
+    largest = int(table.size[notes].max(initial=1))
+    batch_size = min(_RECORDS_AT_ONCE, max(1, _BYTES_AT_ONCE // largest))
+    done = 0
+    careful_until = 0  # up to here, record by record
+    while done < len(notes):
+        careful = done < careful_until
+        until = careful_until if careful else len(notes)
+        batches = _in_batches(table, notes[done:until], 1 if careful else batch_size)
+        try:
+            for batch in batches:
+                for serialized in batch.numpy():
+                    yield done, serialized, ""
+                    done += 1
+        except tf.errors.OpError as error:
+            if not careful and batch_size > 1:
+                careful_until = min(done + batch_size, len(notes))
+                continue
+            yield done, b"", _words(error)
+            done += 1
+
+
+def _in_batches(
+    table: NoteTable, notes: np.ndarray, batch_size: int
+) -> tf.data.Dataset:
+    runs = plan_runs(table, notes)
+    slots = tf.constant(runs.slots)
+    return (
+        tf.data.Dataset.from_tensor_slices(runs.rows)
+        .flat_map(lambda row: read_run(table, row, slots))
+        .map(lambda _, serialized: serialized)
+        .batch(batch_size)
+        .prefetch(1)
+    )
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, tf.errors.NotFoundError):
+        return "the file is not there any more"
+    if isinstance(error, tf.errors.DataLossError):
+        if "truncated" in str(error):
+            return "the file was cut in it, or changed while in use"
+        return "damaged, its checksum is wrong"
+    return f"it can't be read ({type(error).__name__})"

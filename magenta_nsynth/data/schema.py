@@ -17,7 +17,6 @@ from magenta_nsynth.data.vocabulary import (
     UNKNOWN,
     parse_note_str,
 )
-from magenta_nsynth.errors import InputError
 
 __all__ = [
     "FAMILIES",
@@ -25,7 +24,6 @@ __all__ = [
     "SOURCES",
     "UNKNOWN",
     "Note",
-    "example_to_note",
     "float_list",
     "note_to_example",
     "parse_note_str",
@@ -128,63 +126,3 @@ def float_list(values: np.ndarray) -> tf.train.FloatList:
         head += bytes([length & 127 | 128])
         length >>= 7
     return tf.train.FloatList.FromString(head + bytes([length]) + raw)
-
-
-def _array(values: tf.train.FloatList) -> np.ndarray:
-    """The reverse: [n] float32."""
-    raw, num_bytes = values.SerializeToString(), 4 * len(values.value)
-    return np.frombuffer(raw, "<f4", offset=len(raw) - num_bytes).astype(np.float32)
-
-
-def example_to_note(serialized: bytes, where: str) -> Note:
-    """The reverse of `note_to_example`; the second group of features may be missing.
-
-    Args:
-      serialized: one record of a TFRecord file.
-      where: the file and record, for the error.
-
-    Raises:
-      InputError: no tf.Example, or a feature of the first group is missing.
-    """
-    try:
-        feature = tf.train.Example.FromString(serialized).features.feature
-    except Exception as error:  # protobuf's DecodeError, whose place has moved
-        raise InputError(f"{where}: not a tf.Example ({error}).") from None
-
-    def ints(name: str) -> list[int]:
-        return list(feature[name].int64_list.value) if name in feature else []
-
-    def text(name: str) -> str:
-        values = feature[name].bytes_list.value if name in feature else []
-        return values[0].decode("utf-8", "replace") if values else ""
-
-    audio = _array(feature["audio"].float_list)
-    note_str = text("note_str")
-    fields = {
-        name: ints(name)
-        for name in ("pitch", "velocity", "instrument_family", "instrument_source")
-    }
-    qualities = tuple(ints("qualities"))
-    missing = [name for name, values in fields.items() if len(values) != 1]
-    missing += [] if len(qualities) == len(QUALITIES) else ["qualities"]
-    missing += [] if note_str else ["note_str"]
-    missing += [] if audio.size else ["audio"]
-    if missing:
-        raise InputError(
-            f"{where}: the feature {', '.join(missing)} is missing or of another "
-            "length; is it an NSynth TFRecord?"
-        )
-    second = {
-        name: ints(name)[0]
-        for name in ("note", "instrument", "sample_rate")
-        if ints(name)
-    }
-    named = parse_note_str(note_str).get("instrument_str", "")
-    return Note(
-        note_str=note_str,
-        audio=audio,
-        instrument_str=text("instrument_str") or str(named),
-        qualities=qualities,
-        **{name: values[0] for name, values in fields.items()},
-        **second,
-    )

@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from absl import logging
 
+from magenta_nsynth.audio.level import level_problem
+from magenta_nsynth.audio.resample import resample
+from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.data.clips import Clip
 from magenta_nsynth.data.schema import QUALITIES
 from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.formatting import one_line
 
 __all__ = ["PREFIX", "TFDSClips"]
 
@@ -58,6 +63,8 @@ class TFDSClips:
                 "it first, with `tfds build nsynth`, and set TFDS_DATA_DIR if it is "
                 "not in the usual folder."
             ) from None
+        self._rate = _rate_of(builder.info)
+        self._said = False
         self.num_clips = int(info.num_examples)
         self.lost: list[str] = []
         self._path = path
@@ -81,23 +88,56 @@ class TFDSClips:
                 continue
             part = self._data.skip(int(run[0])).take(len(run))
             for number, values in zip(run, part.as_numpy_iterator(), strict=True):
-                yield _clip(f"{self._path}, note {number}", values, sample_length)
+                yield self._clip(int(number), values, sample_length)
+
+    def _clip(
+        self, number: int, values: dict[str, Any], sample_length: int
+    ) -> Clip | NSynthError:
+        name = values.get("id", b"").decode("utf-8", "surrogateescape")
+        name = name or f"{self._path.removeprefix(PREFIX)}-{number}"
+        where = f"{self._path}, note {number} ({one_line(name)})"
+        labels = _labels(values)
+        missing = [label for label, value in labels.items() if value is None]
+        if missing and not self._said:
+            self._said = True
+            logging.info(
+                "%s: has no %s, and others neither.", where, ", ".join(missing)
+            )
+        audio = np.asarray(values.get("audio", ()))
+        if audio.dtype.kind != "f" or audio.ndim != 1 or not len(audio):
+            return InputError(
+                f"{where}: its audio is {audio.dtype} of {list(audio.shape)}, not "
+                "floats in [-1, 1] of [time]; leave it out by --skip_corrupt."
+            )
+        if problem := level_problem(float(np.abs(audio).max())):
+            return InputError(f"{where}: {problem}; leave it out by --skip_corrupt.")
+        audio = resample(audio.astype(np.float32), self._rate)
+        known = {label: v for label, v in labels.items() if v is not None}
+        return Clip(where, audio[: sample_length or None], {"note_str": name, **known})
 
 
-def _clip(where: str, values: dict[str, Any], sample_length: int) -> Clip | NSynthError:
-    name = values["id"].decode("utf-8", "surrogateescape")
-    where = f"{where} ({name})"
-    audio = np.asarray(values["audio"], np.float32)[: sample_length or None]
-    if not np.isfinite(audio).all():
-        return InputError(
-            f"{where}: has NaN or infinite samples; leave it out by --skip_corrupt."
-        )
-    labels = {
-        "note_str": name,
-        "pitch": int(values["pitch"]),
-        "velocity": int(values["velocity"]),
-        "instrument_family": int(values["instrument"]["family"]),
-        "instrument_source": int(values["instrument"]["source"]),
-        "qualities": tuple(int(values["qualities"][q]) for q in QUALITIES),
+def _rate_of(info: Any) -> int:
+    """What a data set says of its audio's rate; 16,000 where it says nothing."""
+    try:
+        return int(info.features["audio"].sample_rate or SAMPLE_RATE)
+    except (AttributeError, KeyError, TypeError):
+        return SAMPLE_RATE
+
+
+def _labels(values: dict[str, Any]) -> dict[str, Any]:
+    """The labels, None where the data set doesn't have one."""
+
+    def number(*path: str) -> int | None:
+        value: Any = values
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return None if value is None else int(value)
+
+    qualities = tuple(number("qualities", quality) for quality in QUALITIES)
+    return {
+        "pitch": number("pitch"),
+        "velocity": number("velocity"),
+        "instrument_family": number("instrument", "family"),
+        "instrument_source": number("instrument", "source"),
+        "qualities": None if None in qualities else qualities,
     }
-    return Clip(where, audio, labels)

@@ -26,6 +26,7 @@ __all__ = [
     "generated_name",
     "load_clip",
     "make_folder",
+    "note_file_name",
     "pending",
     "writing",
 ]
@@ -122,6 +123,11 @@ def find_sounds_or_npy(
 def generated_name(name: str) -> str:
     """The file that a sound made of `name` goes to."""
     return f"gen_{name}.wav"
+
+
+def note_file_name(name: str) -> str:
+    """A note's name as a file's: ids may hold slashes."""
+    return name.replace("/", "_").replace("\\", "_").replace("\0", "_")
 
 
 def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:

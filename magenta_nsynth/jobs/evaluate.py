@@ -1,15 +1,19 @@
 """The loss of a split, per family: what bin/nsynth_evaluate does."""
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.data.reading import NoteFilter, NoteIndex, open_notes, read_notes
-from magenta_nsynth.data.schema import FAMILIES
+from magenta_nsynth.data.clips import Clip
+from magenta_nsynth.data.features import Demand
+from magenta_nsynth.data.reading import NoteFilter, NoteIndex, open_notes
+from magenta_nsynth.data.record_clips import read_notes_as_clips
+from magenta_nsynth.data.schema import FAMILIES, UNKNOWN
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.jobs.common import make_folder
@@ -24,6 +28,7 @@ from magenta_nsynth.weights.engine import load_autoencoder, read_config, require
 __all__ = ["describe_loss", "evaluate", "evaluate_notes", "table"]
 
 _NUM_SHOWN = 3  # notes, in summaries
+_FAMILY = "instrument_family"
 
 
 def evaluate_notes(
@@ -51,28 +56,41 @@ def evaluate_notes(
     Source: NSynth's evaluation, which takes the centre of each note.
     """
     losses, families, first = [], [], {}
-    dataset = read_notes(
-        notes,
-        recipe.measured_features,
-        length or None,
-        batch_size if length else None,
-        needs_pitch=recipe.needs_pitch,
-        min_samples=min_samples,
-    )
-    with notes.errors(), Progress(notes.num_notes, "notes", "evaluating") as progress:
-        for values in dataset:
-            batch = {name: value.numpy() for name, value in values.items()}
-            if not length:
-                batch = {name: value[None] for name, value in batch.items()}
+    clips = _clips(notes, recipe, max(length, min_samples))
+    with Progress(notes.num_notes, "notes", "evaluating") as progress:
+        while group := list(itertools.islice(clips, batch_size if length else 1)):
+            batch = {
+                "audio": np.stack([_centre(clip.audio, length) for clip in group]),
+                **{
+                    name: np.array([clip.labels[name] for clip in group])
+                    for name in recipe.features
+                    if name != "audio"
+                },
+            }
             first = first or {name: value[:_NUM_SHOWN] for name, value in batch.items()}
             losses.append(evaluator(recipe.batch(batch)))
-            families.append(batch["instrument_family"].ravel())
-            progress.advance(len(batch["audio"]))
+            families += [_family(clip) for clip in group]
+            progress.advance(len(group))
     return {
         "loss": np.concatenate(losses),
-        "family": np.concatenate(families),
+        "family": np.array(families),
         "first": recipe.batch(first),
     }
+
+
+def _clips(notes: NoteIndex, recipe: Recipe, min_samples: int) -> Iterator[Clip]:
+    demand = Demand(recipe.features, min_samples, needs_pitch=recipe.needs_pitch)
+    others = [name for name in recipe.features if name != "audio"]
+    return read_notes_as_clips(notes, demand, (*others, _FAMILY))
+
+
+def _centre(audio: np.ndarray, length: int) -> np.ndarray:
+    start = (len(audio) - length) // 2
+    return audio[start : start + length] if length else audio
+
+
+def _family(clip: Clip) -> int:
+    return clip.labels.get(_FAMILY, UNKNOWN)
 
 
 def describe_loss(recipe: Recipe, loss: float) -> str:
@@ -147,12 +165,14 @@ def evaluate(
         source_paths,
         filters,
         skip_corrupt,
-        features=recipe.measured_features,
+        features=recipe.features,
         min_samples=sample_length or least,
         needs_pitch=recipe.needs_pitch,
     )
     if is_wavenet and not sample_length:
-        result = _evaluate_whole_notes(WaveNet(checkpoint_path, **options), notes)
+        result = _evaluate_whole_notes(
+            WaveNet(checkpoint_path, **options), notes, recipe
+        )
     else:
         autoencoder = load_autoencoder(checkpoint_path, **options)
         evaluator = make_evaluator(autoencoder, num_towers)
@@ -171,15 +191,15 @@ def evaluate(
     return 0
 
 
-def _evaluate_whole_notes(model: WaveNet, notes: NoteIndex) -> dict[str, np.ndarray]:
+def _evaluate_whole_notes(
+    model: WaveNet, notes: NoteIndex, recipe: Recipe
+) -> dict[str, np.ndarray]:
     nats, families = [], []
     hop = model.config.ae_hop_length
-    dataset = read_notes(notes, ("audio", "instrument_family"), min_samples=hop)
-    with notes.errors(), Progress(notes.num_notes, "notes", "evaluating") as progress:
-        for note in dataset:
-            audio = note["audio"].numpy()
-            nats.append(model.nll(audio[: len(audio) // hop * hop]))
-            families.append(int(note["instrument_family"].numpy().ravel()[0]))
+    with Progress(notes.num_notes, "notes", "evaluating") as progress:
+        for clip in _clips(notes, recipe, hop):
+            nats.append(model.nll(clip.audio[: len(clip.audio) // hop * hop]))
+            families.append(_family(clip))
             progress.advance()
     return {"loss": np.array(nats), "family": np.array(families)}
 

@@ -28,6 +28,7 @@ from magenta_nsynth.jobs.common import (
     find_sounds_or_npy,
     generated_name,
     make_folder,
+    note_file_name,
     pending,
     writing,
 )
@@ -185,7 +186,7 @@ def generate_baseline(
         sources = sources[:-1]
     outputs = [
         os.path.join(
-            expand(save_path), source.subfolder, generated_name(_file_name(name))
+            expand(save_path), source.subfolder, generated_name(note_file_name(name))
         )
         for source, name in zip(sources, names, strict=True)
     ]
@@ -258,11 +259,6 @@ def _check_range(name: str, value: int | None, low: int, high: int | None) -> No
         return
     wanted = f"{low} to {high}" if high is not None else f"{low} or more"
     raise InputError(f"--{name} must be {wanted}, not {value}.")
-
-
-def _file_name(name: str) -> str:
-    """A note's name as a file's: ids may hold slashes."""
-    return name.replace("/", "_").replace("\\", "_").replace("\0", "_")
 
 
 def _find(

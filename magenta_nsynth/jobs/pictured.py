@@ -1,5 +1,6 @@
 """The sounds and embeddings that pictures are made of, one after the other."""
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
-from magenta_nsynth.data.reading import NoteFilter, iterate, open_notes, read_notes
+from magenta_nsynth.data.features import Demand
+from magenta_nsynth.data.reading import NoteFilter, open_notes
+from magenta_nsynth.data.record_clips import read_notes_as_clips
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import find_sources
@@ -106,23 +109,20 @@ def _encoding_loader(path: str):
 
 def _notes(paths: list[str], inputs: Inputs) -> Items:
     chosen = NoteFilter(**inputs.note_filter) if inputs.note_filter else None
-    index = open_notes(
-        paths, chosen, inputs.skip_corrupt, features=("audio", "note_str")
+    index = open_notes(paths, chosen, inputs.skip_corrupt)
+    clips = read_notes_as_clips(
+        index, Demand(("audio",)), ("note_str",), inputs.sample_length, quiet=True
     )
-    dataset = read_notes(index, ("audio", "note_str"))
     count = index.num_notes
     if inputs.limit:
-        dataset, count = dataset.take(inputs.limit), min(count, inputs.limit)
+        clips, count = itertools.islice(clips, inputs.limit), min(count, inputs.limit)
 
     def items() -> Iterator[Item]:
-        for values in iterate(dataset, index):
-            name = values["note_str"].numpy().decode("utf-8", "replace")
-            audio = values["audio"].numpy()
-            if inputs.sample_length:
-                audio = audio[: inputs.sample_length]
-            # A file's name has neither of these.
-            name = re.sub(r"[/\\\0]", "_", name)
-            yield Item(name, "", "", lambda audio=audio: (audio, None))
+        for clip in clips:
+            name = clip.labels["note_str"].encode("utf-8", "surrogateescape")
+            # A file's name has none of these.
+            name = re.sub(r"[/\\\0]", "_", name.decode("utf-8", "replace"))
+            yield Item(name, "", "", lambda audio=clip.audio: (audio, None))
 
     return Items(count, items(), are_notes=True)
 

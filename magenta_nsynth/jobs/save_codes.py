@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from magenta_nsynth.api import Baseline
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
 from magenta_nsynth.data.clips import Clip
+from magenta_nsynth.data.features import Demand
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.json_wav import LABELS_FILE
 from magenta_nsynth.data.labelling import SoundLabels, log_pitches
 from magenta_nsynth.data.naming import NameRules, refuse_rules
-from magenta_nsynth.data.reading import NoteIndex, iterate, open_notes, read_notes
-from magenta_nsynth.data.record_clips import LABELS, clip_of
+from magenta_nsynth.data.reading import NoteIndex, open_notes
+from magenta_nsynth.data.record_clips import read_notes_as_clips
 from magenta_nsynth.embeddings.codes import CodesWriter, csv_path
 from magenta_nsynth.embeddings.pipeline import encoding
 from magenta_nsynth.errors import InputError, NSynthError
@@ -130,7 +131,7 @@ def record_sets(
         if os.fspath(path)
         for match in matches_of(expand(path), "give another --source_path")
     ]
-    kinds = {_holds_records(path) for path in matches}
+    kinds = {_holds_records(path, recursive) for path in matches}
     if len(kinds) > 1:
         raise InputError(
             f"{', '.join(matches)}: both TFRecords and others; give one kind at a time."
@@ -159,7 +160,7 @@ def record_sets(
     return result
 
 
-def _holds_records(path: str) -> bool:
+def _holds_records(path: str, recursive: bool) -> bool:
     """Whether a path is a TFRecord, or a folder of them and not of sounds."""
     if not os.path.isdir(path):
         return _is_record(path)
@@ -174,7 +175,7 @@ def _holds_records(path: str) -> bool:
             f"{path}: holds TFRecords ({records[0]}) and sounds ({sounds[0]}); give "
             "the files by a quoted glob."
         )
-    if LABELS_FILE in names and not records and not sounds:
+    if LABELS_FILE in names and not (records or sounds or recursive):
         raise InputError(
             f"{path}: make TFRecords of it with nsynth_make_tfrecord, or give the "
             "folder of its sounds."
@@ -204,8 +205,8 @@ def open_records(
     Raises:
       InputError: a file that can't be used.
     """
-    features, least = ("audio", *LABELS), model.config.min_samples
-    return open_notes(paths, None, skip_corrupt, features=features, min_samples=least)
+    least = model.config.min_samples
+    return open_notes(paths, None, skip_corrupt, min_samples=least)
 
 
 def notes_of(
@@ -222,10 +223,9 @@ def notes_of(
     Raises:
       InputError: a record that can't be used.
     """
-    features = ("audio", *LABELS, "file", "record")
-    dataset = read_notes(index, features, min_samples=model.config.min_samples)
-    for values in iterate(dataset, index):
-        clip = clip_of(values, sample_length, quiet)
+    demand = Demand(("audio",), model.config.min_samples)
+    clips = read_notes_as_clips(index, demand, sample_length=sample_length, quiet=quiet)
+    for clip in clips:
         yield clip._replace(audio=model.check_clip(clip.audio, clip.where))
 
 

@@ -139,15 +139,15 @@ def train(options: TrainOptions) -> int:
             paths,
             filters,
             options.skip_corrupt,
-            features=features,
+            features=options.recipe.features,
             min_samples=options.crop_length,
             needs_pitch=options.recipe.needs_pitch,
         )
         if any(paths)
         else None
-        for paths, filters, features in (
-            (options.train_path, options.filters, options.recipe.features),
-            (options.eval_path, None, options.recipe.measured_features),
+        for paths, filters in (
+            (options.train_path, options.filters),
+            (options.eval_path, None),
         )
     )
     if notes is None:

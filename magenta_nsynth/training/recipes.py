@@ -43,11 +43,6 @@ class Recipe:
         """Whether a note is of no use unless its pitch is known."""
         return "pitch" in self.features
 
-    @property
-    def measured_features(self) -> tuple[str, ...]:
-        """What a measurement of notes reads of each."""
-        return (*self.features, "instrument_family")
-
     def batch(self, values: Any) -> Any:
         """What the model's loss takes, of the features of a batch by name."""
         if self.features == ("audio",):
