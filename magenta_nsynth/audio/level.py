@@ -32,6 +32,6 @@ def level_problem(peak: float) -> str:
                 f"floating-point form: divide by {full}"
             )
     return (
-        f"samples reach {peak:.6g}, where full scale is 1; they are no sound, or of "
-        "another type: export it again"
+        f"samples reach {peak:.6g}, where full scale is 1; they are no sound, or "
+        "numbers of another type"
     )
