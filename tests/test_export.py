@@ -287,7 +287,7 @@ class FakeTFDS(types.ModuleType):
                 "instrument": {"family": 0, "source": 2, "label": 7},
                 "qualities": {q: q == "dark" for q in tfds_clips.QUALITIES},
             }
-            for name, clip in zip(IDS, self.clips, strict=True)
+            for name, clip in zip(IDS, self.clips, strict=False)
         ]
         spec = tf.nest.map_structure(
             lambda value: tf.TensorSpec(
