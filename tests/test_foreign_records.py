@@ -4,9 +4,12 @@ import csv
 import itertools
 import json
 import shutil
+import sys
 
+import binaries
 import numpy as np
 import pytest
+import tensorflow as tf
 import tfrecords
 from scipy.io import wavfile
 from tfrecords import example
@@ -14,6 +17,7 @@ from tfrecords import example
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample
+from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.reading import (
     NoteFilter,
     iterate,
@@ -211,15 +215,15 @@ def test_other_rates_are_resampled_everywhere(rate, model, baseline, tmp_path):
     [clip], index, right_index = clips_of(path), open_notes(path), open_notes(right)
     assert np.array_equal(clip.audio, at_16k)
     [one] = iterate(read_notes(index), index)
-    assert np.array_equal(one["audio"], at_16k)
+    np.testing.assert_allclose(one["audio"], at_16k, atol=1e-5)
     [one] = iterate(read_notes(index, length=500, batch_size=1), index)
     start = (len(at_16k) - 500) // 2
-    assert np.array_equal(one["audio"][0], at_16k[start : start + 500])
+    np.testing.assert_allclose(one["audio"][0], at_16k[start : start + 500], atol=1e-5)
     crops = [
         next(iter(training_batches(some, 700, 8, seed=3)))
         for some in (index, right_index)
     ]
-    assert np.array_equal(*crops)
+    np.testing.assert_allclose(*crops, atol=1e-5)
     wanted = model.encode(at_16k)
     assert save_embeddings(model, [path], tmp_path / "saved") == 0
     saved = np.load(tmp_path / "saved" / "a_embeddings.npy")
@@ -239,6 +243,34 @@ def test_other_rates_are_resampled_everywhere(rate, model, baseline, tmp_path):
     assert found_rate == rate and np.array_equal(found, sound)
     entries = json.loads((tmp_path / "json" / "examples.json").read_text())
     assert entries["a"]["sample_rate"] == rate
+
+
+@pytest.mark.parametrize("rate", [1_000, 8_000, 22_050, 44_099, 48_000, 400_000])
+def test_graphs_resample_as_python_does(rate):
+    audio = np.random.default_rng(rate).uniform(-1, 1, rate // 4).astype(np.float32)
+    wanted = resample(audio, rate)
+    in_graph = tf.function(at_16_khz, reduce_retracing=True)
+    for start, length in ((0, len(wanted)), (1_234, 777), (len(wanted) - 1, 1)):
+        given = [tf.constant(value, tf.int64) for value in (rate, start, length)]
+        piece = in_graph(audio, *given)
+        # The other takes 44,099 Hz for a rate 0.05 cents away.
+        tolerance = 2e-4 if rate == 44_099 else 1e-5
+        np.testing.assert_allclose(
+            piece, wanted[start : start + length], atol=tolerance
+        )
+
+
+def test_a_program_ends_while_a_data_set_resamples(tmp_path):
+    record = example(audio=tone(0, 44_100, 2), sample_rate=44_100)
+    path = tfrecords.write(tmp_path / "x.tfrecord", [record] * 60)
+    script = """
+import sys
+from magenta_nsynth.data.reading import open_notes, training_batches
+batches = iter(training_batches(open_notes(sys.argv[1]), 6144, 1))
+next(batches)
+"""
+    result = binaries.finish([sys.executable, "-c", script, path])
+    assert result.returncode == 0, result.stderr
 
 
 # What is no sound.

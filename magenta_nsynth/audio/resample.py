@@ -12,9 +12,9 @@ __all__ = ["resample", "resample_blocks", "resampled_length"]
 # The filter, a sinc under a Kaiser window: its half-length in samples of the slower
 # rate, where it is 6 dB down as a part of the slower rate's half, and the window's
 # beta. At 16 kHz it is flat to 7.2 kHz and 88 dB down from 8 kHz, so nothing folds.
-_HALF_LENGTH = 56
-_CUTOFF = 0.95
-_BETA = 8.74
+HALF_LENGTH = 56
+CUTOFF = 0.95
+BETA = 8.74
 
 _STEP = 2**17  # samples of the input per piece, at least
 # The filter has 112 taps for each. Of rates that need more phases, 399,989 Hz for one,
@@ -98,7 +98,7 @@ def _design(up: int, down: int) -> np.ndarray:
 
     slower = max(up, down)
     return up * signal.firwin(
-        2 * _HALF_LENGTH * slower + 1, _CUTOFF / slower, window=("kaiser", _BETA)
+        2 * HALF_LENGTH * slower + 1, CUTOFF / slower, window=("kaiser", BETA)
     )
 
 

@@ -110,13 +110,14 @@ def training_batches(
         runs: tf.Tensor, slots: tf.Tensor, places: tf.Tensor, uniforms: tf.Tensor
     ) -> tf.data.Dataset:
         def parse(slot: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, Features]:
-            values = parse_note(serialized, demand, places[slot], table.files)
+            def crop(num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                starts = tf.cast(num_samples - crop_length + 1, tf.float64)
+                start = tf.cast(tf.floor(uniforms[slot] * starts), tf.int64)
+                return start, tf.constant(crop_length, tf.int64)
+
+            values = parse_note(serialized, demand, places[slot], table.files, crop)
             if "audio" in values:
-                starts = tf.size(values["audio"]) - crop_length + 1
-                start = uniforms[slot] * tf.cast(starts, tf.float64)
-                start = tf.cast(tf.floor(start), tf.int32)
-                crop = tf.slice(values["audio"], [start], [crop_length])
-                values["audio"] = tf.ensure_shape(crop, [crop_length])
+                values["audio"] = tf.ensure_shape(values["audio"], [crop_length])
             return slot, values
 
         def in_order(slot: tf.Tensor, values: Features) -> Features:

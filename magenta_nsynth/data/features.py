@@ -1,22 +1,27 @@
 """The features of a record: what can be asked for, and parsing it in a graph."""
 
-import atexit
 import dataclasses
-import functools
-import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.audio.level import MAX_LEVEL
-from magenta_nsynth.audio.resample import resample
 from magenta_nsynth.config import NUM_PITCHES, SAMPLE_RATE
+from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.schema import QUALITIES
 from magenta_nsynth.errors import InputError
 
-__all__ = ["FEATURES", "PLACE", "Demand", "feature_names", "is_rate", "parse_record"]
+__all__ = [
+    "FEATURES",
+    "PLACE",
+    "Demand",
+    "Piece",
+    "feature_names",
+    "is_rate",
+    "parse_record",
+    "whole",
+]
 
 
 class _Kind(NamedTuple):
@@ -55,6 +60,8 @@ FEATURES = {
     "qualities_str": _Kind(tf.string, _BYTES, None),
 }
 _KNOWN_PITCH = "a known pitch"
+# Of the samples that a note has, int64, the first of those wanted and their number.
+Piece = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 PLACE = ("file", "record")  # not in a record, but of it: where it lies
 _MIN_RATE, _MAX_RATE = 1_000, 400_000  # Hz; beyond these a record is damaged
 
@@ -124,8 +131,17 @@ class Demand:
         return f"its audio has {num_samples:,} samples, {wanted} are asked for"
 
 
+def whole(num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """All of the audio."""
+    return tf.constant(0, tf.int64), num_samples
+
+
 def parse_record(
-    serialized: tf.Tensor, demand: Demand, file: tf.Tensor, record: tf.Tensor
+    serialized: tf.Tensor,
+    demand: Demand,
+    file: tf.Tensor,
+    record: tf.Tensor,
+    piece: Piece = whole,
 ) -> dict[str, tf.Tensor]:
     """One record's features, in a graph; no others are parsed.
 
@@ -134,6 +150,7 @@ def parse_record(
       demand: which features, and how much audio.
       file: scalar int64, for the error, which `NoteIndex.errors` reads.
       record: likewise.
+      piece: what of the audio is of use.
 
     Returns:
       By name: audio [n] at 16 kHz, qualities [10], qualities_str [k], anything else a
@@ -165,7 +182,8 @@ def parse_record(
             # Where there is no rate, it is the one behind the record's own.
             rate = tf.concat([values["sample_rate"], [SAMPLE_RATE]], axis=0)[0]
             good &= tf.size(values["sample_rate"]) <= 1
-            good &= _is_good_audio(value, rate, demand)
+            num_samples = _num_samples(value, rate)
+            good &= _is_good_audio(value, rate, num_samples, demand)
     if "qualities_str" in values:
         # Missing and empty are parsed alike; the ten numbers tell them apart.
         good &= (tf.size(values["qualities_str"]) > 0) | tf.reduce_all(
@@ -176,7 +194,7 @@ def parse_record(
     with tf.control_dependencies([check]):
         values = {name: tf.identity(values[name]) for name in demand.parsed}
     if "audio" in values:
-        values["audio"] = _resampled(values["audio"], rate)
+        values["audio"] = at_16_khz(values["audio"], rate, *piece(num_samples))
     for name, value in values.items():
         if FEATURES[name].size is not None:
             values[name] = tf.reshape(
@@ -185,45 +203,19 @@ def parse_record(
     return {name: values[name] for name in demand.features if name in values}
 
 
-def _is_good_audio(audio: tf.Tensor, rate: tf.Tensor, demand: Demand) -> tf.Tensor:
+def _num_samples(audio: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+    """Samples at 16 kHz, as `resampled_length`; of no use for a rate that can't be."""
+    divisor = tf.where((rate >= _MIN_RATE) & (rate <= _MAX_RATE), rate, SAMPLE_RATE)
+    return (tf.size(audio, tf.int64) * SAMPLE_RATE + divisor - 1) // divisor
+
+
+def _is_good_audio(
+    audio: tf.Tensor, rate: tf.Tensor, num_samples: tf.Tensor, demand: Demand
+) -> tf.Tensor:
     """Whether there is enough of it, of a rate and level that sound can have."""
-    is_known = (rate >= _MIN_RATE) & (rate <= _MAX_RATE)
-    divisor = tf.where(is_known, rate, SAMPLE_RATE)
-    # As `resampled_length`.
-    count = (tf.size(audio, tf.int64) * SAMPLE_RATE + divisor - 1) // divisor
-    good = is_known & (count >= demand.min_samples)
+    good = (rate >= _MIN_RATE) & (rate <= _MAX_RATE)
+    good &= num_samples >= demand.min_samples
     good &= tf.reduce_all(tf.abs(audio) <= MAX_LEVEL)  # which NaN is not
     if demand.num_samples is not None:
-        good &= tf.equal(count, demand.num_samples)
+        good &= tf.equal(num_samples, demand.num_samples)
     return good
-
-
-def _resampled(audio: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-    """Audio at 16 kHz; Python is asked only where it is not that already."""
-
-    def other() -> tf.Tensor:
-        result = tf.numpy_function(_resample, [audio, rate], tf.float32, stateful=False)
-        return tf.ensure_shape(result, [None])
-
-    return tf.cond(tf.equal(rate, SAMPLE_RATE), lambda: audio, other)
-
-
-def _resample(audio: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    _end_with_python()
-    return resample(audio, int(rate))
-
-
-@functools.cache
-def _end_with_python() -> None:
-    """Has iterators end before Python does.
-
-    Their threads read ahead, and one that calls Python when that is gone never comes
-    back: the program would wait for it for ever.
-    """
-
-    def end() -> None:
-        for one in gc.get_objects():
-            if isinstance(one, tf.data.Iterator):
-                one._iterator_resource = None  # TensorFlow has no other way to close it
-
-    atexit.register(end)

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.data.features import Demand, parse_record
+from magenta_nsynth.data.features import Demand, Piece, parse_record, whole
 from magenta_nsynth.errors import InputError
 
 __all__ = [
@@ -22,11 +22,15 @@ _BYTES_AT_ONCE = 1 << 28  # of records being parsed
 
 
 def parse_note(
-    serialized: tf.Tensor, demand: Demand, place: tf.Tensor, files: tuple[str, ...]
+    serialized: tf.Tensor,
+    demand: Demand,
+    place: tf.Tensor,
+    files: tuple[str, ...],
+    piece: Piece = whole,
 ) -> Features:
     """`parse_record` with "file" and "record", of which `place`, [2] int64, tells."""
     file, record = tf.unstack(place)
-    values = parse_record(serialized, demand, file, record)
+    values = parse_record(serialized, demand, file, record, piece)
     if "file" in demand.features:
         values["file"] = tf.gather(
             [name.encode("utf-8", "surrogateescape") for name in files], file

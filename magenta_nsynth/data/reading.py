@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.data.crops import training_batches
-from magenta_nsynth.data.features import Demand, feature_names
+from magenta_nsynth.data.features import Demand, feature_names, whole
 from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.data.index import NoteIndex, open_notes
 from magenta_nsynth.data.pipeline import (
@@ -78,16 +78,16 @@ def read_notes(
     """
     names = feature_names(features)
     shard_number, num_shards = checked_shard(shard)
-    whole = None
+    exact = None
     if length is not None:
         check_number(length, "length", 1)
     elif batch_size is not None and "audio" in names:
-        whole = NOTE_SAMPLES
+        exact = NOTE_SAMPLES
     if batch_size is not None:
         check_number(batch_size, "batch_size", 1)
     if seed is not None:
         check_number(seed, "seed", 0)
-    demand = Demand(names, max(length or 1, min_samples), whole, needs_pitch)
+    demand = Demand(names, max(length or 1, min_samples), exact, needs_pitch)
     table = index.demanding(demand).table
     bounds = len(table.file) * np.arange(num_shards + 1) // num_shards
     notes = np.arange(*bounds[shard_number : shard_number + 2])
@@ -102,13 +102,15 @@ def read_notes(
     if seed is not None:
         rows = rows[np.argsort(np.random.default_rng(seed).random(len(rows)))]
 
+    def middle(num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return (num_samples - length) // 2, tf.constant(length, tf.int64)
+
+    piece = whole if length is None else middle
+
     def parse(slot: tf.Tensor, serialized: tf.Tensor) -> Features:
-        values = parse_note(serialized, demand, places[slot], table.files)
-        if "audio" in values and length is not None:
-            start = (tf.size(values["audio"]) - length) // 2
-            values["audio"] = tf.slice(values["audio"], [start], [length])
-        if "audio" in values and (length or whole):
-            values["audio"] = tf.ensure_shape(values["audio"], [length or whole])
+        values = parse_note(serialized, demand, places[slot], table.files, piece)
+        if "audio" in values and (length or exact):
+            values["audio"] = tf.ensure_shape(values["audio"], [length or exact])
         return values
 
     dataset = tf.data.Dataset.from_tensor_slices(rows).flat_map(
