@@ -20,6 +20,7 @@ _WEIGHTS_AT_ONCE, _OUTPUTS_AT_ONCE = 256, 1024
 _DIVISORS = [d for d in range(1, SAMPLE_RATE + 1) if SAMPLE_RATE % d == 0]
 
 
+@tf.autograph.experimental.do_not_convert
 def at_16_khz(
     audio: tf.Tensor, rate: tf.Tensor, start: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
@@ -41,6 +42,14 @@ def at_16_khz(
     )
 
 
+# Traced once: every data set has it in its graph.
+@tf.function(
+    autograph=False,
+    input_signature=[
+        tf.TensorSpec([None], tf.float32),
+        *[tf.TensorSpec([], tf.int64)] * 3,
+    ],
+)
 def _resampled(
     audio: tf.Tensor, rate: tf.Tensor, start: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
