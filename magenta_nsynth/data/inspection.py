@@ -19,7 +19,7 @@ class Findings(NamedTuple):
     Attributes:
       problems: by the note's place among the n, what is wrong with it, in words.
       num_samples: int64 [n], the length of its audio at 16 kHz; -1 where that was not
-        read.
+        read, or there is a problem.
       values: int64 [n], qualities [n, 10], by the name of the label; -1 where there is
         a problem.
     """
@@ -58,13 +58,13 @@ def inspect(
         example = None
         if not words:
             example, words = examine(serialized, demand)
-        if example is not None and "audio" in demand.parsed:
-            findings.num_samples[place] = example.num_samples
-        if words:
+        if example is None or words:
             findings.problems[place] = words
             if only_first:
                 break
         else:
+            if "audio" in demand.parsed:
+                findings.num_samples[place] = example.num_samples
             for name, values in findings.values.items():
                 values[place] = example.label(name)
         if progress is not None:
