@@ -42,6 +42,8 @@ setup(
         "matplotlib>=3.8",
         "requests>=2.30",
         "urllib3>=2.2",
+        # tf.summary needs it, and TensorFlow no longer brings it.
+        "tensorboard>=2.16",
     ],
     extras_require={
         "dev": ["hypothesis>=6", "pytest>=8", "ruff==0.17.6", "soundfile>=0.13"],

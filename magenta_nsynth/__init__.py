@@ -15,6 +15,8 @@ Keras models are in `magenta_nsynth.models`, the checkpoint tools in
 import importlib
 from typing import Any
 
+from magenta_nsynth.importing import without_matplotlib
+
 __version__ = "0.2.0"
 
 _HOME = {
@@ -63,7 +65,13 @@ __all__ = [*_HOME, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    home = f"{__name__}.{_HOME[name]}"
+    if _HOME[name].startswith("plotting"):
+        module = importlib.import_module(home)
+    else:
+        with without_matplotlib():
+            module = importlib.import_module(home)
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

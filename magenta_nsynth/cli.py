@@ -3,6 +3,7 @@
 import contextlib
 import logging as python_logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from absl import flags, logging
 
 from magenta_nsynth.data.naming import MIDDLE_C, PITCH_FROM_NAME, NameRules
 from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.formatting import one_line
+from magenta_nsynth.importing import without_matplotlib
 
 __all__ = [
     "FLAGS",
@@ -32,6 +35,7 @@ __all__ = [
     "refuse",
     "refuse_given",
     "run",
+    "show",
     "source_paths",
 ]
 
@@ -65,6 +69,16 @@ _BASELINE_GENERATION = {
 GENERATION_FLAGS = (*_GENERATION, *_WAVENET_GENERATION, *_BASELINE_GENERATION)
 NAME_RULES_FLAGS = ("pitch_from_name", "middle_c")
 _defined: list[str] = []
+_CLOSED_PIPE = 141  # the exit status: as of a program that SIGPIPE ended
+# Bytes under `ulimit -v` that the stacks of TensorFlow's threads need at least.
+_LEAST_ADDRESS_SPACE = 700_000_000
+
+
+class _OneLine(python_logging.Formatter):
+    """Messages of one line: a file's name may hold line breaks and escape sequences."""
+
+    def formatMessage(self, record: python_logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
 
 
 def define(kind: str, name: str, *arguments: object, **options: object) -> None:
@@ -316,8 +330,9 @@ def run(
     """Parses the flags, runs `main(positional arguments)` and exits.
 
     --help prints `doc` and the flags and exits with 0; TensorFlow is not imported
-    for it. An `NSynthError` or an `OSError` becomes one line and status 1; Ctrl-C
-    status 130. Any other exception is a bug and shows its traceback.
+    for it. An `NSynthError`, an `OSError` or a want of memory becomes one line and
+    status 1; Ctrl-C status 130; a closed pipe behind standard output 141. Any other
+    exception is a bug and shows its traceback.
 
     Args:
       main: the work; what it returns is the exit status, None is 0.
@@ -326,6 +341,8 @@ def run(
       define_own: defines the others, by calling `define`.
     """
     program = os.path.basename(sys.argv[0])
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that aren't UTF-8
     flags.DEFINE_boolean("help", False, "Show this text.", short_name="h")
     _define_shared(shared.split())
     if define_own is not None:
@@ -333,25 +350,74 @@ def run(
     try:
         arguments = FLAGS(_without_old_spellings(sys.argv))[1:]
     except flags.Error as error:
-        _fail(program, f"{error} (--help lists the flags.)")
-    if FLAGS.help:
-        print(doc.strip().format(program=program))
-        print("\nFlags:\n" + "\n".join(_flag_help(name) for name in sorted(_defined)))
-        sys.exit(0)
+        words = " ".join(str(error).splitlines())
+        _fail(program, f"{words} (--help lists the flags.)")
+    try:
+        status = _help(doc, program) if FLAGS.help else _run(main, arguments, program)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # Of standard output. What is left for it would be written once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(error, BrokenPipeError):
+            _fail(program, f"standard output: {error.strerror}.")
+        status = 0 if FLAGS.help else _CLOSED_PIPE  # as `| head -1` closes it
+    sys.exit(status)
+
+
+def _help(doc: str, program: str) -> int:
+    print(doc.strip().format(program=program))
+    print("\nFlags:\n" + "\n".join(_flag_help(name) for name in sorted(_defined)))
+    return 0
+
+
+def _run(
+    main: Callable[[list[str]], int | None], arguments: list[str], program: str
+) -> int:
     _set_up_logging(FLAGS.log)
     # A terminal's hang-up or a job's end is as orderly a stop as Ctrl-C.
     for number in _orderly_stops():
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup means that
             signal.signal(number, signal.default_int_handler)
     try:
-        status = main(arguments)
+        _check_working_folder()
+        return main(arguments) or 0
     except NSynthError as error:
         _fail(program, str(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         _fail(program, _describe(error))
     except KeyboardInterrupt as error:
         _stop(program, str(error))
-    sys.exit(status or 0)
+    except Exception as error:
+        if not _is_want_of_memory(error):
+            raise
+        advice = " or give a smaller --batch_size" if "batch_size" in FLAGS else ""
+        _fail(program, f"Not enough memory; end other programs{advice}.")
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"The working folder is gone ({error.strerror}); cd to one that exists."
+        ) from None
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    # By its name: TensorFlow may not have been imported.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "ResourceExhaustedError"
+        or str(error) == "can't start new thread"
+    )
+
+
+def show(text: str) -> None:
+    """Prints lines on standard output, with control characters as escapes."""
+    print("\n".join(map(one_line, text.split("\n"))))
 
 
 def load_tensorflow() -> None:
@@ -376,11 +442,32 @@ def load_tensorflow() -> None:
         for number in replaced:
             signal.signal(number, stop)
         try:
-            import keras  # noqa: F401
-            import tensorflow  # noqa: F401
+            with without_matplotlib():
+                import keras  # noqa: F401
+                import tensorflow  # noqa: F401
+        except (ImportError, MemoryError, OSError) as error:
+            if re.search("failed to map segment|Cannot allocate memory", str(error)):
+                raise MemoryError from error
+            raise
         finally:
             for number in replaced:
                 signal.signal(number, signal.default_int_handler)
+
+    _check_address_space()
+
+
+def _check_address_space() -> None:
+    """Raises MemoryError where a limit would have TensorFlow abort the program."""
+    try:
+        import resource  # not on Windows
+
+        with open("/proc/self/statm", encoding="ascii") as file:  # Linux alone
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit - used < _LEAST_ADDRESS_SPACE:
+        raise MemoryError
 
 
 def _orderly_stops() -> list[int]:
@@ -449,9 +536,7 @@ def _set_up_logging(level: str) -> None:
     root = python_logging.getLogger()
     logging.get_absl_logger().setLevel(root.level)
     root.setLevel(max(root.level, python_logging.WARNING))
-    logging.get_absl_handler().setFormatter(
-        python_logging.Formatter("%(levelname)s: %(message)s")
-    )
+    logging.get_absl_handler().setFormatter(_OneLine("%(levelname)s: %(message)s"))
     # TensorFlow's C++ side reports its devices at every start; errors that matter
     # come up as Python exceptions.
     os.environ.setdefault(
@@ -469,13 +554,13 @@ def _describe(error: OSError) -> str:
 
 
 def _fail(program: str, message: str) -> NoReturn:
-    # One line, but a file's name keeps its spaces.
-    print(f"{program}: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(one_line(f"{program}: {message}"), file=sys.stderr)
     sys.exit(1)
 
 
 def _stop(program: str, message: str) -> NoReturn:
-    print(f"\n{program}: stopped. {message}".rstrip(), file=sys.stderr)
+    message = f"{program}: stopped. {message}".rstrip()
+    print(f"\n{one_line(message)}", file=sys.stderr)
     # Not sys.exit: TensorFlow's threads may keep a process alive for seconds.
     sys.stdout.flush()
     sys.stderr.flush()

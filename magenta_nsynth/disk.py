@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from typing import IO
 
@@ -12,9 +13,20 @@ from absl import logging
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.formatting import format_bytes
 
-__all__ = ["CHUNK", "disk_errors", "lock", "locked_range", "remove", "require_space"]
+__all__ = [
+    "CHUNK",
+    "disk_errors",
+    "lock",
+    "locked_range",
+    "only_writer",
+    "open_locked",
+    "remove",
+    "remove_unlocked",
+    "require_space",
+]
 
 CHUNK = 1 << 16  # bytes read and written at a time
+_LOCK = ".writing.lock"  # in a folder that one program at a time writes to
 
 
 @contextlib.contextmanager
@@ -61,6 +73,82 @@ def lock(file: IO, in_use: str) -> None:
         logging.info("%s: can't be locked (%s).", file.name, error.strerror)
 
 
+def open_locked(path: str, in_use: str, patience: float = 0) -> int:
+    """Opens a file, creates it where it is missing, and locks it until it is closed.
+
+    Whoever holds it may rename or remove it; the next one then creates another.
+
+    Args:
+      path: of the file; a symbolic link is not followed.
+      in_use: the message where another program, or another thread, holds it.
+      patience: seconds to wait until nobody does.
+
+    Returns:
+      A file descriptor.
+
+    Raises:
+      InputError: `in_use`.
+      OSError: it can't be opened, or there are no locks on this system or drive.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        raise OSError(errno.ENOSYS, "no locks on this system", path) from None
+    end = time.monotonic() + patience
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between the two calls it may have been removed, by who held it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.lstat(path)):
+                    kept, handle = handle, -1
+                    return kept
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise InputError(in_use) from None
+            time.sleep(0.02)
+        except OSError:
+            remove(path)  # where there are no locks nobody else uses it
+            raise
+        finally:
+            if handle >= 0:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def only_writer(
+    folder: str, flag: str = "--save_path", patience: float = 0
+) -> Iterator[None]:
+    """Keeps other programs that ask for the same out of a folder, in the block.
+
+    Args:
+      folder: exists.
+      flag: that named the folder, for the message.
+      patience: seconds to wait for another program to end.
+
+    Raises:
+      InputError: another program is writing there.
+    """
+    path = os.path.join(folder, _LOCK)
+    in_use = (
+        f"{folder}: another program is writing there; wait for it, or give another "
+        f"{flag}."
+    )
+    try:
+        handle = open_locked(path, in_use, patience)
+    except OSError as error:  # some network drives have no locks
+        logging.info("%s: can't be locked (%s).", folder, error.strerror)
+        yield
+        return
+    try:
+        yield
+    finally:
+        remove(path)
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator[None]:
     """Holds a part of an open file locked in the block, where the system knows locks.
@@ -102,3 +190,12 @@ def remove(*paths: str) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             os.unlink(path)
+
+
+def remove_unlocked(*paths: str) -> None:
+    """Removes those of the files that no other program has locked to write to them."""
+    for path in paths:
+        with contextlib.suppress(OSError, InputError):
+            handle = open_locked(path, f"{path}: in use.")
+            remove(path)
+            os.close(handle)

@@ -6,13 +6,14 @@ import glob
 import json
 import os
 import pathlib
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from absl import logging
 
+from magenta_nsynth.disk import open_locked
 from magenta_nsynth.errors import InputError
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "write_json",
 ]
 
+_PATIENCE = 10.0  # seconds for another program to finish writing a file
 # Of JSON from outside: so much of it takes less than 1 GB. An export's manifest with a
 # message for each of 289,205 notes has 60 MB and a million values.
 _MOST_BYTES = 100_000_000  # in memory up to four times as many, and the bytes
@@ -236,43 +238,56 @@ def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike, only_writer: bool = False) -> Iterator[str]:
+def atomic_path(path: str | os.PathLike) -> Iterator[str]:
     """A temporary path beside `path`, renamed to it when the block ends well.
 
     The folder is created where it is missing. A reader sees the old file or the
-    whole new one, whatever happens in between; after an error nothing is left.
+    whole new one, whatever happens in between; after an error nothing is left. What
+    is left after a kill is overwritten by the next one that writes the same file.
 
     Args:
       path: where the finished file belongs.
-      only_writer: nobody else writes this file, so that the temporary one always has
-        the same name, and what a kill left of it is overwritten.
 
     Yields:
       The path to write to. It has the same extension.
+
+    Raises:
+      InputError: another program is writing the same file.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if only_writer:
-        temporary = str(path.parent / f".writing-{path.name}")
-    else:
-        handle, temporary = tempfile.mkstemp(
-            prefix=".writing-", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
+    with _temporary_beside(path) as temporary:
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except BaseException as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            # A full disk, say: name the file that the user asked for.
+            if isinstance(error, OSError) and error.errno:
+                raise type(error)(error.errno, error.strerror, str(path)) from error
+            raise
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: pathlib.Path) -> Iterator[str]:
+    """An empty file beside `path` that no other program writes to in the block."""
+    # One name, so that what a kill left is found; its lock says that nobody is at it.
+    temporary = str(path.parent / f".writing-{path.name}")
+    in_use = f"{path}: another program is writing it; wait for that to end."
     try:
+        handle = open_locked(temporary, in_use, _PATIENCE)
+    except OSError:  # no locks here, or too long a name
+        name = f".writing-{secrets.token_hex(8)}{path.suffix}"
+        temporary = str(path.parent / name)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield temporary
-        # mkstemp makes files private; give the rights that any new file would get.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        # A full disk, say: name the file that the user asked for.
-        if isinstance(error, OSError) and error.errno:
-            raise type(error)(error.errno, error.strerror, str(path)) from error
-        raise
+        return
+    try:
+        os.ftruncate(handle, 0)
+        yield temporary
+    finally:
+        os.close(handle)
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:
@@ -377,19 +392,17 @@ def _misfit(value: Any, form: Any) -> str | None:
     return None
 
 
-def write_json(
-    path: str | os.PathLike, content: Mapping[str, Any], only_writer: bool = False
-) -> None:
+def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """Writes a table as JSON, whole; ASCII, so that names that aren't UTF-8 pass.
 
-    Args:
-      path: of the file.
-      content: the table.
-      only_writer: as of `atomic_path`.
+    Raises:
+      InputError: a number in it is NaN or infinite, which JSON does not have.
     """
-    with (
-        atomic_path(path, only_writer) as temporary,
-        open(temporary, "w", encoding="ascii") as file,
-    ):
-        json.dump(content, file, indent=1)
-        file.write("\n")
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: not written, a number in it is NaN or infinite."
+        ) from error
+    with atomic_path(path) as temporary:
+        pathlib.Path(temporary).write_text(text + "\n", encoding="ascii")

@@ -1,6 +1,7 @@
 """Numbers as people read them: lengths of time, sizes and rates."""
 
 import math
+import re
 
 __all__ = [
     "format_bytes",
@@ -8,6 +9,7 @@ __all__ = [
     "format_duration",
     "format_rate",
     "one_line",
+    "readable",
 ]
 
 
@@ -65,3 +67,8 @@ def format_clock(seconds: float) -> str:
 def one_line(text: str) -> str:
     """A text as one line of a log: line breaks and control characters as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def readable(text: str) -> str:
+    """A text as UTF-8 has it: what a file's name has of other bytes becomes U+FFFD."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -20,6 +20,7 @@ from magenta_nsynth.formatting import (
     format_clock,
     format_duration,
     format_rate,
+    one_line,
 )
 
 __all__ = ["Progress"]
@@ -159,7 +160,7 @@ class Progress:
 
     def _fitted(self, text: str, bar: bool) -> str:
         """The label, a bar where there is room, and `text`; one column stays free."""
-        label = " ".join(self.label.split())  # no line breaks in a line
+        label = one_line(self.label)
         if not self._terminal:
             return f"{label}  {text}" if label else text
         width = _columns(self._stream) - 1

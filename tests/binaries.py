@@ -35,7 +35,9 @@ def finish(words, **options):
     if is_binary and sys.platform == "linux" and set(options) <= {"timeout", "cwd"}:
         return _prefork.run(words[1], words[2:], **options)
     options.setdefault("env", environment())
-    return subprocess.run(words, capture_output=True, text=True, **options)
+    if "stdout" not in options:
+        options["capture_output"] = True
+    return subprocess.run(words, text=True, **options)
 
 
 _prefork = Prefork(environment())

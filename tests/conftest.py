@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 # Before TensorFlow is imported, or its C++ side reports on every device it looks for.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -9,6 +10,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import recipe
+
+# A shell's background jobs ignore Ctrl-C, nohup's a hang-up, and so would the programs
+# that tests start and then signal. A handler, unlike SIG_IGN, is not handed on.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 DATA = pathlib.Path(__file__).parent / "data"
 

@@ -1,9 +1,11 @@
 """Sound files of all formats, alone and many at once, whole and damaged."""
 
 import concurrent.futures
+import contextlib
 import pathlib
 
 import corpus
+import fuzz
 import numpy as np
 import pytest
 
@@ -177,20 +179,89 @@ def test_mp3_without_some_of_its_frames(cases, tmp_path):
     assert "frame at byte" in refused(path)
     frames = (corpus.DATA / "cbr.mp3").read_bytes()
     path.write_bytes(frames[:432] + b"\x11" * 99 + frames[432:])
-    assert "bytes from byte 432 on are no MP3 frames" in refused(path)
+    assert "are no MP3 frame" in refused(path)
+
+
+def id3(content):
+    """An ID3v2 tag with something in it."""
+    size = bytes(len(content) >> shift & 127 for shift in (21, 14, 7, 0))
+    return b"ID3\x04\0\0" + size + content
 
 
 def test_mp3_with_more_around_its_frames(tmp_path):
     content = (corpus.DATA / "cbr.mp3").read_bytes()
     whole = load_audio(corpus.DATA / "cbr.mp3")
     path = tmp_path / "a.mp3"
-    for before, after in ((b"", b"TAG" + bytes(125)), (b"", bytes(500))):
-        path.write_bytes(before + content + after)
+    id3v1 = b"TAG" + bytes(125)
+    for after in (id3v1, bytes(500), bytes(333) + id3v1, b"\n"):
+        path.write_bytes(content + after)
         np.testing.assert_array_equal(load_audio(path), whole)
     path.write_bytes(bytes(700) + b"junk" + content)
     assert len(load_audio(path)) >= len(whole)
+    # Words of the frame that announces the others, in a tag.
+    for words in (b"More Info: \xff\xff\xff\xff\xff\xff\xff\xff", b"Xing says it all"):
+        path.write_bytes(id3(words) + content)
+        np.testing.assert_array_equal(load_audio(path), whole)
+
+
+def test_mp3_files_one_behind_the_other(tmp_path):
+    content = (corpus.DATA / "cbr.mp3").read_bytes()
+    whole = load_audio(corpus.DATA / "cbr.mp3")
+    path = tmp_path / "a.mp3"
     path.write_bytes(content + content)
     assert len(load_audio(path)) == 2 * len(whole)
+    # The picture in a tag may look like frames.
+    picture = b"\xff\xd8\xff\xe0" + bytes(range(200)) + b"\xff\xc0" + bytes(250)
+    path.write_bytes(content + id3(picture) + content)
+    assert len(whole) < len(load_audio(path)) <= 2 * len(whole)
+
+
+def test_mp3_that_ends_anywhere(tmp_path):
+    content = (corpus.DATA / "tagged.mp3").read_bytes()
+    path = tmp_path / "a.mp3"
+    for length in range(len(content) - 300, len(content)):
+        path.write_bytes(content[:length])
+        with contextlib.suppress(AudioError):
+            load_audio(path)
+
+
+def test_ogg_with_another_stream(cases, tmp_path):
+    """The length of the sound is its own stream's."""
+    content = (corpus.DATA / "oggenc.oga").read_bytes()
+    other = bytearray(content.replace(b"\x01vorbis", b"\x01nothin"))
+    last = other.rindex(b"OggS")
+    other[last + 6 : last + 14] = (10**9).to_bytes(8, "little")
+    start = -1
+    while (start := other.find(b"OggS", start + 1)) >= 0:
+        other[start + 14 : start + 18] = b"abcd"
+    other = fuzz.mend_ogg(bytes(other))
+    first = other.index(b"OggS", 4)
+    begins = content.index(b"OggS", 4)
+    path = tmp_path / "a.ogg"
+    # The pages that begin streams come first.
+    path.write_bytes(
+        content[:begins] + other[:first] + content[begins:] + other[first:]
+    )
+    np.testing.assert_array_equal(
+        load_audio(path), load_audio(corpus.DATA / "oggenc.oga")
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>", "page of the web"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+        (b"caff\0\1\0\0", "CAF"),
+        (b"MThd\0\0\0\6", "MIDI"),
+        (b"ID3\4\0\0\0\0\0\0RIFF\0\0\0\0WAVE", "tag"),
+    ],
+)
+def test_what_is_no_sound_is_named(tmp_path, content, words):
+    for name in ("a.wav", "a.mp3"):
+        path = tmp_path / name
+        path.write_bytes(content + bytes(100))
+        assert words in refused(path)
 
 
 def test_several_ogg_files_in_one(cases, tmp_path):

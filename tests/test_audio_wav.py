@@ -246,7 +246,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path, monkeypatch):
         list(blocks)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_samples_that_are_no_number(tmp_path, value, rate):
     samples = np.zeros(1000)
@@ -365,3 +365,14 @@ def test_wav_files_need_no_tensorflow(tmp_path):
     )
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     subprocess.run([sys.executable, "-c", program], check=True, env=env)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_integers_that_nobody_divided(tmp_path, channels):
+    samples = np.tile(ramp(16).astype("<f4")[:, None], (1, channels))
+    samples[:, 1:] *= -1  # whose mean with the first channel is silence
+    path = wav(tmp_path / "a.wav", fmt(FLOAT, channels, 16_000, 32), samples.tobytes())
+    refused(path, "samples reach 32768", "16-bit integers", "divide by 32768")
+    loud = (7.9 * samples / 2**15).astype("<f4")  # 18 dB
+    path = wav(tmp_path / "b.wav", fmt(FLOAT, channels, 16_000, 32), loud.tobytes())
+    assert len(load_audio(path)) == 1001

@@ -1,8 +1,11 @@
 """Flags, --help, errors in one line and orderly stops; TensorFlow is not needed."""
 
 import json
+import os
 import re
+import resource
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -190,13 +193,68 @@ def test_what_main_returns_is_the_status(program):
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (r"InputError('a  b.wav: bad;\nmend it.')", "program: a  b.wav: bad; mend it."),
+        # A file's name keeps its spaces, and can't forge a line or colour the terminal.
+        (r"InputError('a  b\nc\x1b[31m.wav: no')", r"program: a  b\nc\x1b[31m.wav: no"),
+        ("MemoryError('9 GB')", "program: Not enough memory; end other programs."),
+        ("type('ResourceExhaustedError', (Exception,), {})", "program: Not enough mem"),
+        ('RuntimeError("can\'t start new thread")', "program: Not enough memory"),
         ("PermissionError(13, 'Permission denied', 'x')", "program: x: Permission d"),
         ("OSError('odd')", "program: odd."),
     ],
 )
 def test_expected_errors_are_one_line(program, error, line):
     assert error_line(program(f"raise {error}")).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (
+            r"absl_logging.error('%s', 'a\nERROR: b\x1b[31m')",
+            r"ERROR: a\nERROR: b\x1b[31m",
+        ),
+        (r"cli.show('a\x1b[31m\udcff\n')", ""),
+    ],
+)
+def test_names_reach_a_terminal_as_escapes(program, body, line):
+    result = program(body)
+    assert result.stderr == (f"{line}\n" if line else "")
+    assert result.stdout == ("" if line else "a\\x1b[31m\\udcff\n\n")
+
+
+def test_a_closed_pipe_and_a_full_disk_behind_standard_output(program):
+    body = "print('x' * 9999)"
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as closed:
+        statuses = [
+            program(body, *arguments, stdout=closed, stderr=subprocess.PIPE)
+            for arguments in ([], ["--help"])
+        ]
+    assert [(s.returncode, s.stderr) for s in statuses] == [(141, ""), (0, "")]
+    with open("/dev/full", "w") as full:
+        result = program("print('x')", stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("program: ") and "No space left on device" in line
+
+
+def test_a_working_folder_that_is_gone_is_said(program, tmp_path):
+    (tmp_path / "gone").mkdir()
+
+    def enter():
+        os.chdir(tmp_path / "gone")
+        os.rmdir(tmp_path / "gone")
+
+    line = error_line(program("return 0", preexec_fn=enter))
+    assert line.startswith("program: The working folder is gone")
+
+
+def test_too_little_address_space_is_said_before_tensorflow_aborts(program):
+    limit = (resource.RLIMIT_AS, (600_000_000, 600_000_000))
+    options = {"preexec_fn": lambda: resource.setrlimit(*limit), "modules": NOISY}
+    line = error_line(program("cli.load_tensorflow()", **options))
+    assert line == "program: Not enough memory; end other programs."
 
 
 def test_a_full_disk_says_what_to_do(program):

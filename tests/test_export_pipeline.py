@@ -1,5 +1,6 @@
 """Stages that run ahead of each other: in order, not too far, and to a clean end."""
 
+import io
 import threading
 import time
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 from magenta_nsynth.data.clips import Clip
+from magenta_nsynth.embeddings.arrays import save_array
+from magenta_nsynth.embeddings.codes import CodesWriter
 from magenta_nsynth.embeddings.pipeline import ahead, encoding
 from magenta_nsynth.errors import AudioError, InputError
 
@@ -116,3 +119,24 @@ def test_an_error_in_the_block_ends_the_threads():
         next(results)
         raise RuntimeError("writer")
     assert threading.active_count() == before
+
+
+def test_an_embedding_that_is_no_numbers_is_an_error_that_names_its_clip():
+    clips = [
+        (0, Clip(name, np.full(4, level, np.float32), {}))
+        for name, level in (("a.wav", 1), ("b.wav", np.inf), ("c.wav", 3))
+    ]
+    with encoding(clips, Doubling(), 2) as results:
+        found = [result for _, result in results]
+    assert [isinstance(result, InputError) for result in found] == [False, True, False]
+    assert str(found[1]).startswith("b.wav: its embedding has NaN or infinite values")
+
+
+def test_embeddings_that_are_no_numbers_are_not_written(tmp_path):
+    bad = np.full([2, 3], np.nan, np.float32)
+    with pytest.raises(InputError, match=r"a\.npy: its embedding has NaN"):
+        save_array(str(tmp_path / "a.npy"), bad)
+    writer = CodesWriter(io.BytesIO(), io.StringIO(), 3)
+    with pytest.raises(InputError, match="one: its embedding has NaN"):
+        writer.add(bad, {"note_str": "one"}, 9)
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,8 @@
 """Finding inputs, refusing collisions, and outputs that are never half-written."""
 
+import errno
 import json
+import math
 import os
 import pathlib
 import stat
@@ -8,9 +10,15 @@ import stat
 import numpy as np
 import pytest
 
-from magenta_nsynth.audio import save_audio
+from magenta_nsynth import files
+from magenta_nsynth.audio import load_audio, save_audio
 from magenta_nsynth.data.clip_sources import open_clips
-from magenta_nsynth.errors import AudioError, InputError
+from magenta_nsynth.data.clips import read_list
+from magenta_nsynth.data.labels_csv import read_labels
+from magenta_nsynth.disk import only_writer
+from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.codes import read_table
+from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import (
     Source,
     atomic_path,
@@ -19,6 +27,7 @@ from magenta_nsynth.files import (
     load_json,
     read_json,
     refuse_collisions,
+    write_json,
 )
 
 
@@ -285,6 +294,60 @@ def test_after_an_error_the_old_file_is_whole_and_nothing_is_left(tmp_path, erro
     assert os.listdir(tmp_path) == ["a.npy"]
 
 
+def test_what_a_kill_left_is_overwritten_and_gone(tmp_path):
+    left = tmp_path / ".writing-a.npy"
+    left.write_text("half", encoding="utf-8")
+    with atomic_path(tmp_path / "a.npy") as temporary:
+        assert temporary == str(left) and left.read_bytes() == b""
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+def test_a_file_that_another_program_is_writing_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE", 0)
+    with atomic_path(tmp_path / "a.npy") as temporary:
+        pathlib.Path(temporary).write_text("first", encoding="utf-8")
+        with (
+            pytest.raises(InputError, match=r"a\.npy: another program is writing it"),
+            atomic_path(tmp_path / "a.npy"),
+        ):
+            pass
+    assert (tmp_path / "a.npy").read_text(encoding="utf-8") == "first"
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a" * 250 + ".npy"])
+def test_files_are_written_without_locks_too(tmp_path, monkeypatch, name):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    usual = tmp_path / "usual"
+    usual.touch()
+    with atomic_path(tmp_path / name):
+        assert len(os.listdir(tmp_path)) == 2
+    assert sorted(os.listdir(tmp_path)) == [name, "usual"]
+    assert (tmp_path / name).stat().st_mode == usual.stat().st_mode
+
+
+def test_numbers_that_are_none_are_not_written_as_json(tmp_path):
+    with pytest.raises(InputError, match=r"a\.json: not written"):
+        write_json(tmp_path / "a.json", {"scale": math.inf})
+    assert os.listdir(tmp_path) == []
+
+
+def test_one_program_at_a_time_writes_to_a_folder(tmp_path):
+    with only_writer(str(tmp_path)):
+        with (
+            pytest.raises(InputError, match=r"another program .* another --html"),
+            only_writer(str(tmp_path), "--html"),
+        ):
+            pass
+        assert len(os.listdir(tmp_path)) == 1
+    assert os.listdir(tmp_path) == []
+    with only_writer(str(tmp_path)):
+        pass
+
+
 def test_an_error_of_the_system_names_the_file_asked_for(tmp_path):
     (tmp_path / "a.npy").mkdir()
     with pytest.raises(OSError) as error, atomic_path(tmp_path / "a.npy"):
@@ -416,3 +479,20 @@ def test_a_cluster_of_the_wrong_type(monkeypatch, content):
     with pytest.raises(InputError, match="TF_CONFIG") as error:
         Cluster()
     assert "\n" not in str(error.value)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    """Opening one waits for a writer that may never come."""
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    for read in (
+        load_array,
+        lambda path: load_array(path, in_memory=False),
+        read_table,
+        read_list,
+        lambda path: read_labels(path, []),
+        load_json,
+        load_audio,
+    ):
+        with pytest.raises(NSynthError, match="not a file"):
+            read(str(pipe))

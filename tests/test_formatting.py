@@ -2,7 +2,12 @@
 
 import pytest
 
-from magenta_nsynth.formatting import format_bytes, format_duration
+from magenta_nsynth.formatting import (
+    format_bytes,
+    format_duration,
+    one_line,
+    readable,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +47,10 @@ def test_format_duration(seconds, text):
 )
 def test_format_bytes(num_bytes, text):
     assert format_bytes(num_bytes) == text
+
+
+def test_one_line_and_readable():
+    assert one_line("a\nERROR: \x1b[31m\u202eb\udcff é 鐘") == (
+        "a\\nERROR: \\x1b[31m\\u202eb\\udcff é 鐘"
+    )
+    assert readable("a\udcff\ud800é") == "a\ufffd\ufffdé"

@@ -16,6 +16,7 @@ import magenta_nsynth as nsynth
 from magenta_nsynth.api import WaveNet, load_baseline
 from magenta_nsynth.audio.mixing import rms
 from magenta_nsynth.data.naming import NameRules
+from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.jobs import generate as generate_job
 from magenta_nsynth.jobs.generate import generate
@@ -104,6 +105,31 @@ def close(array, reference, golden_tiny):
     scale = np.abs(golden_tiny["raw_encoding"]).max()
     assert array.dtype == np.float32 and array.shape == reference.shape
     assert np.abs(array - reference).max() < 2e-5 * scale
+
+
+def test_a_folder_is_one_programs_at_a_time(arrays, out):
+    out.mkdir()
+    with only_writer(str(out)), pytest.raises(InputError, match="another program"):
+        interpolate(None, list(arrays.values()), out)
+    assert names(out) == []
+    assert interpolate(None, list(arrays.values()), out) == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"files": []}',
+        '{"files": {"a.npy": 1}}',
+        '{"files": {"a.npy": {"embedding": ["b"]}}}',
+    ],
+)
+def test_a_manifest_of_wrong_types_is_named(arrays, out, content):
+    out.mkdir()
+    (out / "a.npy").touch()
+    (out / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"manifest\.json: .* move it away"):
+        interpolate(None, list(arrays.values()), out)
 
 
 def test_two_sounds_are_mixed_halfway(model, sounds, out, golden_tiny):
@@ -421,7 +447,7 @@ def test_a_manifest_is_kept_up(arrays, out):
     assert first not in manifest_of(out) and len(manifest_of(out)) == 2
     for content in (b"", b"[]", b'{"files": 3}', b'{"files": {"a": 1}}', b"\xff"):
         (out / "manifest.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"manifest\.json: can't be gone on with"):
+        with pytest.raises(InputError, match=r"manifest\.json: .* move it away"):
             interpolate(None, paths, out)
         assert (out / "manifest.json").read_bytes() == content
 

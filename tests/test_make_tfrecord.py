@@ -932,6 +932,18 @@ def test_a_manifest_of_the_wrong_type(nsynth, tmp_path, content):
             make_tfrecord([source], out)
 
 
+def test_what_no_earlier_run_made_is_not_overwritten(nsynth, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    own = out / "notes.tfrecord-00007-of-00009"
+    own.write_bytes(b"the user's")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=own.name):
+            make_tfrecord([nsynth], out, overwrite=overwrite)
+    assert own.read_bytes() == b"the user's"
+    assert not list(out.glob("*.manifest.json"))
+
+
 def test_names_with_variables_stay_as_they_are(tmp_path, monkeypatch):
     """In folders, in labels and in archives: nobody typed them."""
     monkeypatch.setenv("REL", "../..")

@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from magenta_nsynth.audio import load_audio
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.plotting import page as page_module
 from magenta_nsynth.plotting.page import write_page
 from magenta_nsynth.plotting.panel import Panel
 
@@ -37,6 +40,99 @@ def page(tmp_path_factory):
     sounds = [0.1 * np.sin(np.arange(n * RATE) / 9) for n in (2, 3)] + [None] * 4
     folder = tmp_path_factory.mktemp("page")
     return pathlib.Path(write_page(folder, panels, sounds, CAPTIONS, 3, "T & <t>"))
+
+
+def pictures(*captions):
+    """Panels, sounds and captions of a small page."""
+    image = np.zeros([24, 12, 3], np.uint8)
+    panels = [Panel(caption, image=image) for caption in captions]
+    return panels, [np.zeros(100, np.float32) for _ in captions], captions
+
+
+def files(folder):
+    """The content of all in a folder but of the page and its record."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("index.html", ".nsynth_page.json")
+    }
+
+
+def test_a_smaller_page_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_path):
+    foreign = ["sounds/01_kick.wav", "pictures/2024_holiday.png", "pictures/1_c.png"]
+    for name in foreign:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    write_page(tmp_path, *pictures("a", "b", "c"), 2, "")
+    assert len(files(tmp_path)) == 3 + 6
+    write_page(tmp_path, *pictures("a"), 2, "")
+    left = {*foreign, "pictures/1_a.png", "sounds/1_a.wav"}
+    assert files(tmp_path).keys() == left
+    assert all((tmp_path / name).read_text() == name for name in foreign)
+
+
+def test_a_folder_with_somebody_elses_page_or_picture_is_refused(tmp_path):
+    (tmp_path / "index.html").write_text("<html>mine</html>")
+    with pytest.raises(InputError, match=r"index\.html: is there already and not from"):
+        write_page(tmp_path, *pictures("a"), 1, "")
+    assert os.listdir(tmp_path) == ["index.html"]
+    (tmp_path / "index.html").unlink()
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds/1_a.wav").write_text("mine")
+    with pytest.raises(InputError, match=r"sounds/1_a\.wav: is there already and not"):
+        write_page(tmp_path, *pictures("a"), 1, "")
+    assert files(tmp_path) == {"sounds/1_a.wav": b"mine"}
+
+
+def test_a_page_without_a_record_owns_what_it_refers_to(tmp_path):
+    page = pathlib.Path(write_page(tmp_path, *pictures("a", "b"), 2, ""))
+    (tmp_path / ".nsynth_page.json").unlink()
+    # As versions wrote it that kept no record.
+    lines = [line for line in page.read_text().splitlines() if "generator" not in line]
+    page.write_text("\n".join(lines))
+    (tmp_path / "pictures/3_c.png").write_text("mine")
+    write_page(tmp_path, *pictures("b"), 1, "")
+    own = {"pictures/1_b.png", "sounds/1_b.wav"}
+    assert files(tmp_path).keys() == {*own, "pictures/3_c.png"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"files": {}}',
+        '{"files": [1]}',
+        '{"files": ["../a.wav"]}',
+        '{"files": ["sounds/../../1_a.wav"]}',
+        "{",
+    ],
+)
+def test_a_damaged_record_is_named_and_nothing_is_removed(tmp_path, content):
+    write_page(tmp_path, *pictures("a", "b"), 2, "")
+    (tmp_path / ".nsynth_page.json").write_text(content)
+    before = files(tmp_path)
+    with pytest.raises(InputError, match=r"\.nsynth_page\.json: damaged"):
+        write_page(tmp_path, *pictures("a"), 1, "")
+    assert files(tmp_path) == before
+
+
+def test_what_a_broken_run_wrote_is_its_own(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(page_module, "write_audio", broken)
+    with pytest.raises(KeyboardInterrupt):
+        write_page(tmp_path, *pictures("a"), 1, "")
+    monkeypatch.undo()
+    assert files(tmp_path).keys() == {"pictures/1_a.png"}
+    write_page(tmp_path, *pictures("b"), 1, "")
+    assert files(tmp_path).keys() == {"pictures/1_b.png", "sounds/1_b.wav"}
+
+
+def test_names_that_are_no_utf_8_are_on_the_page(tmp_path):
+    page = write_page(tmp_path, *pictures("a\udcff", "\U0001f600"), 2, "t\udcff")
+    text = pathlib.Path(page).read_text(encoding="utf-8")
+    assert "<span>a\ufffd</span>" in text and "<span>\U0001f600</span>" in text
 
 
 class Links(html.parser.HTMLParser):

@@ -3,6 +3,8 @@
 import itertools
 import logging
 import pathlib
+import subprocess
+import sys
 
 import matplotlib
 import numpy as np
@@ -333,3 +335,49 @@ def test_the_package_data_is_there():
     import magenta_nsynth.plotting.page as page
 
     assert (pathlib.Path(page.__file__).parent / "page.html").exists()
+
+
+DRAWING = """
+import sys
+import numpy as np
+from magenta_nsynth.plotting.figure import write_figure
+from magenta_nsynth.plotting.look import Look
+from magenta_nsynth.plotting.page import write_page
+from magenta_nsynth.plotting.panel import Panel
+
+panels = [Panel("a\\udcff", image=np.zeros([4, 4, 3], np.uint8))]
+look = Look(title="\\udcff", titles=["\\ud800"])
+for kind in ("png", "svg", "pdf"):
+    write_figure(f"{sys.argv[1]}/a.{kind}", panels, look=look)
+write_page(sys.argv[1], panels, [None], ["a\\udcff"], 1, "")
+import matplotlib
+assert not {"matplotlib.pyplot", "tkinter"} & set(sys.modules)
+print(matplotlib.rcParams._get("backend"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "kept"),
+    [("module://not_there.backend", ""), ("TkAgg", "tkagg"), ("nonsense", "")],
+)
+def test_pictures_need_no_backend(tmp_path, backend, kept):
+    """A notebook hands its own on to what it starts, which may not have it."""
+    home = tmp_path / "home"
+    home.mkdir(0o555)
+    result = subprocess.run(
+        [sys.executable, "-c", DRAWING, tmp_path],
+        env={"MPLBACKEND": backend, "HOME": str(home), "LANG": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    if kept:
+        assert result.stdout.strip().lower() == kept
+    assert (tmp_path / "a.pdf").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("transform", ["cqt", "stft"])
+def test_what_overflows_in_a_spectrum_is_not_drawn(transform):
+    with pytest.raises(InputError, match=r"a\.wav: too loud to be drawn"):
+        nsynth.make_panel("a.wav", 1e38 * tone(440, 0.3), transform=transform)

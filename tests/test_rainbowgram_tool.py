@@ -15,6 +15,7 @@ from test_cli import recorded
 
 from magenta_nsynth.api import load_wavenet
 from magenta_nsynth.audio import load_audio, save_audio
+from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.jobs import circle
 from magenta_nsynth.jobs.panels import PanelMaker
@@ -339,6 +340,29 @@ def test_reconstructions_are_made_once_and_not_of_other_settings(
     with pytest.raises(InputError, match="made of sound files"):
         z = find_items(Inputs([tmp_path / "z.npy"]))
         circle.reconstruct(model, z, folder, **options)
+
+
+def test_sounds_of_somebody_elses_are_not_made_again(model, tmp_path):
+    save_audio(tmp_path / "a.wav", np.ones(512) / 2)
+    mine = tmp_path / "mine" / "gen_a.wav"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    items, folder = find_items(Inputs([str(tmp_path / "a.wav")])), str(mine.parent)
+    with pytest.raises(InputError, match=r"gen_a\.wav: is there already"):
+        circle.reconstruct(model, items, folder, seed=1, sample_length=0)
+    assert mine.read_text() == "mine" and len(os.listdir(folder)) == 1
+    mine.unlink()
+    with (
+        only_writer(folder),
+        pytest.raises(InputError, match=r"another program .* --sounds_path"),
+    ):
+        circle.reconstruct(model, items, folder, seed=1, sample_length=0)
+    for content in ("[]", '{"made_of": []}'):
+        (mine.parent / "settings.json").write_text(content)
+        with pytest.raises(
+            InputError, match=r"settings\.json: .* another --sounds_path"
+        ):
+            circle.reconstruct(model, items, folder, seed=1, sample_length=0)
 
 
 def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):

@@ -17,6 +17,7 @@ LEVELS = [
         "progress",
         "fetching",
         "archives",
+        "importing",
         "parallel",
     },
     {"audio", "spectral"},
@@ -84,6 +85,17 @@ def test_matplotlib_is_in_plotting_alone():
     for path in ROOT.rglob("*.py"):
         if room_of(path) != "plotting":
             assert "matplotlib" not in modules_imported(path), path
+
+
+def test_only_what_draws_imports_plotting():
+    """Others do where they draw: it brings matplotlib along."""
+    drawing = {ROOT / "jobs" / f"{name}.py" for name in ("circle", "panels")}
+    drawing.add(ROOT / "jobs" / "rainbowgram.py")
+    for path in {*ROOT.rglob("*.py")} - drawing:
+        if room_of(path) != "plotting":
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ImportFrom):
+                    assert not node.module.startswith("magenta_nsynth.plotting"), path
 
 
 def modules_imported(path):

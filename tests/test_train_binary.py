@@ -117,6 +117,17 @@ def test_stopping_and_going_on_makes_the_same_weights(tmp_path, notes, whole):
     assert_same_tensors(whole[0], tmp_path / "logdir")
 
 
+def test_going_on_with_noise_makes_the_same_weights(tmp_path, notes, whole):
+    flags = ["--past_noise=3", "--num_steps=4"]
+    assert run_train(notes, tmp_path / "whole", *flags).returncode == 0
+    for stop in ("--num_steps=2", "--num_steps=4"):
+        assert run_train(notes, tmp_path / "parts", *flags, stop).returncode == 0
+    assert_same_tensors(tmp_path / "whole", tmp_path / "parts")
+    assert run_train(notes, tmp_path / "clean", "--num_steps=4").returncode == 0
+    noisy, clean = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "clean")
+    assert not np.array_equal(noisy["logits/W"], clean["logits/W"])
+
+
 def test_a_finished_training_says_so(notes, whole):
     line = binaries.error_line(run_train(notes, whole[0], "--num_steps=30"))
     assert "step 30" in line and "--additional_steps" in line
@@ -234,6 +245,8 @@ def test_bad_requests(tmp_path, notes):
         ("--families=drums",): "drums",
         ("--seed=-1",): "seed",
         ("--average_decay=nan",): "average_decay",
+        ("--past_noise=nan",): "past_noise",
+        ("--past_noise=1", "--config=nfft_1024"): "pass one of the spectral baseline",
         ("--no_such_flag",): "no_such_flag",
         ("more",): "more",
     }.items():

@@ -11,10 +11,11 @@ from notes import SMALL
 
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
 from magenta_nsynth.errors import CheckpointError, InputError
-from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.models.wavenet import WaveNetAutoencoder, negative_log_likelihood
 from magenta_nsynth.plotting.drawing import rainbowgram_image
 from magenta_nsynth.training.evaluation import Evaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
+from magenta_nsynth.training.noise import noisy_past, with_noisy_past
 from magenta_nsynth.training.schedule import WAVENET_SCHEDULE, Schedule, average_decay
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
@@ -132,6 +133,56 @@ def test_a_step_is_the_same_to_the_bit_every_time(start, num_towers):
         states.append(state_of(trainer))
     for state in states[1:]:
         assert_same_bits(states[0], state)
+
+
+def test_the_noisy_past_is_the_decoders_alone(start):
+    audio = tf.constant(recipe.clips(1024, 5))
+    batch = {
+        "audio": audio,
+        "past": noisy_past(audio, 90.0, 1, tf.constant(0, tf.int64)),
+    }
+    trainer = new_trainer(start, num_towers=2)
+    model = trainer.model
+    clean = float(model.negative_log_likelihood(audio))
+    logits = model.decoder(batch["past"], model.encoder(audio))
+    expected = float(negative_log_likelihood(audio, logits))
+    assert abs(expected - clean) > 1e-3  # far more than rounding
+    loss, _ = trainer.train_step(batch, 1e-3)
+    assert loss == pytest.approx(expected, abs=1e-5)
+
+
+def test_noise_has_the_strength_asked_for():
+    audio = tf.random.stateless_uniform([400, 512], [1, 2], -0.5, 0.5)
+    position = tf.constant(7, tf.int64)
+    noisy = noisy_past(audio, 6.0, 2**32 - 1, position)
+    noise = (mu_law(noisy) - mu_law(audio)).numpy()
+    strengths = noise.std(axis=1)
+    assert abs(noise.mean()) < 0.05
+    assert 5.7 < strengths.max() < 6.5 and strengths.min() < 0.5
+    assert strengths.mean() == pytest.approx(3, abs=0.3)
+    assert np.array_equal(noisy, noisy_past(audio, 6.0, 2**32 - 1, position))
+    assert not np.array_equal(noisy, noisy_past(audio, 6.0, 2**32 - 1, position + 1))
+    assert not np.array_equal(noisy, noisy_past(audio, 6.0, 2**32 - 2, position))
+    loud = noisy_past(tf.ones([2, 512]), 6.0, 0, position).numpy()
+    assert np.abs(loud).max() < 1 and len(np.unique(loud)) > 3
+
+
+def test_the_noise_of_a_batch_is_a_function_of_its_number_and_row():
+    batches = [recipe.clips(512, seed, batch=4) for seed in range(3)]
+
+    def noisy(first, shard):
+        part, count = shard
+        rows = slice(part * 4 // count, (part + 1) * 4 // count)
+        own = tf.data.Dataset.from_tensor_slices(np.stack(batches[first:])[:, rows])
+        return list(with_noisy_past(own, 5.0, 3, first, shard).as_numpy_iterator())
+
+    whole = noisy(0, (0, 1))
+    assert_same_bits([batch["audio"] for batch in whole], batches)
+    assert_same_bits([whole[2]["past"]], [noisy(2, (0, 1))[0]["past"]])
+    halves = [noisy(0, (part, 2)) for part in range(2)]
+    for i, batch in enumerate(whole):
+        parts = [half[i]["past"] for half in halves]
+        assert_same_bits([batch["past"]], [np.concatenate(parts)])
 
 
 def test_resuming_is_the_same_to_the_bit(tmp_path, start):
@@ -390,6 +441,15 @@ def test_summaries_that_fail_end_themselves_alone(tmp_path, caplog):
         summaries.scalars(step, {"loss": 1.0})
         summaries.sounds(step, {"sound": np.zeros([2, 512], np.float32)})
     assert caplog.text.count("No more summaries") == 1
+
+
+def test_without_tensorboard_there_are_no_summaries(tmp_path, caplog, monkeypatch):
+    def scalar(*_, **__):
+        raise ImportError("TensorBoard is not installed")
+
+    monkeypatch.setattr(tf.summary, "scalar", scalar)
+    Summaries(tmp_path).scalars(0, {"loss": 1.0})
+    assert "No more summaries" in caplog.text and "TensorBoard" in caplog.text
 
 
 def test_sounds_have_rainbowgrams_in_the_summaries(tmp_path):

@@ -510,3 +510,13 @@ def test_a_checkpoint_one_folder_down_is_named(tmp_path, tiny_checkpoint):
     shutil.copytree(pathlib.Path(tiny_checkpoint).parent, below)
     with pytest.raises(CheckpointError, match=f"--checkpoint_path={below}"):
         paths.resolve_checkpoint(tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_not_loaded(tiny_checkpoint, tmp_path):
+    checkpoint = Checkpoint(tiny_checkpoint)
+    tensors = dict(checkpoint.read(checkpoint.shapes))
+    tensors["ae_bottleneck/biases"][3] = np.nan
+    prefix = str(tmp_path / "model.ckpt-6")
+    save_tf1(prefix, tensors)
+    with pytest.raises(CheckpointError, match="ae_bottleneck/biases holds NaN"):
+        engine.load_encoder(prefix)

@@ -26,8 +26,9 @@ from magenta_nsynth.weights.checkpoint import Checkpoint
 
 __all__ = ["Baseline", "Prepared", "check_z", "load_baseline"]
 
-# Through the networks: on processors one window is as fast, and then comes out the same
-# to the bit whatever there is beside it, which Griffin-Lim would make audible.
+# Through the networks and Griffin-Lim: on processors one window is as fast, and then
+# comes out the same to the bit whatever there is beside it. (The end of a tensor is
+# computed one by one, which rounds differently, and Griffin-Lim makes it audible.)
 _WINDOWS_AT_ONCE = {"CPU": 1, "GPU": 16}
 _MOST = 1e30  # samples beyond it overflow in a spectrum
 
@@ -257,8 +258,8 @@ class Baseline:
                     )
             turns = np.stack(phases)[..., None].astype(np.float32) / math.pi
             spec = np.concatenate([spec, turns], axis=-1)
-        return ispecgram(
-            spec,
+        invert = functools.partial(
+            ispecgram,
             hop_length=self.config.hop_length,
             mask=False,
             dphase=False,
@@ -266,7 +267,8 @@ class Baseline:
             num_iters=num_iters,
             seed=seed,
             length=num_samples,
-        ).numpy()
+        )
+        return self._in_batches(invert, spec)
 
     def phase(self, sound: Any) -> np.ndarray:
         """The phase of a sound, for `generate`.

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAST_UNKNOWN_LENGTH",
+    "Mp3Packets",
     "Stream",
     "Window",
     "check_w64",
     "checked_ogg",
     "checked_wav",
+    "codec_of",
     "format_of",
     "iff_chunks",
-    "is_mp3_frame",
     "mp3_num_frames",
-    "riff_codec",
     "riff_order",
 ]
 
@@ -45,11 +45,26 @@ _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _SAMPLE_BITS = {1: range(1, 65), 3: (32, 64), 6: (8,), 7: (8,)}
 _MOST_CHUNKS = 1000
 _MOST_HEADER_BYTES = 1024  # of a 'fmt ' chunk
+_NO_SOUND = {
+    b"caff": "a CAF file; convert it to WAV or FLAC",
+    b".snd": "an AU file; convert it to WAV or FLAC",
+    b"MThd": "a MIDI file, which has notes and no sound; render it to WAV",
+    b"PK\x03\x04": "a ZIP archive; unpack it",
+    b"version https://git-lfs": "a Git LFS pointer in place of the sound; get that by "
+    "'git lfs pull'",
+    b"<": "a page of the web or XML in place of the sound; download it again",
+}
 _OGG_IN_WAV = (0x674F, 0x6750, 0x6751, 0x676F, 0x6770, 0x6771)
 _OGG_BEGINS, _OGG_ENDS = 2, 4  # flags of a stream's first and last page
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _LARGEST_MP3_FRAME = 2881  # bytes
 _MP3_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
+# Words, how far behind a frame's beginning, and how far behind them the number is.
+_MP3_ANNOUNCEMENTS = (
+    (b"Xing", (36, 21, 13), 8),
+    (b"Info", (36, 21, 13), 8),
+    (b"VBRI", (36,), 14),
+)
 # Kilobits per second by the bits of the header: MPEG 2 and 2.5, MPEG 1.
 _MP3_KBITS = (
     (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -65,12 +80,14 @@ def format_of(file: BinaryIO, path: str) -> str:
     """
     start = file.read(64)
     if start[:3] == b"ID3" and len(start) >= 10:
-        # A tag in front of MP3 or FLAC. Its length has 7 bits in each byte.
-        length = 0
-        for byte in start[6:10]:
-            length = length << 7 | byte & 127
-        file.seek(10 + length)
+        # A tag in front of MP3 or FLAC.
+        file.seek(_id3_length(start))
         start = file.read(64)
+        if start[:4] == b"RIFF":
+            raise AudioError(
+                f"{path}: a tag stands in front of its WAV header; save it again "
+                "without."
+            )
         return "flac" if start[:4] == b"fLaC" else "mp3"
     if start[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and start[8:12] == b"WAVE":
         return "wav"
@@ -85,6 +102,9 @@ def format_of(file: BinaryIO, path: str) -> str:
             return name
     if start[4:8] == b"ftyp":
         return "mov"
+    for magic, what in _NO_SOUND.items():
+        if start.startswith(magic):
+            raise AudioError(f"{path}: {what}.")
     # An MPEG frame, or its name says so where something else lies before the first.
     is_frame = len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0
     if (is_frame and start[1] & 0x06) or (start and path.lower().endswith(".mp3")):
@@ -97,6 +117,14 @@ def format_of(file: BinaryIO, path: str) -> str:
     )
 
 
+def _id3_length(tag: bytes) -> int:
+    """The bytes of an ID3v2 tag, which has 7 bits of its length in each byte."""
+    length = 0
+    for byte in tag[6:10]:
+        length = length << 7 | byte & 127
+    return 10 + length
+
+
 class Stream(NamedTuple):
     """What FFmpeg is to decode.
 
@@ -104,7 +132,7 @@ class Stream(NamedTuple):
       file: the bytes.
       format: their format, as FFmpeg calls it.
       options: what it has to be told of the format.
-      end: of Ogg, the position at which the last page ends.
+      end: the samples per channel of Vorbis in Ogg.
     """
 
     file: BinaryIO
@@ -309,14 +337,20 @@ def _only_chunks(file: BinaryIO, order: str) -> bool:
     return not header
 
 
-def riff_codec(file: BinaryIO) -> str:
-    """The codec and the sample size that a WAV file's header names, in words."""
-    order = riff_order(file)
-    for name, *_ in iff_chunks(file, order):
-        if name == b"fmt ":
-            codec, num_bits = struct.unpack(f"{order}H12xH", file.read(16))
-            return f"codec 0x{codec:04x}, {num_bits}-bit"
-    return "no codec"
+def codec_of(file: BinaryIO, format_name: str) -> str:
+    """The codec and sample size that a WAV or AIFF file's header names, in words."""
+    if format_name == "aiff":
+        for name, *_ in iff_chunks(file, ">"):
+            if name == b"COMM":
+                num_bits, codec = struct.unpack(">6xH10x4s", file.read(22).ljust(22))
+                return f"codec {codec.decode('ascii', 'replace')!r}, {num_bits}-bit"
+    elif format_name == "wav":
+        order = riff_order(file)
+        for name, *_ in iff_chunks(file, order):
+            if name == b"fmt ":
+                fields = struct.unpack(f"{order}H12xH", file.read(16))
+                return f"codec 0x{fields[0]:04x}, {fields[1]}-bit"
+    return "an unknown codec"
 
 
 def check_w64(file: BinaryIO, path: str) -> None:
@@ -344,7 +378,7 @@ def checked_ogg(file: BinaryIO, path: str) -> int:
     """Compares the checksum of every page of an Ogg file, and looks for lost pages.
 
     Returns:
-      The position at which the last page ends: of Vorbis, samples per channel.
+      The samples per channel at which the last page of Vorbis ends; 0 without Vorbis.
 
     Raises:
       AudioError: a page is damaged or missing, or the last one is not there.
@@ -352,6 +386,7 @@ def checked_ogg(file: BinaryIO, path: str) -> int:
     file.seek(0)
     numbers: dict[bytes, int] = {}  # of the last page of each stream
     ended: set[bytes] = set()
+    vorbis = None  # the first such stream
     offset = position = 0
     while page := _ogg_page(file):
         if not _is_whole_page(page):
@@ -359,7 +394,10 @@ def checked_ogg(file: BinaryIO, path: str) -> int:
                 f"{path}: damaged or truncated at byte {offset:,}; get the whole file."
             )
         flags, end, stream, number = struct.unpack_from("<Bq4sI", page, 5)
-        position = max(position, end)
+        if flags & _OGG_BEGINS and vorbis is None and b"\x01vorbis" in page[:64]:
+            vorbis = stream
+        if stream == vorbis:
+            position = max(position, end)
         if ended and flags & _OGG_BEGINS:
             raise AudioError(
                 f"{path}: several Ogg files in one, of which the second begins at byte "
@@ -414,43 +452,78 @@ def mp3_num_frames(file: BinaryIO, first_frame: int) -> int:
     file.seek(max(0, first_frame - _LARGEST_MP3_FRAME))
     before = file.read(min(first_frame, _LARGEST_MP3_FRAME))
     file.seek(position)
-    for mark, offset in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):
-        start = before.rfind(mark)
-        if start >= 0 and (mark == b"VBRI" or before[start + 7] & 1):
-            return int.from_bytes(before[start + offset : start + offset + 4], "big")
+    for mark, distances, offset in _MP3_ANNOUNCEMENTS:
+        for distance in distances:
+            # The words may stand in a tag: here they are at their place in a frame
+            # that ends where the next one begins.
+            at = before.find(mark)
+            while at >= 0:
+                frame = before[max(0, at - distance) :]
+                if at >= distance and len(frame) == _mp3_frame_length(frame):
+                    flags = before[at + 7 : at + 8]
+                    if mark != b"VBRI" and not (flags and flags[0] & 1):
+                        return 0
+                    number = before[at + offset : at + offset + 4]
+                    return int.from_bytes(number, "big")
+                at = before.find(mark, at + 1)
     return 0
 
 
-def is_mp3_frame(packet: "av.Packet", num_bytes: int, path: str) -> bool:
-    """Whether a packet of an MP3 file is a frame, and not a tag or zeros at its end.
+class Mp3Packets:
+    """The packets of FFmpeg's MP3 parser: frames, or bytes that are none.
 
-    Args:
-      packet: of FFmpeg's MP3 parser: a frame, or bytes that are none.
-      num_bytes: the length of the file.
-      path: of the file.
-
-    Raises:
-      AudioError: the frame is cut, or the bytes are damage.
+    Attributes:
+      num_frames: the frames so far.
     """
-    data = bytes(packet)
-    if data[0] == 0xFF and data[1:2] >= b"\xe0":
-        if len(data) < _mp3_frame_length(data):
+
+    def __init__(self, num_bytes: int, path: str) -> None:
+        """Of a file of `num_bytes` bytes at `path`."""
+        self.num_frames = 0
+        self._num_bytes, self._path = num_bytes, path
+        self._tag_end, self._is_behind_tag = 0, False
+
+    def is_frame(self, packet: "av.Packet") -> bool:
+        """Whether a packet is a frame, and nothing that may lie around frames.
+
+        Raises:
+          AudioError: the frame is truncated, or the bytes are damage.
+        """
+        data = bytes(packet)
+        if packet.pos < self._tag_end:
+            return False
+        if data[0] == 0xFF and data[1:2] >= b"\xe0":
+            if len(data) < max(4, _mp3_frame_length(data)):
+                raise AudioError(
+                    f"{self._path}: damaged or truncated: the frame at byte "
+                    f"{packet.pos:,} is not whole; get the whole file."
+                )
+            self.num_frames += 1
+            self._is_behind_tag = False
+            return True
+        rest = data.lstrip(b"\0")
+        if rest.startswith(_MP3_TAGS):
+            self._is_behind_tag = True
+        if self._is_behind_tag and (start := data.find(b"ID3")) >= 0:
+            self._tag_end = packet.pos + start + _id3_length(data[start:])
+        is_at_end = packet.pos + packet.size >= self._num_bytes
+        is_harmless = (
+            not self.num_frames  # something else in front of the first frame
+            # A picture in a tag may look like a frame that ends behind it.
+            or self._is_behind_tag
+            or (is_at_end and len(rest) < 4)
+        )
+        if not is_harmless:
             raise AudioError(
-                f"{path}: damaged or truncated: the frame at byte {packet.pos:,} is "
-                "not whole; get the whole file."
+                f"{self._path}: damaged: {len(data):,} bytes at byte {packet.pos:,} "
+                "are no MP3 frame; get the file again."
             )
-        return True
-    at_end = packet.pos + packet.size >= num_bytes
-    if data.startswith(_MP3_TAGS) or (at_end and not any(data)):
         return False
-    raise AudioError(
-        f"{path}: damaged: the {len(data):,} bytes from byte {packet.pos:,} on are no "
-        "MP3 frames; get the file again."
-    )
 
 
 def _mp3_frame_length(header: bytes) -> int:
     """Bytes of a frame in layer 3; 0 for other layers and where it isn't said."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
+        return 0
     version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
     bit_rate, rate = header[2] >> 4, header[2] >> 2 & 3
     if layer != 1 or version == 1 or rate == 3 or bit_rate in (0, 15):

@@ -14,15 +14,15 @@ import numpy as np
 
 from magenta_nsynth.audio.containers import (
     LEAST_UNKNOWN_LENGTH,
+    Mp3Packets,
     Stream,
     Window,
     check_w64,
     checked_ogg,
     checked_wav,
+    codec_of,
     format_of,
-    is_mp3_frame,
     mp3_num_frames,
-    riff_codec,
 )
 from magenta_nsynth.errors import AudioError
 
@@ -159,21 +159,22 @@ def _checked_frames(
 ) -> Iterator[tuple[int, np.ndarray]]:
     file, format_name = source.file, source.format
     codec = stream.codec_context
-    codec.options = _DECODER_OPTIONS.get(codec.name, {})
+    if codec.name != "vorbis" or source.end:
+        codec.options = _DECODER_OPTIONS.get(codec.name, {})
     # Vorbis begins with a block that only the next one needs, and its last is longer
     # than what is left of the sound.
-    is_vorbis = is_priming = codec.name == "vorbis"
+    is_vorbis = is_priming = bool(source.end) and codec.name == "vorbis"
     announced = _announced(stream, format_name)
     signature = _Md5(stream) if format_name == "flac" else None
     samples_of = _Samples().of
-    rate, num_samples, num_frames, announced_frames = 0, 0, 0, 0
+    packets = Mp3Packets(container.size, path) if format_name == "mp3" else None
+    rate = num_samples = longest = announced_frames = 0
     for packet in container.demux(stream):
-        if format_name == "mp3" and packet.size:
-            if not num_frames:
-                announced_frames = mp3_num_frames(file, packet.pos)
-            if not is_mp3_frame(packet, container.size, path):
+        if packets and packet.size:
+            if not packets.is_frame(packet):
                 continue
-            num_frames += 1
+            if packets.num_frames == 1:
+                announced_frames = mp3_num_frames(file, packet.pos)
         elif signature and packet.size and packet.pts != num_samples:
             # Frames are numbered; those that FFmpeg could not find are left out.
             raise AudioError(
@@ -191,15 +192,18 @@ def _checked_frames(
                 samples = samples[: 0 if is_priming else max(0, left)]
                 is_priming = False
             num_samples += len(samples)
+            longest = max(longest, len(samples))
             if signature is not None:
                 signature.update(samples)
             if len(samples):
                 yield rate, samples
     # Some encoders count the frame that announces the others.
-    if num_frames < announced_frames - 1:
-        raise _too_short(announced_frames, num_frames, "frames", path)
+    if packets and packets.num_frames < announced_frames - 1:
+        raise _too_short(announced_frames, packets.num_frames, "frames", path)
     # Some codecs fill up their last frame.
-    if num_samples < announced or (signature and 0 < announced < num_samples):
+    # MP4 has its length in units of its own, so that a part of a frame is nothing.
+    slack = longest if format_name == "mov" else 1
+    if announced - num_samples >= slack or (signature and 0 < announced < num_samples):
         raise _too_short(announced, num_samples, "samples", path)
     if signature is not None:
         signature.check(path)
@@ -213,7 +217,7 @@ def _audio_stream(
     stream = container.streams.audio[0]
     if stream.codec_context is None:
         name = container.format.name
-        codec = riff_codec(file) if name == "wav" else "an unknown codec"
+        codec = codec_of(file, name)
         raise AudioError(
             f"{path}: a {name.upper()} file with {codec} can't be read; export it "
             "again as 16-bit WAV."

@@ -8,7 +8,7 @@ __all__ = ["MAX_LEVEL", "level_problem"]
 # numbers are integers that nobody divided, or damaged.
 MAX_LEVEL = 8.0
 
-_INTEGER_BITS = (16, 24, 32)
+_INTEGER_BITS = (8, 16, 24, 32)
 
 
 def level_problem(peak: float) -> str:
@@ -32,6 +32,6 @@ def level_problem(peak: float) -> str:
                 f"floating-point form: divide by {full}"
             )
     return (
-        f"samples reach {peak:.6g}, where full scale is 1; they are no sound, or of "
-        "another type: export it again"
+        f"samples reach {peak:.6g}, where full scale is 1; they are no sound, or "
+        "numbers of another type"
     )

@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.audio.decoding import AUDIO_EXTENSIONS, Block, decode
+from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample_blocks, resampled_length
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.files import expand
@@ -96,11 +97,9 @@ def _mono(blocks: Iterator[Block], path: str) -> tuple[int, Iterator[np.ndarray]
 
 def _mixed(blocks: Iterable[Block], path: str) -> Iterator[np.ndarray]:
     for block in blocks:
-        # An overflow becomes infinite, which is refused below.
-        with np.errstate(over="ignore", invalid="ignore"):
-            mixed = block.samples.mean(axis=1, dtype=np.float64).astype(np.float32)
-        if not np.isfinite(mixed).all():
-            raise AudioError(
-                f"{path}: has NaN or infinite samples; export it again, as 16-bit WAV."
-            )
-        yield mixed
+        # Before mixing: channels of opposite signs would hide it.
+        peak = float(np.abs(block.samples).max())
+        if problem := level_problem(peak):
+            joint = ", or" if peak > MAX_LEVEL else ";"
+            raise AudioError(f"{path}: {problem}{joint} export it again as 16-bit WAV.")
+        yield block.samples.mean(axis=1, dtype=np.float64).astype(np.float32)

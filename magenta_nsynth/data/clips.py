@@ -14,7 +14,7 @@ from magenta_nsynth.data.labelling import SoundLabels
 from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.files import Source, expand
+from magenta_nsynth.files import Source, expand, open_file
 
 __all__ = [
     "Clip",
@@ -221,8 +221,9 @@ def read_list(path: str | os.PathLike) -> list[Source]:
     """
     path = expand(path)
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        with open_file(path) as file:
+            text = file.read().decode("utf-8-sig", "surrogateescape")
+            lines = text.splitlines()
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror}; give a text file that names a sound a line."

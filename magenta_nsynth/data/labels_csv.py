@@ -10,7 +10,7 @@ from typing import NamedTuple
 from magenta_nsynth.data.naming import family_number, pitch_number, source_number
 from magenta_nsynth.data.vocabulary import FAMILIES, QUALITIES, SOURCES, UNKNOWN
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand
+from magenta_nsynth.files import expand, open_file
 
 __all__ = ["Row", "read_labels"]
 
@@ -77,7 +77,7 @@ def read_labels(
 
 def _read_text(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             content = file.read()
     except OSError as error:
         raise InputError(

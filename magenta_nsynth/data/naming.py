@@ -72,7 +72,8 @@ _CHORD = re.compile(r"(?<![^\W_])chords?(?![^\W_])", re.IGNORECASE)
 # What is numbered that is no note.
 _COUNTED = re.compile(
     r"(?:take|track|rec|recording|mic|layer|part|version|vel|velocity|bpm|tempo|beat|"
-    r"loop)[\W_]+",
+    r"loop|vol|volume|amp|gain|hit|kick|snare|clap|tom|ride|crash|hat|hihat|cymbal|"
+    r"perc|audio|sample|sound|file|page)[\W_]+",
     re.IGNORECASE,
 )
 _PIANO = range(21, 109)

@@ -14,7 +14,6 @@ from magenta_nsynth.data.index import NoteIndex, find_notes
 from magenta_nsynth.data.runs import NoteTable, read_records
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.formatting import one_line
 
 __all__ = ["LABELS", "RecordClips", "read_clips", "read_notes_as_clips"]
 
@@ -59,7 +58,7 @@ def read_clips(
         known = labels.of(example, file, record, where)
         where = f"{table.files[file]}, record {record}"
         if "note_str" in known:
-            where += f" ({one_line(known['note_str'])})"
+            where += f" ({known['note_str']})"
         audio = example.audio()
         if 0 < sample_length < len(audio):
             if not quiet:

@@ -106,7 +106,7 @@ def note_to_example(note: Note) -> bytes:
         for name, values in ints.items()
     }
     for name, values in strings.items():
-        encoded = [value.encode() for value in values]
+        encoded = [value.encode("utf-8", "surrogateescape") for value in values]
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
     features["audio"] = tf.train.Feature(float_list=float_list(note.audio))
     # Deterministic, so that the same notes make the same file to the byte.

@@ -13,7 +13,6 @@ from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.data.clips import Clip
 from magenta_nsynth.data.schema import QUALITIES
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.formatting import one_line
 
 __all__ = ["PREFIX", "TFDSClips"]
 
@@ -95,7 +94,7 @@ class TFDSClips:
     ) -> Clip | NSynthError:
         name = values.get("id", b"").decode("utf-8", "surrogateescape")
         name = name or f"{self._path.removeprefix(PREFIX)}-{number}"
-        where = f"{self._path}, note {number} ({one_line(name)})"
+        where = f"{self._path}, note {number} ({name})"
         labels = _labels(values)
         missing = [label for label, value in labels.items() if value is None]
         if missing and not self._said:

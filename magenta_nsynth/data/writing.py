@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from magenta_nsynth.data.schema import Note, note_to_example
-from magenta_nsynth.disk import disk_errors, lock, remove
+from magenta_nsynth.disk import disk_errors, only_writer, remove, remove_unlocked
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import atomic_path, read_json, write_json
 from magenta_nsynth.progress import Progress
@@ -80,8 +80,9 @@ class Shards:
         self._done: dict[str, dict[str, Any]] = {}
         old = read_manifest(self.manifest_path)
         if overwrite or not self._continues(old):
+            own = self._own(old)
             # The manifest first: without it, shards are nobody's and not trusted.
-            remove(self.manifest_path, *self._existing())
+            remove(self.manifest_path, *own)
         else:
             for i, print_ in enumerate(plan.prints):
                 if old["prints"][i] != print_:
@@ -121,9 +122,10 @@ class Shards:
         indices = sorted(map(int, self._done))
         return [self._done[str(i)] for i in indices if i not in self.missing]
 
-    def path(self, index: int) -> str:
-        """Where a shard belongs."""
-        return f"{self._base}.tfrecord-{index:05}-of-{len(self.plan.prints):05}"
+    def path(self, index: int, count: int | None = None) -> str:
+        """Where a shard belongs, of `count` or as many as are planned."""
+        count = len(self.plan.prints) if count is None else count
+        return f"{self._base}.tfrecord-{index:05}-of-{count:05}"
 
     def write(
         self, results: Iterable[tuple[int, Note | NSynthError]], progress: Progress
@@ -162,7 +164,20 @@ class Shards:
         self.missing.remove(index)
 
     def _existing(self) -> list[str]:
-        return glob.glob(f"{glob.escape(self._base)}.tfrecord-*-of-*")
+        return sorted(glob.glob(f"{glob.escape(self._base)}.tfrecord-*-of-*"))
+
+    def _own(self, old: dict[str, Any] | None) -> list[str]:
+        """What is to be replaced: shards of an earlier run, or of the same names."""
+        counts = {len(self.plan.prints), len(old["prints"]) if old else 0}
+        own = {self.path(i, count) for count in counts for i in range(count)}
+        existing = self._existing()
+        for path in existing:
+            if path not in own:
+                raise InputError(
+                    f"{path}: no earlier run noted in {self.manifest_path} made it; "
+                    "move it away, or give another --save_path or --name."
+                )
+        return existing
 
     def _continues(self, old: dict[str, Any] | None) -> bool:
         """Whether what is there is of this plan; False where nothing is there."""
@@ -224,13 +239,8 @@ def locked(folder: str, *leftovers: str) -> Iterator[None]:
     Raises:
       InputError: another program is at work in there.
     """
-    path = os.path.join(folder, ".making.lock")
-    with disk_errors(path), open(path, "ab") as file:
-        lock(file, f"{folder}: another program is writing there; wait for it.")
-        try:
-            # Nobody else is writing, so these are what a kill left of half a file.
-            for pattern in leftovers:
-                remove(*glob.glob(os.path.join(glob.escape(folder), pattern)))
-            yield
-        finally:
-            remove(path)
+    with only_writer(folder):
+        for pattern in leftovers:
+            paths = glob.glob(os.path.join(glob.escape(folder), pattern))
+            remove_unlocked(*paths)
+        yield

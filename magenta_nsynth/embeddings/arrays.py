@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.files import atomic_path, open_file
 
-__all__ = ["check_encoding", "load_array", "save_array"]
+__all__ = ["check_encoding", "check_finite", "load_array", "save_array"]
 
 
 def load_array(path: str, in_memory: bool = True) -> np.ndarray:
@@ -22,7 +22,10 @@ def load_array(path: str, in_memory: bool = True) -> np.ndarray:
       InputError: it can't be read, or is no such file.
     """
     try:
-        return np.load(path, None if in_memory else "r", allow_pickle=False)
+        with open_file(path):  # what is no file is refused before NumPy waits for it
+            return np.load(path, None if in_memory else "r", allow_pickle=False)
+    except InputError:
+        raise
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: can't be read ({reason}).") from None
@@ -73,8 +76,28 @@ def check_encoding(
     return values
 
 
+def check_finite(embedding: np.ndarray, name: str) -> None:
+    """Raises InputError, before it is written, if an embedding isn't all numbers.
+
+    Args:
+      embedding: any shape.
+      name: of what it was made of.
+    """
+    if not np.isfinite(embedding).all():
+        raise InputError(
+            f"{name}: its embedding has NaN or infinite values and is not written; "
+            "the weights or what was mixed hold such, or values near the largest."
+        )
+
+
 def save_array(path: str, array: np.ndarray) -> None:
-    """Writes an array as .npy; a reader never sees it half-written."""
+    """Writes an array as .npy; a reader never sees it half-written.
+
+    Raises:
+      InputError: it holds NaN or infinity.
+      OSError: it can't be written.
+    """
+    check_finite(array, path)
     with atomic_path(path) as temporary:
         # np.save's own way to a file does not say why it failed.
         content = io.BytesIO()

@@ -1,6 +1,7 @@
 """Files of the baseline's z, with what is known of each note in a CSV beside them."""
 
 import csv
+import io
 import os
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from magenta_nsynth.config import NUM_PITCHES
 from magenta_nsynth.data.schema import UNKNOWN
-from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.arrays import check_finite, load_array
 from magenta_nsynth.embeddings.labels import NoteLabels, note_labels
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import open_file
 
 __all__ = ["Code", "CodesWriter", "csv_path", "read_codes", "read_table"]
 
@@ -61,7 +63,11 @@ class CodesWriter:
           z: [k, num_latent] float32.
           labels: of the fields of `Note` those that are known.
           num_samples: of its sound, that z was made of.
+
+        Raises:
+          InputError: z holds NaN or infinity.
         """
+        check_finite(z, labels.get("note_str", "a note"))
         self._npy.write(np.ascontiguousarray(z, "<f4").tobytes())
         self._num_rows += len(z)
         note = note_labels(labels)
@@ -155,8 +161,8 @@ def read_table(
     csv.field_size_limit(2**31 - 1)  # an id may be long; the usual limit is 128 kB
     try:
         # As a spreadsheet saves it too: with a mark in front, and semicolons.
-        with open(
-            path, encoding="utf-8-sig", errors="surrogateescape", newline=""
+        with io.TextIOWrapper(
+            open_file(path), "utf-8-sig", "surrogateescape", newline=""
         ) as file:
             header = file.readline()
             file.seek(0)

@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from magenta_nsynth.data.records import read_layout
 from magenta_nsynth.data.schema import QUALITIES, UNKNOWN
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.embeddings.codes import csv_path, read_table
 from magenta_nsynth.embeddings.labels import note_labels
-from magenta_nsynth.embeddings.manifest import MANIFEST
+from magenta_nsynth.embeddings.manifest import MANIFEST, load_complete
 from magenta_nsynth.embeddings.shards import digest, import_pyarrow
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand, read_json
+from magenta_nsynth.files import expand
 
 __all__ = [
     "Embeddings",
@@ -76,32 +77,14 @@ class Embeddings:
           InputError: no export, or one that is not complete.
         """
         self.folder = expand(folder)
-        path = os.path.join(self.folder, MANIFEST)
-        manifest = read_json(path)
-        if manifest is None or "made_of" not in manifest:
-            raise InputError(
-                f"{path}: there is no export in this folder; give the --save_path of "
-                "nsynth_export_embeddings."
-            )
-        if not manifest.get("complete"):
-            raise InputError(
-                f"{path}: the export is not complete; run the same "
-                "nsynth_export_embeddings again to go on with it."
-            )
-        self.manifest = manifest
-        try:
-            self.num_latent = int(manifest["num_latent"])
-            self._read = _READERS[manifest["made_of"]["format"]]
-            self._num_notes = [int(s["num_notes"]) for s in manifest["shards"]]
-            self._paths = [
-                os.path.join(self.folder, next(iter(shard["files"])))
-                for shard in manifest["shards"]
-            ]
-        except (KeyError, TypeError, ValueError, StopIteration):
-            raise InputError(
-                f"{path}: damaged; run the same nsynth_export_embeddings again, into "
-                "another --save_path."
-            ) from None
+        self.manifest = manifest = load_complete(os.path.join(self.folder, MANIFEST))
+        self.num_latent: int = manifest["num_latent"]
+        self._read = _READERS[manifest["made_of"]["format"]]
+        self._num_notes = [shard["num_notes"] for shard in manifest["shards"]]
+        self._paths = [
+            os.path.join(self.folder, next(iter(shard["files"])))
+            for shard in manifest["shards"]
+        ]
 
     def __len__(self) -> int:
         return sum(self._num_notes)
@@ -178,6 +161,8 @@ def read_npy_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
       InputError: it can't be read, or the two don't belong together.
     """
     rows = load_array(path, in_memory=False)
+    if rows.ndim != 2 or rows.dtype != np.float32:
+        raise InputError(f"{path}: holds no rows of float32; export it again.")
     start = 0
     for where, line in read_table(csv_path(path), "export it again"):
         try:
@@ -195,7 +180,7 @@ def read_npy_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
                 int(line["num_samples"]),
                 embedding,
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
                 f"{where}: does not belong to {path}, or was changed; export it again."
             ) from None
@@ -204,6 +189,10 @@ def read_npy_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
 
 def read_tfrecord_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
     """The notes of a TFRecord file that was exported; arguments as above."""
+    # Before TensorFlow, which believes whatever length a record says.
+    layout = read_layout(path, skip_corrupt=True)
+    if layout.damage and os.path.getsize(path):
+        raise InputError(f"{layout.damage[0]}; export it again.")
     spec = {
         "note_str": tf.io.FixedLenFeature([], tf.string),
         "qualities": tf.io.FixedLenFeature([len(QUALITIES)], tf.int64),
@@ -223,7 +212,8 @@ def read_tfrecord_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
             name = values["note_str"].decode("utf-8", "surrogateescape")
             labels = note_labels({**values, "note_str": name})
             yield ExportedNote(*labels, int(values["num_samples"]), values["embedding"])
-    except tf.errors.OpError as error:
+    # TensorFlow's message may quote the record's bytes, which are no UTF-8.
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise InputError(
             f"{path}: damaged, or no TFRecord of an export ({reason})."
@@ -239,7 +229,10 @@ def read_parquet_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
                 columns = batch.to_pydict() | {"embedding": batch["embedding"]}
                 for values in zip(*columns.values(), strict=True):
                     yield _from_row(dict(zip(columns, values, strict=True)), num_latent)
-    except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
+    except (
+        *(OSError, KeyError, ValueError, TypeError, AttributeError),
+        pyarrow.ArrowException,
+    ) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise InputError(
             f"{path}: damaged, or no Parquet file of an export ({reason})."

@@ -10,17 +10,19 @@ machines need not speak to each other, and nothing tells how often one was kille
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from magenta_nsynth.disk import disk_errors, locked_range, remove
+from magenta_nsynth.embeddings.arrays import check_finite
 from magenta_nsynth.embeddings.shards import FORMATS, digest
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, read_json, write_json
 
-__all__ = ["MANIFEST", "Plan", "Shards"]
+__all__ = ["MANIFEST", "Plan", "Shards", "load_complete"]
 
 MANIFEST = "manifest.json"
 _PARTS = "parts"
@@ -28,7 +30,23 @@ _LOCK = ".exporting.lock"
 # Bytes of the lock: shard n's is byte n. Behind those, who has others make shards; and
 # who writes the manifest.
 _BY_OTHERS, _MANIFEST_BYTE = 1 << 40, 1 << 41
-_IN_A_PART = {"made_of", "num_notes", "num_rows", "skipped"}
+# The form of a part, and of a complete manifest as far as reading needs it.
+_PART = {
+    "shard": int,
+    "made_of": str,
+    "num_notes": int,
+    "num_rows": int,
+    "skipped": [str],
+    "files": {str: {"bytes": int, "sha256": str}},
+    "checksum": (str, None),  # not before version 0.2
+}
+_COMPLETE = {
+    "num_latent": int,
+    "num_notes": int,
+    "num_rows": int,
+    "made_of": {"format": str, "num_notes": int, "notes_per_shard": int},
+    "shards": [_PART],
+}
 _IN_WORDS = {
     "software": "another version of this software or of TensorFlow",
     "model": "another model",
@@ -74,6 +92,70 @@ class Plan(NamedTuple):
         """The shards of one of several workers; none of them is another's."""
         bounds = [i * self.num_shards // num_workers for i in (worker, worker + 1)]
         return range(*bounds)
+
+
+def _names(plan: Plan, shard: int) -> list[str]:
+    stem = f"embeddings-{shard:05}-of-{plan.num_shards:05}"
+    extensions = FORMATS[plan.identity["format"]].extensions
+    return [stem + extension for extension in extensions]
+
+
+def _checksum(part: dict[str, Any]) -> str:
+    """Of all that a part says: a changed number shows."""
+    said = {key: value for key, value in part.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def _is_part(part: dict[str, Any], plan: Plan, shard: int) -> bool:
+    """Whether what has the form of a part is this shard's, and unchanged."""
+    first, end = plan.bounds(shard)
+    return (
+        part["shard"] == shard
+        and list(part["files"]) == _names(plan, shard)
+        and part["num_notes"] + len(part["skipped"]) == end - first
+        and part.get("checksum", _checksum(part)) == _checksum(part)
+    )
+
+
+def load_complete(path: str) -> dict[str, Any]:
+    """A manifest whose export is complete, with all of its shards.
+
+    Raises:
+      InputError: there is none, or it is not complete, or damaged.
+    """
+    manifest = read_json(path)
+    if manifest is None or "made_of" not in manifest:
+        raise InputError(
+            f"{path}: there is no export in this folder; give the --save_path of "
+            "nsynth_export_embeddings."
+        )
+    if not manifest.get("complete"):
+        raise InputError(
+            f"{path}: the export is not complete; run the same "
+            "nsynth_export_embeddings again to go on with it."
+        )
+    manifest = read_json(path, _COMPLETE)
+    if manifest is None or not _is_consistent(manifest):
+        raise InputError(
+            f"{path}: damaged; run the same nsynth_export_embeddings again, into "
+            "another --save_path."
+        )
+    return manifest
+
+
+def _is_consistent(manifest: dict[str, Any]) -> bool:
+    plan = Plan(manifest["made_of"], {}, lambda *_: "")
+    shards = manifest["shards"]
+    return (
+        plan.identity["format"] in FORMATS
+        and plan.identity["notes_per_shard"] > 0
+        and len(shards) == plan.num_shards
+        and all(_is_part(part, plan, shard) for shard, part in enumerate(shards))
+        and all(
+            manifest[name] == sum(part[name] for part in shards)
+            for name in ("num_notes", "num_rows")
+        )
+    )
 
 
 class Shards:
@@ -157,20 +239,21 @@ class Shards:
 
     def names(self, shard: int) -> list[str]:
         """The names of a shard's files."""
-        stem = f"embeddings-{shard:05}-of-{self.plan.num_shards:05}"
-        return [stem + extension for extension in self.format.extensions]
+        return _names(self.plan, shard)
 
     def part(self, shard: int) -> dict[str, Any] | None:
         """A shard's contents, if its files are there in their lengths; else None."""
-        part = read_json(self._part_path(shard))
+        part = read_json(self._part_path(shard), _PART)
+        if part is None or not _is_part(part, self.plan, shard):
+            return None
         try:
-            whole = list(part["files"]) == self.names(shard) and all(
+            whole = all(
                 os.path.getsize(os.path.join(self.folder, name)) == expected["bytes"]
                 for name, expected in part["files"].items()
             )
-            return part if whole and part.keys() >= _IN_A_PART else None
-        except (OSError, KeyError, TypeError):  # no part, or a damaged one
+        except OSError:
             return None
+        return part if whole else None
 
     def _is_intact(self, part: dict[str, Any]) -> bool:
         """Whether a shard's files are still as they were written."""
@@ -216,23 +299,22 @@ class Shards:
         paths = [os.path.join(self.folder, name) for name in self.names(shard)]
         made_of = self.plan.fingerprint(*self.plan.bounds(shard))
         with disk_errors(paths[0]), contextlib.ExitStack() as stack:
-            writing = [stack.enter_context(atomic_path(p, True)) for p in paths]
+            writing = [stack.enter_context(atomic_path(p)) for p in paths]
             writer = _Counting(self.format.writer(writing, self.num_latent))
             yield writer
             writer.close()
             digests = map(digest, writing)
             files = dict(zip(self.names(shard), digests, strict=True))
-        self._write(
-            self._part_path(shard),
-            {
-                "shard": shard,
-                "made_of": made_of,
-                "num_notes": writer.num_notes,
-                "num_rows": writer.num_rows,
-                "skipped": writer.skipped,
-                "files": files,
-            },
-        )
+        part = {
+            "shard": shard,
+            "made_of": made_of,
+            "num_notes": writer.num_notes,
+            "num_rows": writer.num_rows,
+            "skipped": writer.skipped,
+            "files": files,
+        }
+        part["checksum"] = _checksum(part)
+        self._write(self._part_path(shard), part)
         remove(self._problems_path(shard))
 
     def leave(self, shard: int, messages: list[str]) -> None:
@@ -241,8 +323,9 @@ class Shards:
 
     def problems(self, shards: range) -> list[str]:
         """Why those of the shards that can't be made can't."""
-        found = (read_json(self._problems_path(shard)) or {} for shard in shards)
-        return [line for content in found for line in content.get("problems", ())]
+        form = {"problems": [str]}
+        found = (read_json(self._problems_path(shard), form) for shard in shards)
+        return [line for content in found if content for line in content["problems"]]
 
     def finish(self) -> dict[str, Any] | None:
         """Writes the complete manifest, if all shards are there; what it says or None.
@@ -275,7 +358,10 @@ class Shards:
     def _made_of(self) -> dict[str, Any]:
         old = read_json(os.path.join(self.folder, MANIFEST)) or {}
         # As the first run said it: a checkpoint may have moved since.
-        remarks = {key: old.get(key, said) for key, said in self.plan.remarks.items()}
+        remarks = {
+            key: old[key] if type(old.get(key)) is type(said) else said
+            for key, said in self.plan.remarks.items()
+        }
         return {**remarks, "made_of": self.plan.identity}
 
     def _part_path(self, shard: int) -> str:
@@ -286,7 +372,7 @@ class Shards:
 
     def _write(self, path: str, content: dict[str, Any]) -> None:
         with disk_errors(path):
-            write_json(path, content, only_writer=True)
+            write_json(path, content)
 
 
 class _Counting:
@@ -298,6 +384,7 @@ class _Counting:
         self.skipped: list[str] = []
 
     def add(self, note: Any) -> None:
+        check_finite(note.z, note.labels.get("note_str", "a note"))
         self._writer.add(note)
         self.num_notes += 1
         self.num_rows += len(note.z)

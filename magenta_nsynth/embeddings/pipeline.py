@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from magenta_nsynth.data.clips import Clip
+from magenta_nsynth.embeddings.arrays import check_finite
 from magenta_nsynth.errors import NSynthError
 
 __all__ = ["Encoded", "Encoder", "ahead", "encoding"]
@@ -101,7 +102,7 @@ def encoding(
 def _batches(
     clips: Iterable[_Item], encoder: Encoder, batch_size: int
 ) -> Iterator[list[tuple[Any, Any]]]:
-    """Lists of (key, error or (prepared, labels, number of samples))."""
+    """Lists of (key, error or (prepared, labels, number of samples, name))."""
     batch: list[tuple[Any, Any]] = []
     held = 0
     for key, clip in clips:
@@ -114,7 +115,8 @@ def _batches(
         if isinstance(clip, Clip):
             try:
                 audio = encoder.check_clip(clip.audio, clip.where)
-                entry: Any = (encoder.prepare(audio), clip.labels, len(audio))
+                prepared = encoder.prepare(audio)
+                entry: Any = (prepared, clip.labels, len(audio), clip.where)
                 held += len(audio)
             except NSynthError as error:
                 entry = error
@@ -139,9 +141,15 @@ def _encoded(
             for key, entry in batch:
                 if isinstance(entry, NSynthError):
                     yield key, entry
+                    continue
+                _, labels, num_samples, where = entry
+                z = next(results)
+                try:
+                    check_finite(z, where)
+                except NSynthError as error:
+                    yield key, error
                 else:
-                    _, labels, num_samples = entry
-                    yield key, Encoded(next(results), labels, num_samples)
+                    yield key, Encoded(z, labels, num_samples)
 
 
 def ahead(iterable: Iterable[T], depth: int) -> Iterator[T]:

@@ -20,6 +20,7 @@ from magenta_nsynth.embeddings.codes import CodesWriter
 from magenta_nsynth.embeddings.labels import NoteLabels, note_labels
 from magenta_nsynth.embeddings.pipeline import Encoded
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import open_file
 
 __all__ = ["FORMATS", "Format", "ShardWriter", "digest", "import_pyarrow", "schema"]
 
@@ -212,7 +213,7 @@ def _number(names: tuple[str, ...], name: str) -> int:
 def digest(path: str) -> dict[str, Any]:
     """A file's size and checksum: {"bytes": ..., "sha256": ...}."""
     sha, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         for chunk in _chunks(file):
             sha.update(chunk)
             size += len(chunk)

@@ -23,7 +23,6 @@ from magenta_nsynth.embeddings.pipeline import encoding
 from magenta_nsynth.embeddings.shards import FORMATS, import_pyarrow
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import check_folder, expand
-from magenta_nsynth.formatting import one_line
 from magenta_nsynth.jobs.common import check_arguments, make_folder
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.weights.checkpoint import Checkpoint
@@ -273,7 +272,7 @@ def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
     problems = shards.problems(share)
     lines = [*problems, *work.source.lost, *skipped]
     for line in lines[:_SAID]:
-        logging.error("%s", one_line(line))
+        logging.error("%s", line)
     if len(lines) > _SAID:
         logging.error("And %d more like these.", len(lines) - _SAID)
     if problems:

@@ -11,7 +11,7 @@ from absl import logging
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, write_audio
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.embeddings.arrays import check_encoding, load_array
+from magenta_nsynth.embeddings.arrays import check_encoding, check_finite, load_array
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.formatting import format_duration
@@ -141,6 +141,7 @@ def _encode(
                     encoding = encoding[:limit]
             else:
                 encoding = model.encode(load_clip(source.path, sample_length, model))
+                check_finite(encoding, source.path)
             num_samples = model.config.num_samples(len(encoding))
             outputs.append(_Output(source, path, encoding, num_samples))
     return outputs

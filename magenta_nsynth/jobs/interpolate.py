@@ -9,6 +9,7 @@ from absl import logging
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.data.naming import NameRules
 from magenta_nsynth.data.schema import UNKNOWN
+from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source, check_folder, expand
 from magenta_nsynth.jobs.common import check_arguments, make_folder
@@ -90,16 +91,6 @@ def interpolate(
     plan_mixes([source.stem for source in found], **plan)
     make_folder(save_path)
     folder = expand(save_path)
-    manifest = Manifest(folder)
-    sources = load_mix_sources(model, kind, found, sample_length, rules)
-    mixes = plan_mixes([source.name for source in sources], **plan)
-    if (
-        kind == "baseline"
-        and generation is not None
-        and generation.get("pitch") is None
-    ):
-        _check_pitches(mixes, sources)
-    _log_cut(kind, sources)
     facts = {
         "method": method,
         "stretch": float(stretch),
@@ -109,14 +100,26 @@ def interpolate(
         "checkpoint": model and relative(model.checkpoint_path, folder),
         "use_ema": bool(getattr(model, "use_ema", False)),
     }
-    files = [_file(mix, sources, kind, facts, folder) for mix in mixes]
-    outputs = Outputs(folder, manifest, skip_existing, bit_depth)
-    outputs.write_embeddings(files)
-    if sum_signals:
-        outputs.write_sums(files)
-    if generation is None:
-        return 0
-    return outputs.generate(model, files, generation, match_loudness)
+    # One program at a time, or the manifest would not be of both.
+    with only_writer(folder):
+        manifest = Manifest(folder)
+        sources = load_mix_sources(model, kind, found, sample_length, rules)
+        mixes = plan_mixes([source.name for source in sources], **plan)
+        if (
+            kind == "baseline"
+            and generation is not None
+            and generation.get("pitch") is None
+        ):
+            _check_pitches(mixes, sources)
+        _log_cut(kind, sources)
+        files = [_file(mix, sources, kind, facts, folder) for mix in mixes]
+        outputs = Outputs(folder, manifest, skip_existing, bit_depth)
+        outputs.write_embeddings(files)
+        if sum_signals:
+            outputs.write_sums(files)
+        if generation is None:
+            return 0
+        return outputs.generate(model, files, generation, match_loudness)
 
 
 def _check(

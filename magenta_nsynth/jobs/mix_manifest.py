@@ -52,11 +52,10 @@ class Manifest:
             entries = load_json(self._path, {"files": {str: _ENTRY}})["files"]
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no list of mixes"
+        except InputError as error:
             raise InputError(
-                f"{self._path}: can't be gone on with ({reason}); move it away, or "
-                "give another --save_path."
+                f"{error} It can't be gone on with: move it away, or give another "
+                "--save_path."
             ) from None
         self._entries = {
             name: entry for name, entry in entries.items() if self._exists(name)

@@ -15,6 +15,7 @@ from magenta_nsynth.parallel import in_processes
 from magenta_nsynth.plotting.figure import check_figure, write_figure
 from magenta_nsynth.plotting.look import Look, grid_of
 from magenta_nsynth.plotting.page import write_page
+from magenta_nsynth.plotting.page_folder import check_page_folder
 from magenta_nsynth.progress import Progress
 
 __all__ = [
@@ -30,11 +31,16 @@ _WORTH_PROCESSES = 8  # files; for fewer their start takes longer than the drawi
 
 
 def make_place(save_path: str, page_path: str) -> None:
-    """Makes the folders of a figure and a page; see `make_folder`."""
+    """Makes the folders of a figure and a page, before what goes there is made.
+
+    Raises:
+      InputError: one can't be written to, or holds somebody else's page.
+    """
     if save_path:
         make_folder(os.path.dirname(expand(save_path)) or ".")
     if page_path:
         make_folder(page_path, "--html")
+        check_page_folder(expand(page_path))
 
 
 def draw_one_figure(

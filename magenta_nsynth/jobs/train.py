@@ -39,6 +39,7 @@ from magenta_nsynth.training.distribution import (
 )
 from magenta_nsynth.training.evaluation import make_evaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
+from magenta_nsynth.training.noise import with_noisy_past
 from magenta_nsynth.training.recipes import RECIPES, Recipe
 from magenta_nsynth.training.schedule import Schedule
 from magenta_nsynth.training.summaries import Summaries
@@ -70,8 +71,10 @@ class TrainOptions:
       additional_steps: stop so many steps from where it stands, in place of that.
       schedule: the learning rate.
       average_decay: as in `Recipe`.
+      past_noise: the greatest standard deviation of the noise on what a WaveNet's
+        decoder sees of the past, in steps of mu-law; see `noisy_past`.
       mixed_precision: compute in bfloat16, keep weights in float32.
-      seed: of the order of the notes, the crops, and a new model's weights.
+      seed: of the order of the notes, the crops, noise, and a new model's weights.
       save_secs: seconds between checkpoints.
       num_kept: checkpoints to keep; 0 keeps all.
       summary_secs: seconds between summaries.
@@ -92,6 +95,7 @@ class TrainOptions:
     additional_steps: int | None = None
     schedule: Schedule | None = None
     average_decay: float | None = None
+    past_noise: float = 0.0
     mixed_precision: bool = False
     seed: int = 0
     save_secs: float = 600.0
@@ -194,6 +198,15 @@ def _completed(options: TrainOptions) -> TrainOptions:
         raise InputError(
             f"--{others[0]} is no number of this network, {model}, which has "
             f"{', '.join(sorted(known))}; leave it out."
+        )
+    if not 0 <= options.past_noise < math.inf:
+        raise InputError(
+            f"--past_noise must be 0 steps of mu-law or more, not {options.past_noise}."
+        )
+    if options.past_noise and model != "wavenet":
+        raise InputError(
+            "--past_noise is on the past that a WaveNet sees; the baseline sees none: "
+            "leave it out."
         )
     options = dataclasses.replace(options, model=model)
     missing = {
@@ -413,7 +426,12 @@ class _Run:
                 features=options.recipe.features,
                 needs_pitch=options.recipe.needs_pitch,
             )
-            return batches.map(options.recipe.batch)
+            batches = batches.map(options.recipe.batch)
+            if not options.past_noise:
+                return batches
+            return with_noisy_past(
+                batches, options.past_noise, options.seed, first, shard
+            )
 
         if self.strategy is None:
             return self.trainer.train_step, iter(dataset((0, 1)))

@@ -208,16 +208,21 @@ class WaveNetAutoencoder(_WaveNetModel):
         """The loss of `audio` [b, t], in nats per sample: a float32 scalar."""
         return negative_log_likelihood(audio, self(audio))
 
-    def training_loss(self, audio: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def training_loss(self, batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """What a training step needs of a batch.
 
         Args:
-          audio: [b, t] float32 in [-1, 1] at 16 kHz.
+          batch: [b, t] float32 in [-1, 1] at 16 kHz; or a dict of that, "audio", and
+            of what the decoder sees of it, "past".
 
         Returns:
           The loss in nats per sample, a float32 scalar; and no statistics.
         """
-        return self.negative_log_likelihood(audio), []
+        if not isinstance(batch, dict):
+            return self.negative_log_likelihood(batch), []
+        audio = batch["audio"]
+        logits = self.decoder(batch["past"], self.encoder(audio))
+        return negative_log_likelihood(audio, logits), []
 
 
 def negative_log_likelihood(audio: Any, logits: Any) -> tf.Tensor:

@@ -125,7 +125,7 @@ def rainbowgram_image(
       InputError: as `rainbowgram`, or another colour map.
     """
     gram = rainbowgram(_checked(audio, "the audio"), **options)
-    image = color_of(gram.magnitude.numpy(), gram.phase.numpy(), colormap)
+    image = _colored("the audio", gram, colormap)
     return image[..., ::-1, :, :]
 
 
@@ -139,10 +139,17 @@ def _pictured(
     hop_length = options.get("hop_length", HOP_LENGTH)
     return Panel(
         name,
-        image=color_of(gram.magnitude.numpy(), gram.phase.numpy(), colormap),
+        image=_colored(name, gram, colormap),
         frequencies=gram.frequencies,
         seconds_per_frame=hop_length / options.get("sample_rate", SAMPLE_RATE),
     )
+
+
+def _colored(name: str, gram: Rainbowgram, colormap: str) -> np.ndarray:
+    magnitude, phase = gram.magnitude.numpy(), gram.phase.numpy()
+    if not (np.isfinite(magnitude).all() and np.isfinite(phase).all()):
+        raise InputError(f"{name}: too loud to be drawn; scale it to [-1, 1].")
+    return color_of(magnitude, phase, colormap)
 
 
 def _checked(audio: Any, name: str) -> np.ndarray:

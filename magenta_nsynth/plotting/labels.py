@@ -12,6 +12,8 @@ from absl import logging as absl_logging
 from matplotlib import font_manager
 from matplotlib.textpath import text_to_path
 
+from magenta_nsynth.formatting import readable
+
 __all__ = ["fit_labels", "plain_style"]
 
 _LEAST_SIZE, _LEAST_SHARE = 5.0, 0.75  # points; of the size where there is room
@@ -94,7 +96,9 @@ def fit_labels(
     Returns:
       The labels with line breaks, and the size.
     """
-    labels = [re.sub(r"[\x00-\x1f\x7f]+", " ", str(label)) for label in labels]
+    labels = [
+        re.sub(r"[\x00-\x1f\x7f]+", " ", readable(str(label))) for label in labels
+    ]
     least = max(_LEAST_SIZE, _LEAST_SHARE * size)
     while True:
         broken = [_break(label, room, size, num_lines) for label in labels]

@@ -6,7 +6,8 @@ import os
 import pathlib
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,8 +16,10 @@ from matplotlib.image import imsave
 
 from magenta_nsynth.audio import write_audio
 from magenta_nsynth.files import atomic_path
+from magenta_nsynth.formatting import readable
 from magenta_nsynth.plotting.axes import draw_curves
 from magenta_nsynth.plotting.labels import plain_style
+from magenta_nsynth.plotting.page_folder import PAGE, writing_page
 from magenta_nsynth.plotting.panel import Panel, value_limits
 
 __all__ = ["write_page"]
@@ -26,8 +29,26 @@ _ADVICE = (
     "<p>Click a picture to hear it. With the keyboard: Tab to a picture, Space or "
     "Enter plays and pauses, the arrow keys move.</p>"
 )
-# What `write_page` writes beside the page, and nothing else.
-_OWN = re.compile(r"\d+_[A-Za-z0-9_-]*\.(png|wav)")
+
+
+class _Cell(NamedTuple):
+    """A picture of the page; `stem` names its files."""
+
+    stem: str
+    panel: Panel
+    sound: np.ndarray | None
+    caption: str
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """What it has beside the page: (kind, path from the folder)."""
+        if self.panel.message:
+            return
+        if self.panel.image is not None:
+            yield "image", f"pictures/{self.stem}.png"
+        if self.panel.curves is not None:
+            yield "curves", f"pictures/{self.stem}_embedding.png"
+        if self.sound is not None:
+            yield "sound", f"sounds/{self.stem}.wav"
 
 
 def write_page(
@@ -52,11 +73,12 @@ def write_page(
       The path of index.html.
 
     Raises:
+      InputError: something in the folder that is in the way is not of an earlier page.
       OSError: something can't be written.
       AudioError: a sound can't be.
     """
     folder = pathlib.Path(folder)
-    limits = value_limits(panels)
+    folder.mkdir(parents=True, exist_ok=True)
     cells = []
     for i, (panel, sound, caption) in enumerate(
         zip(panels, sounds, captions, strict=True)
@@ -64,22 +86,32 @@ def write_page(
         # The number keeps names apart, the rest is for who looks into the folder.
         words = re.sub(r"[^A-Za-z0-9-]+", "_", caption)[:60]
         stem = f"{i + 1:0{len(str(len(panels)))}}_{words}"
-        order = _narrow_order(i, len(panels), columns)
-        content = _write_cell(folder, stem, panel, sound, caption, limits)
-        cells.append(f'<li style="--narrow-order: {order}">{content}</li>')
+        cells.append(_Cell(stem, panel, sound, caption))
+    with writing_page(folder, [name for cell in cells for _, name in cell.files()]):
+        page = _write_cells(folder, cells, columns, title)
+        with atomic_path(folder / PAGE) as temporary:
+            pathlib.Path(temporary).write_text(page, encoding="utf-8")
+    return str(folder / PAGE)
+
+
+def _write_cells(
+    folder: pathlib.Path, cells: Sequence[_Cell], columns: int, title: str
+) -> str:
+    """Writes what lies beside the page; the page's text."""
+    limits = value_limits(cell.panel for cell in cells)
+    items = []
+    for i, cell in enumerate(cells):
+        order = _narrow_order(i, len(cells), columns)
+        content = _write_cell(folder, cell, limits)
+        items.append(f'<li style="--narrow-order: {order}">{content}</li>')
     template = importlib.resources.files(__package__) / "page.html"
-    page = string.Template(template.read_text(encoding="utf-8")).substitute(
-        title=html.escape(title),
-        advice=_ADVICE if any(sound is not None for sound in sounds) else "",
+    return string.Template(template.read_text(encoding="utf-8")).substitute(
+        title=html.escape(readable(title)),
+        advice=_ADVICE if any(cell.sound is not None for cell in cells) else "",
         columns=columns,
         narrow_columns=min(columns, _NARROW_COLUMNS),
-        cells="\n".join(cells),
+        cells="\n".join(items),
     )
-    path = folder / "index.html"
-    with atomic_path(path) as temporary:
-        pathlib.Path(temporary).write_text(page, encoding="utf-8")
-    _remove_others(folder, page)
-    return str(path)
 
 
 def _narrow_order(number: int, count: int, columns: int) -> int:
@@ -90,44 +122,25 @@ def _narrow_order(number: int, count: int, columns: int) -> int:
     return 2 * column + row
 
 
-def _remove_others(folder: pathlib.Path, page: str) -> None:
-    """Removes what an earlier page had, that was larger or of other names."""
-    for name in ("pictures", "sounds"):
-        if not (folder / name).is_dir():
-            continue
-        for path in (folder / name).iterdir():
-            if _OWN.fullmatch(path.name) and f"{name}/{path.name}" not in page:
-                path.unlink()
-
-
-def _write_cell(
-    folder: pathlib.Path,
-    stem: str,
-    panel: Panel,
-    sound: np.ndarray | None,
-    caption: str,
-    limits: tuple[float, float],
-) -> str:
-    name = html.escape(caption, quote=True)
+def _write_cell(folder: pathlib.Path, cell: _Cell, limits: tuple[float, float]) -> str:
+    panel, name = cell.panel, html.escape(readable(cell.caption), quote=True)
     head = f'<figure><figcaption title="{name}"><span>{name}</span></figcaption>'
     if panel.message:
-        message = html.escape(panel.message)
+        message = html.escape(readable(panel.message))
         return f'{head}<div class="shown failed">{message}</div></figure>'
+    paths = dict(cell.files())
     pictures = []
-    if panel.image is not None:
-        path = f"pictures/{stem}.png"
+    if path := paths.get("image"):
         with atomic_path(folder / path) as temporary:
             imsave(temporary, panel.image[::-1], format="png")
         pictures.append(f'<img src="{path}" alt="Rainbowgram of {name}">')
-    if panel.curves is not None:
-        path = f"pictures/{stem}_embedding.png"
+    if path := paths.get("curves"):
         _write_curves(folder / path, panel, limits)
         pictures.append(f'<img class="curves" src="{path}" alt="Embedding of {name}">')
     shown = "".join(pictures)
-    if sound is None:
+    if not (path := paths.get("sound")):
         return f'{head}<div class="shown">{shown}</div></figure>'
-    path = f"sounds/{stem}.wav"
-    write_audio(folder / path, sound, 16)
+    write_audio(folder / path, cell.sound, 16)
     return (
         f'{head}<button type="button" class="shown" aria-pressed="false" '
         f'aria-label="Play {name}">{shown}<span class="line"></span></button>'

@@ -1,8 +1,8 @@
 """The folder of a training: its newest checkpoint, writing, keeping the last ones."""
 
+import contextlib
 import glob
 import os
-import shutil
 
 from absl import logging
 
@@ -101,7 +101,9 @@ class TrainingFolder:
     def _mend(self) -> None:
         """Removes what a killed writer left, and names the newest checkpoint."""
         for left in glob.glob(os.path.join(glob.escape(self.path), WRITING + "*")):
-            shutil.rmtree(left, ignore_errors=True)
+            remove(*glob.glob(os.path.join(glob.escape(left), "model.ckpt-*")))
+            with contextlib.suppress(OSError):  # something else is in it
+                os.rmdir(left)
         newest = [p for p in complete_checkpoints(self.path)[-1:] if _is_readable(p)]
         # A kill may fall between a checkpoint and the file that names it. Where that
         # lists none of ours, all that is there is somebody else's.

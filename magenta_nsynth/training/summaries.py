@@ -11,7 +11,6 @@ import tensorflow as tf
 from absl import logging
 
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.plotting.drawing import rainbowgram_image
 
 __all__ = ["Summaries", "rainbowgram_summary"]
 
@@ -34,6 +33,9 @@ def rainbowgram_summary(
     Raises:
       InputError: as `rainbowgram_image`.
     """
+    # Here, not above: who writes no pictures needs no matplotlib.
+    from magenta_nsynth.plotting.drawing import rainbowgram_image
+
     audio = np.atleast_2d(np.asarray(audio))[:max_outputs]
     images = rainbowgram_image(audio, **options)
     tf.summary.image(name, images, step=step, max_outputs=max_outputs)
@@ -42,7 +44,8 @@ def rainbowgram_summary(
 class Summaries:
     """Writes scalars, sounds and pictures to event files in a folder.
 
-    A full disk or the like ends the summaries, which is logged, not the training.
+    A full disk, a missing TensorBoard or the like ends the summaries, which is logged,
+    not the training.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -85,7 +88,7 @@ class Summaries:
                 for name, value in values.items():
                     write(name, value, step=step)
             self._writer.flush()
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, ImportError) as error:
             self._failed = True
             reason = str(error).splitlines()[0]
             logging.error("No more summaries, they can't be written: %s", reason)

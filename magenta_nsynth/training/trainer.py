@@ -86,8 +86,8 @@ class Trainer:
         """One update on one device.
 
         Args:
-          batch: audio [b, t] float32 in [-1, 1] at 16 kHz; for the baseline a dict of
-            that and of "pitch" [b].
+          batch: audio [b, t] float32 in [-1, 1] at 16 kHz, or a dict of that and of
+            "past" (see `noisy_past`); for the baseline one of that and of "pitch" [b].
           learning_rate: of this update.
 
         Returns:
@@ -138,7 +138,7 @@ class Trainer:
         # Subtracted and turned round at the end: a chain of additions would become
         # one sum in the order in which the towers end.
         totals: list[tf.Tensor] = []
-        for part in tf.split(batch, self._num_towers):
+        for part in _parts(batch, self._num_towers):
             values = self._tower(part)
             if totals:
                 totals = [t - v for t, v in zip(totals, values, strict=True)]
@@ -175,6 +175,11 @@ class Trainer:
         variables = state.beta1_power, state.beta2_power
         for variable, power, beta in zip(variables, powers, state.betas, strict=True):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=power * beta)
+
+
+def _parts(batch: Batch, count: int) -> list[Batch]:
+    columns = [tf.split(values, count) for values in tf.nest.flatten(batch)]
+    return [tf.nest.pack_sequence_as(batch, row) for row in zip(*columns, strict=True)]
 
 
 def _move(average: tf.Variable, value: tf.Tensor, rate: tf.Tensor | float) -> None:

@@ -160,6 +160,11 @@ def _apply(
         row.name + suffix: (row, variable) for row, variable in plan(model, rows)
     }
     for name, value in checkpoint.read(targets):
+        if not np.isfinite(value).all():
+            raise CheckpointError(
+                f"{checkpoint.prefix}: the tensor {name} holds NaN or infinite values, "
+                "so nothing can be made with it; take an earlier checkpoint."
+            )
         row, variable = targets[name]
         variable.assign(row.to_keras(value))
 

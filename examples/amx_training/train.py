@@ -1,0 +1,391 @@
+#!/usr/bin/env python3
+"""Goes on with a training of nsynth_train five times as fast, on processors with AMX.
+
+nsynth_train computes in float32; step.cpp has its products in bfloat16, on the tiles
+of Xeon Scalable of the 4th generation and later, where TensorFlow's own mixed precision
+is slower than float32. Batches, checkpoints and summaries are nsynth_train's, so that
+either goes on where the other stopped. One step has to be there:
+
+    nsynth_train --train_path=data/train --logdir=training --num_steps=1 --width=64 ...
+    python examples/amx_training/train.py --train_path=data/train --logdir=training \
+        --learning_rate=1.5e-3 --past_noise=3 --num_steps=200000
+
+It needs g++ and Linux. Widths have to be multiples of 32, filters 3 taps, the
+bottleneck 16 and the hop 512. TERM or Ctrl-C saves and ends it. --check compares loss
+and gradients of a batch with the Keras model's, in float32 and in bfloat16.
+"""
+
+import argparse
+import ctypes
+import dataclasses
+import math
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from magenta_nsynth.audio.mu_law import class_labels, mu_law
+from magenta_nsynth.config import WaveNetConfig
+from magenta_nsynth.data.reading import NoteIndex, open_notes, training_batches
+from magenta_nsynth.jobs.evaluate import evaluate_notes
+from magenta_nsynth.training.evaluation import Evaluator
+from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
+from magenta_nsynth.training.noise import with_noisy_past
+from magenta_nsynth.training.recipes import RECIPES
+from magenta_nsynth.training.schedule import Schedule, average_decay
+from magenta_nsynth.training.summaries import Summaries
+from magenta_nsynth.training.trainer import Trainer
+from magenta_nsynth.weights.engine import new_autoencoder, read_config
+from magenta_nsynth.weights.state import TrainingState
+
+RECIPE = RECIPES["wavenet"]
+Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # sound, past, labels: [b, t]
+
+
+def main() -> None:
+    """Parses the arguments, and trains or checks."""
+    options = parse()
+    # The steps have threads of their own.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if options.crop_length % 512 or not 0 < options.crop_length <= 64 * 512:
+        sys.exit("--crop_length has to be 1 to 64 whole frames of 512 samples.")
+    starts = checkpoints_in(options.logdir)
+    if not starts:
+        sys.exit(f"{options.logdir}: holds no training; start one by nsynth_train.")
+    config = read_config(starts[0])
+    trainer = Trainer(new_autoencoder(config), 1, options.average_decay)
+    trainer.state.restore(starts[0])
+    first = int(trainer.state.global_step.numpy())
+    batches = inputs(options, first)
+    if options.check:
+        check(options, trainer, config, next(batches))
+        return
+    folder = TrainingFolder(options.logdir, options.num_checkpoints)
+    steps = Steps(options, trainer.state, config, build(config, "uint16_t"))
+    print(f"From step {first:,} to {options.num_steps:,}.", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        train(options, steps, trainer, folder, batches)
+    except KeyboardInterrupt:
+        print("Stopped.", flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    save(steps, folder)
+
+
+def parse() -> argparse.Namespace:
+    """The arguments; those that nsynth_train has mean the same."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train_path", required=True)
+    parser.add_argument("--eval_path", default="")
+    parser.add_argument("--logdir", required=True)
+    parser.add_argument("--batch_size", type=int, default=2)
+    parser.add_argument("--crop_length", type=int, default=2048)
+    parser.add_argument("--num_steps", type=int, default=RECIPE.num_steps)
+    parser.add_argument("--learning_rate", type=Schedule.parse, default=RECIPE.schedule)
+    parser.add_argument("--average_decay", type=float, default=0.999)
+    parser.add_argument("--past_noise", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--eval_steps", type=int, default=10_000)
+    parser.add_argument("--save_secs", type=float, default=300)
+    parser.add_argument("--num_checkpoints", type=int, default=3)
+    parser.add_argument("--check", action="store_true")
+    return parser.parse_args()
+
+
+def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
+    """The batches that nsynth_train would have from step `first` on."""
+    notes = notes_of(options.train_path, options.crop_length, RECIPE.features)
+    batches = training_batches(
+        notes,
+        options.crop_length,
+        options.batch_size,
+        options.seed,
+        first_batch=first,
+        features=RECIPE.features,
+    ).map(RECIPE.batch)
+    # Without noise too: the past is rounded to mu-law's values, as the network does.
+    batches = with_noisy_past(batches, options.past_noise, options.seed, first)
+
+    def companded(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        q = mu_law(batch["audio"])
+        return q / 128, mu_law(batch["past"]) / 128, class_labels(q)
+
+    return batches.map(companded).prefetch(8).as_numpy_iterator()
+
+
+def notes_of(path: str, crop_length: int, features: tuple[str, ...]) -> NoteIndex:
+    """The notes of TFRecords."""
+    return open_notes([path], features=features, min_samples=crop_length)
+
+
+def build(config: WaveNetConfig, real: str) -> ctypes.CDLL:
+    """Compiles step.cpp for the widths of a network.
+
+    Args:
+      config: the network's.
+      real: "uint16_t" for bfloat16, or "float".
+
+    Returns:
+      The library.
+    """
+    if (config.filter_length, config.ae_filter_length) != (3, 3):
+        sys.exit("Filters have to have 3 taps.")
+    if (config.ae_bottleneck_width, config.ae_hop_length) != (16, 512):
+        sys.exit("The bottleneck has to be 16, and the hop 512.")
+    widths = {
+        "WIDTH": config.width,
+        "SKIP_WIDTH": config.skip_width,
+        "AE_WIDTH": config.ae_width,
+    }
+    if any(width % 32 for width in widths.values()) or not config.rescale_inputs:
+        sys.exit("Widths have to be multiples of 32, and inputs companded.")
+    if "amx_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
+        sys.exit("This processor has no AMX: train by nsynth_train.")
+    flags = [
+        "-O3",
+        "-march=sapphirerapids",
+        "-fopenmp",
+        "-fno-math-errno",
+        "-std=c++17",
+    ]
+    defines = [f"-D{name}={value}" for name, value in widths.items()]
+    source = pathlib.Path(__file__).with_name("step.cpp")
+    with tempfile.TemporaryDirectory() as temporary:
+        library = f"{temporary}/step.so"
+        words = ["g++", *flags, "-shared", "-fPIC", *defines, f"-DREAL={real}"]
+        subprocess.run([*words, source, "-o", library], check=True)
+        loaded = ctypes.CDLL(library)
+    loaded.net_new.restype = ctypes.c_void_p
+    loaded.net_array.restype = ctypes.POINTER(ctypes.c_float)
+    loaded.net_step.restype = ctypes.c_double
+    return loaded
+
+
+@dataclasses.dataclass
+class Steps:
+    """A training's state as flat arrays, and the step on them.
+
+    Attributes:
+      options: the program's.
+      state: where weights, moments and averages come from, and go to by `put_back`.
+      config: the network's.
+      library: of `build`.
+      step: the number of updates.
+    """
+
+    options: argparse.Namespace
+    state: TrainingState
+    config: WaveNetConfig
+    library: ctypes.CDLL
+
+    def __post_init__(self) -> None:
+        """Makes the arrays and takes over the state."""
+        state, config, options = self.state, self.config, self.options
+        self._sizes = [int(np.prod(v.shape)) for v in state.variables]
+        padded = [-(-size // 16) * 16 for size in self._sizes]
+        self._starts = [int(start) for start in np.cumsum([0, *padded])]
+        where = {
+            id(v): at for v, at in zip(state.variables, self._starts, strict=False)
+        }
+        offsets = np.array([where[id(v)] for v in _in_order(state.model)], np.int64)
+        size = ctypes.c_int64(self._starts[-1])
+        self._net = ctypes.c_void_p(
+            self.library.net_new(
+                *(config.num_layers, config.num_stages),
+                *(config.ae_num_layers, config.ae_num_stages),
+                *(options.crop_length, options.batch_size, size, _pointer(offsets)),
+            )
+        )
+        *self._arrays, self.gradients = (
+            np.ctypeslib.as_array(self.library.net_array(self._net, i), (size.value,))
+            for i in range(5)
+        )
+        for variable, part in self._parts():
+            part[:] = variable.numpy()
+        self.step = int(state.global_step.numpy())
+        self._powers = [state.beta1_power.numpy(), state.beta2_power.numpy()]
+
+    def _parts(self) -> Iterator[tuple[tf.Variable, np.ndarray]]:
+        state = self.state
+        groups = (
+            *(state.variables, state.first_moments),
+            *(state.second_moments, state.averages),
+        )
+        for group, array in zip(groups, self._arrays, strict=True):
+            for i, variable in enumerate(group):
+                if variable is not None:
+                    yield variable, self.part(array, i)
+
+    def part(self, array: np.ndarray, i: int) -> np.ndarray:
+        """That of the i-th variable, in its shape."""
+        flat = array[self._starts[i] : self._starts[i] + self._sizes[i]]
+        return flat.reshape(self.state.variables[i].shape)
+
+    def put_back(self) -> None:
+        """Writes all to the state."""
+        for variable, part in self._parts():
+            variable.assign(part)
+        state = self.state
+        state.global_step.assign(self.step)
+        state.beta1_power.assign(self._powers[0])
+        state.beta2_power.assign(self._powers[1])
+
+    def __call__(
+        self, batch: Inputs, rate: float, update: bool = True
+    ) -> tuple[float, float]:
+        """One step; the loss in nats per sample, and the norm of the gradients."""
+        one = np.float32(1)
+        correction = np.sqrt(one - self._powers[1]) / (one - self._powers[0])
+        decay = average_decay(self.step + 1, self.options.average_decay)
+        norm = ctypes.c_double()
+        arrays = [np.ascontiguousarray(array) for array in batch]
+        loss = self.library.net_step(
+            *(self._net, *map(_pointer, arrays)),
+            *(ctypes.c_float(rate * correction), ctypes.c_float(decay)),
+            *(int(update), ctypes.byref(norm)),
+        )
+        if update:
+            self.step += 1
+            betas = self.state.betas
+            self._powers = [
+                np.float32(power * np.float32(beta))
+                for power, beta in zip(self._powers, betas, strict=True)
+            ]
+        return loss, norm.value
+
+
+def _in_order(model: Any) -> list[tf.Variable]:
+    """The variables as step.cpp wants their places."""
+    d, e = model.decoder, model.encoder
+    layers = [d.startconv, d.skip_start, d.out1, d.cond_map_out1, d.logits]
+    layers += [e.ae_startconv, e.ae_bottleneck]
+    for four in zip(d.dilatedconv, d.cond_map, d.res, d.skip, strict=True):
+        layers += four
+    for two in zip(e.ae_dilatedconv, e.ae_res, strict=True):
+        layers += two
+    return [v.value for layer in layers for v in (layer.kernel, layer.bias)]
+
+
+def _pointer(array: np.ndarray) -> ctypes.c_void_p:
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def train(
+    options: argparse.Namespace,
+    steps: Steps,
+    trainer: Trainer,
+    folder: TrainingFolder,
+    batches: Iterator[Inputs],
+) -> None:
+    """Trains up to the last step; a checkpoint now and then, a line every minute."""
+    summaries = Summaries(folder.path)
+    saved = told = time.monotonic()
+    losses, norms = [], []
+    while steps.step < options.num_steps:
+        rate = options.learning_rate(steps.step)
+        loss, norm = steps(next(batches), rate)
+        if not math.isfinite(loss + norm):
+            sys.exit(f"Step {steps.step}: {loss} nats, gradients of norm {norm}.")
+        losses.append(loss)
+        norms.append(norm)
+        now = time.monotonic()
+        if now - told > 60:
+            values = {
+                "train/loss_nats": float(np.mean(losses)),
+                "train/gradient_norm": float(np.median(norms)),
+                "train/learning_rate": float(rate),
+                "train/steps_per_second": len(losses) / (now - told),
+            }
+            print(time.strftime("%H:%M:%S"), f"step {steps.step}", end=" ")
+            print(
+                *(f"{k.split('/')[1]} {v:.5g}" for k, v in values.items()), flush=True
+            )
+            summaries.scalars(steps.step, values)
+            told, losses, norms = now, [], []
+        if options.eval_path and steps.step % options.eval_steps == 0:
+            evaluate(options, steps, trainer, summaries)
+        if now - saved > options.save_secs:
+            save(steps, folder)
+            saved = time.monotonic()
+
+
+def save(steps: Steps, folder: TrainingFolder) -> None:
+    """Writes a checkpoint."""
+    steps.put_back()
+    print(time.strftime("%H:%M:%S"), "saved", folder.save(steps.state), flush=True)
+
+
+def evaluate(
+    options: argparse.Namespace, steps: Steps, trainer: Trainer, summaries: Summaries
+) -> None:
+    """Measures the loss on other notes, with the weights and with their averages."""
+    features = RECIPE.measured_features
+    notes = notes_of(options.eval_path, options.crop_length, features)
+    evaluator = Evaluator(trainer.model)
+    steps.put_back()
+    state = steps.state
+    raw = [variable.numpy() for variable in state.variables]
+    losses = {}
+    for name, values in (("loss_nats", raw), ("averaged_loss_nats", state.averages)):
+        for variable, value in zip(state.variables, values, strict=True):
+            variable.assign(value)
+        sizes = options.crop_length, options.batch_size
+        result = evaluate_notes(evaluator, notes, RECIPE, *sizes)
+        losses[f"eval/{name}"] = float(result["loss"].mean())
+    for variable, value in zip(state.variables, raw, strict=True):
+        variable.assign(value)
+    print(time.strftime("%H:%M:%S"), f"step {steps.step}", losses, flush=True)
+    summaries.scalars(steps.step, losses)
+
+
+def check(
+    options: argparse.Namespace, trainer: Trainer, config: WaveNetConfig, batch: Inputs
+) -> None:
+    """Compares a batch's loss and gradients with the Keras model's."""
+    model, state = trainer.model, trainer.state
+    trained = [i for i, has in enumerate(state.has_gradient) if has]
+    with tf.GradientTape() as tape:
+        loss = loss_of_companded(model, batch)
+    ours = tape.gradient(loss, [state.variables[i] for i in trained])
+    ours = np.concatenate([np.ravel(gradient) for gradient in ours])
+    for real in ("float", "uint16_t"):
+        steps = Steps(options, state, config, build(config, real))
+        got, _ = steps(batch, 0.0, update=False)
+        theirs = [np.ravel(steps.part(steps.gradients, i)) for i in trained]
+        error = np.linalg.norm(np.concatenate(theirs) - ours) / np.linalg.norm(ours)
+        print(
+            f"{real}: loss {got:.7f}, Keras {float(loss):.7f}; gradients off by ",
+            end="",
+        )
+        print(f"{error:.1e} of their norm")
+        if abs(got - loss) > (1e-5 if real == "float" else 1e-2) * float(loss):
+            sys.exit("The losses differ.")
+        if error > (3e-5 if real == "float" else 3e-2):
+            sys.exit("The gradients differ.")
+
+
+def loss_of_companded(model: Any, batch: Inputs) -> tf.Tensor:
+    """The model's loss of what `inputs` makes, without the way through audio."""
+    sound, past, labels = batch
+
+    def audio(companded: np.ndarray) -> np.ndarray:
+        # A value in the middle of its step: companding gives the step again.
+        middle = (companded * 128 + 0.5) / 128
+        return np.sign(middle) * (256.0 ** np.abs(middle) - 1) / 255
+
+    logits = model.decoder(audio(past), model.encoder(audio(sound)))
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    )
+
+
+if __name__ == "__main__":
+    main()
