@@ -533,11 +533,11 @@ def test_a_sound_is_the_same_to_the_bit_in_every_batch(model, folder, tmp_path):
 
 
 def test_loud_and_wrong_samples(model, folder, tmp_path, caplog):
-    write_wav(folder / "loud_C4.wav", clip(900) * np.float32(1e20))
+    write_wav(folder / "loud_C4.wav", clip(900) * np.float32(6))
     write_wav(folder / "mad_C4.wav", clip(900) * np.float32(1e35))
     write_wav(folder / "good_C4.wav", clip(900))
     assert save_codes(model, [folder], tmp_path / "z") == 1
-    assert "mad_C4.wav: its samples go up to" in caplog.text
+    assert "mad_C4.wav: samples reach" in caplog.text
     loud = np.load(tmp_path / "z" / "loud_C4_z.npy")
     np.testing.assert_allclose(
         loud, np.load(tmp_path / "z" / "good_C4_z.npy"), atol=1e-4

@@ -420,6 +420,7 @@ def test_flags_reach_save_embeddings():
         "batch_size": 3,
         "recursive": True,
         "skip_existing": True,
+        "skip_corrupt": False,
     }
     [[_, _, model], _] = recorded(name, SAVING, "--expdir=y")["calls"]
     assert model["checkpoint_path"] == "y"
