@@ -232,7 +232,7 @@ def _announced(stream: "av.AudioStream", format_name: str) -> int:
     codec = stream.codec_context
     announced = round(stream.duration * stream.time_base * codec.sample_rate)
     # An AIFF file that was written into a pipe announces as much as its numbers hold.
-    num_bytes = announced * codec.channels * codec.format.bytes
+    num_bytes = announced * codec.channels * (codec.format.bytes if codec.format else 1)
     is_unknown = format_name == "aiff" and num_bytes >= LEAST_UNKNOWN_LENGTH
     return 0 if is_unknown else announced
 
