@@ -441,7 +441,8 @@ def test_the_binary(tiny_checkpoint, folder, out, golden_tiny, reference):
     words = ["--encodings", "--batch_size=2", "--sample_length=1024"]
     result = run("nsynth_generate", *arguments(tiny_checkpoint, folder, out), *words)
     assert (result.returncode, result.stdout) == (0, "")
-    first, second, announced, *progress = result.stderr.splitlines()
+    others, first, second, announced, *progress = result.stderr.splitlines()
+    assert others == "INFO: Files of other kinds are left out: 1 .wav."
     assert first.startswith("INFO: ") and "z0.npy: 4 frames, cut to the 2" in first
     assert second.startswith("INFO: ") and "z1.npy: 3 frames" in second
     assert announced.startswith("INFO: Sounds to generate: 2, 0.1 s")
