@@ -358,7 +358,7 @@ def test_some_overshoot_is_no_fault(model, tmp_path):
     [
         (0, ""),
         (8, ""),
-        (8.1, "divide by 32768"),
+        (8.1, "divide by 128"),
         (32_768, "divide by 32768"),
         (8e6, "24-bit integers in floating-point form: divide by 8388608"),
         (2e9, "divide by 2147483648"),
