@@ -117,19 +117,10 @@ def mend_ogg(data: bytes) -> bytes:
     return bytes(out)
 
 
-def masked_crc(data: bytes) -> bytes:
-    """The checksum of TFRecords: CRC-32C, rotated and with a number added."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
 def damage_records(rng: Rng, data: bytes) -> tuple[bytes, bool]:
     """Changes a record, a length with the right checksum, or anything."""
+    from tfrecords import header, masked_crc
+
     if rng.random() < 0.4:
         return plain(rng, data)
     (size,) = struct.unpack_from("<Q", data)
@@ -139,8 +130,7 @@ def damage_records(rng: Rng, data: bytes) -> tuple[bytes, bool]:
     length = len(record)
     if rng.random() < 0.4:
         length = INTEGERS[rng.integers(len(INTEGERS))]
-    head = struct.pack("<Q", length)
-    return head + masked_crc(head) + record + masked_crc(record) + rest, True
+    return header(length) + record + masked_crc(record) + rest, True
 
 
 def mend_tar(data: bytes) -> bytes:

@@ -125,14 +125,19 @@ def example(**features):
     return result.SerializeToString()
 
 
-def header(size):
-    """A record's first twelve bytes: its length, and the length's right checksum."""
-    length = size.to_bytes(8, "little")
+def masked_crc(data):
+    """The checksum of TFRecords: CRC-32C, rotated and with a number added."""
     crc = 0xFFFFFFFF
-    for byte in length:
+    for byte in data:
         crc ^= byte
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     crc ^= 0xFFFFFFFF
     masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    return length + masked.to_bytes(4, "little")
+    return masked.to_bytes(4, "little")
+
+
+def header(size):
+    """A record's first twelve bytes: its length, and the length's right checksum."""
+    length = size.to_bytes(8, "little")
+    return length + masked_crc(length)

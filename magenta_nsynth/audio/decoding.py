@@ -159,11 +159,11 @@ def _checked_frames(
 ) -> Iterator[tuple[int, np.ndarray]]:
     file, format_name = source.file, source.format
     codec = stream.codec_context
-    if codec.name != "vorbis" or source.end:
-        codec.options = _DECODER_OPTIONS.get(codec.name, {})
     # Vorbis begins with a block that only the next one needs, and its last is longer
-    # than what is left of the sound.
+    # than what is left of the sound. Where that ends, only Ogg says.
     is_vorbis = is_priming = bool(source.end) and codec.name == "vorbis"
+    if is_vorbis or codec.name == "flac":
+        codec.options = _DECODER_OPTIONS[codec.name]
     announced = _announced(stream, format_name)
     signature = _Md5(stream) if format_name == "flac" else None
     samples_of = _Samples().of
@@ -200,8 +200,8 @@ def _checked_frames(
     # Some encoders count the frame that announces the others.
     if packets and packets.num_frames < announced_frames - 1:
         raise _too_short(announced_frames, packets.num_frames, "frames", path)
-    # Some codecs fill up their last frame.
-    # MP4 has its length in units of its own, so that a part of a frame is nothing.
+    # Some codecs fill up their last frame. MP4 has its length in units of its own, so
+    # that a part of a frame is nothing.
     slack = longest if format_name == "mov" else 1
     if announced - num_samples >= slack or (signature and 0 < announced < num_samples):
         raise _too_short(announced, num_samples, "samples", path)

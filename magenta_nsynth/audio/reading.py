@@ -10,13 +10,16 @@ from absl import logging
 
 from magenta_nsynth.audio.decoding import AUDIO_EXTENSIONS, Block, decode
 from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
-from magenta_nsynth.audio.resample import resample_blocks, resampled_length
+from magenta_nsynth.audio.resample import (
+    MAX_RATE,
+    MIN_RATE,
+    resample_blocks,
+    resampled_length,
+)
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.files import expand
 
 __all__ = ["AUDIO_EXTENSIONS", "audio_length", "load_audio", "read_audio"]
-
-_MIN_RATE, _MAX_RATE = 1_000, 400_000  # Hz; beyond these a header is damaged
 
 
 def load_audio(path: str | os.PathLike, sample_length: int = 0) -> np.ndarray:
@@ -87,10 +90,10 @@ def audio_length(path: str | os.PathLike) -> int:
 def _mono(blocks: Iterator[Block], path: str) -> tuple[int, Iterator[np.ndarray]]:
     """The rate of a file, and its samples as [n] float32 blocks."""
     first = next(blocks)
-    if not _MIN_RATE <= first.rate <= _MAX_RATE:
+    if not MIN_RATE <= first.rate <= MAX_RATE:
         raise AudioError(
             f"{path}: a rate of {first.rate} Hz can't be used; convert the file to one "
-            f"from {_MIN_RATE} to {_MAX_RATE} Hz."
+            f"from {MIN_RATE} to {MAX_RATE} Hz."
         )
     return first.rate, _mixed(itertools.chain([first], blocks), path)
 

@@ -9,6 +9,8 @@ from magenta_nsynth.config import SAMPLE_RATE
 
 __all__ = ["resample", "resample_blocks", "resampled_length"]
 
+MIN_RATE, MAX_RATE = 1_000, 400_000  # Hz; beyond these what says so is damaged
+
 # The filter, a sinc under a Kaiser window: its half-length in samples of the slower
 # rate, where it is 6 dB down as a part of the slower rate's half, and the window's
 # beta. At 16 kHz it is flat to 7.2 kHz and 88 dB down from 8 kHz, so nothing folds.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from magenta_nsynth.audio.level import MAX_LEVEL
+from magenta_nsynth.audio.resample import MAX_RATE, MIN_RATE
 from magenta_nsynth.config import NUM_PITCHES, SAMPLE_RATE
 from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.schema import QUALITIES
@@ -63,12 +64,11 @@ _KNOWN_PITCH = "a known pitch"
 # Of the samples that a note has, int64, the first of those wanted and their number.
 Piece = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 PLACE = ("file", "record")  # not in a record, but of it: where it lies
-_MIN_RATE, _MAX_RATE = 1_000, 400_000  # Hz; beyond these a record is damaged
 
 
 def is_rate(rate: int) -> bool:
     """Whether sound can have so many samples per second."""
-    return _MIN_RATE <= rate <= _MAX_RATE
+    return MIN_RATE <= rate <= MAX_RATE
 
 
 def feature_names(features: Iterable[str] | str) -> tuple[str, ...]:
@@ -205,7 +205,7 @@ def parse_record(
 
 def _num_samples(audio: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
     """Samples at 16 kHz, as `resampled_length`; of no use for a rate that can't be."""
-    divisor = tf.where((rate >= _MIN_RATE) & (rate <= _MAX_RATE), rate, SAMPLE_RATE)
+    divisor = tf.where((rate >= MIN_RATE) & (rate <= MAX_RATE), rate, SAMPLE_RATE)
     return (tf.size(audio, tf.int64) * SAMPLE_RATE + divisor - 1) // divisor
 
 
@@ -213,7 +213,7 @@ def _is_good_audio(
     audio: tf.Tensor, rate: tf.Tensor, num_samples: tf.Tensor, demand: Demand
 ) -> tf.Tensor:
     """Whether there is enough of it, of a rate and level that sound can have."""
-    good = (rate >= _MIN_RATE) & (rate <= _MAX_RATE)
+    good = (rate >= MIN_RATE) & (rate <= MAX_RATE)
     good &= num_samples >= demand.min_samples
     good &= tf.reduce_all(tf.abs(audio) <= MAX_LEVEL)  # which NaN is not
     if demand.num_samples is not None:
