@@ -32,9 +32,10 @@ import tensorflow as tf
 from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet
+from magenta_nsynth.commands.export_embeddings import Export, Work, make_shards
 from magenta_nsynth.config import H512_BO16, WaveNetConfig
-from magenta_nsynth.data.schema import Note, note_to_example
-from magenta_nsynth.jobs.export_embeddings import Export, Work, make_shards
+from magenta_nsynth.data.writing import note_to_example
+from magenta_nsynth.schema import Note
 from magenta_nsynth.weights.engine import new_autoencoder, save_weights
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -23,7 +23,8 @@ import tensorflow as tf
 
 from magenta_nsynth.data.features import FEATURES
 from magenta_nsynth.data.reading import open_notes, training_batches
-from magenta_nsynth.data.schema import Note, note_to_example
+from magenta_nsynth.data.writing import note_to_example
+from magenta_nsynth.schema import Note
 
 AUTOTUNE = tf.data.AUTOTUNE
 

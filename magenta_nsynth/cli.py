@@ -11,10 +11,10 @@ from typing import NoReturn
 
 from absl import flags, logging
 
-from magenta_nsynth.data.naming import MIDDLE_C, PITCH_FROM_NAME, NameRules
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.formatting import one_line
 from magenta_nsynth.importing import without_matplotlib
+from magenta_nsynth.notes.naming import MIDDLE_C, PITCH_FROM_NAME, NameRules
 
 __all__ = [
     "FLAGS",

@@ -287,7 +287,7 @@ def csv_seeds(folder: pathlib.Path) -> dict[str, bytes]:
 
 def export_seeds(folder: pathlib.Path) -> dict[str, bytes]:
     """All files of an export, of which one gets damaged."""
-    from magenta_nsynth.jobs.export_embeddings import Export, export_embeddings
+    from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
 
     sounds, out = folder / "sounds", folder / "out"
     sounds.mkdir()
@@ -343,7 +343,7 @@ def read_records(path: pathlib.Path) -> list[np.ndarray]:
 
 
 def read_json(path: pathlib.Path) -> int:
-    from magenta_nsynth.data.json_wav import plan_folder
+    from magenta_nsynth.notes.json_wav import plan_folder
 
     (path.parent / "audio").mkdir(exist_ok=True)
     items, problems = plan_folder(str(path.parent))
@@ -352,13 +352,13 @@ def read_json(path: pathlib.Path) -> int:
 
 
 def read_tar(path: pathlib.Path) -> int:
-    from magenta_nsynth.jobs.make_tfrecord import make_tfrecord
+    from magenta_nsynth.commands.make_tfrecord import make_tfrecord
 
     return make_tfrecord([path], path.parent / "out")
 
 
 def read_csv(path: pathlib.Path) -> int:
-    from magenta_nsynth.data.labels_csv import read_labels
+    from magenta_nsynth.notes.labels_csv import read_labels
 
     for name in ("a.wav", "b.wav"):
         (path.parent / name).touch()

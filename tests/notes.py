@@ -4,7 +4,8 @@ import recipe
 import tensorflow as tf
 
 from magenta_nsynth.config import WaveNetConfig
-from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
+from magenta_nsynth.data.writing import note_to_example
+from magenta_nsynth.schema import Note, parse_note_str
 
 # Small enough for a step in a few milliseconds.
 SMALL = WaveNetConfig(

@@ -13,11 +13,12 @@ import tfrecords
 from scipy.io import wavfile
 
 from magenta_nsynth.api import load_baseline
-from magenta_nsynth.data.naming import NameRules
-from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
+from magenta_nsynth.commands.generate_baseline import generate_baseline
+from magenta_nsynth.commands.save_codes import save_codes
+from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.jobs.generate_baseline import generate_baseline
-from magenta_nsynth.jobs.save_codes import save_codes
+from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.schema import Note, parse_note_str
 
 
 @pytest.fixture(scope="module")
@@ -550,7 +551,7 @@ def test_loud_and_wrong_samples(model, folder, tmp_path, caplog):
 def test_what_fails_in_a_batch_is_told_and_the_rest_done(
     model, folder, tmp_path, caplog, monkeypatch
 ):
-    import magenta_nsynth.jobs.generate_baseline as job
+    import magenta_nsynth.commands.generate_baseline as job
 
     make, calls = job._make, []
 

@@ -9,13 +9,14 @@ import tensorflow as tf
 import tfrecords
 from notes import make_notes
 
+from magenta_nsynth.commands.evaluate import describe_loss, table
+from magenta_nsynth.commands.train import TrainOptions
+from magenta_nsynth.commands.train import train as run_training
 from magenta_nsynth.data.reading import open_notes, read_notes
-from magenta_nsynth.data.schema import Note, note_to_example
+from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.jobs.evaluate import describe_loss, table
-from magenta_nsynth.jobs.train import TrainOptions
-from magenta_nsynth.jobs.train import train as run_training
 from magenta_nsynth.models.spectral import SpectralAutoencoder
+from magenta_nsynth.schema import Note
 from magenta_nsynth.training.evaluation import SpectralEvaluator
 from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.training.trainer import Trainer

@@ -395,8 +395,8 @@ def recorded(name, modules, *arguments, gpu=None):
     return json.loads(finish(words, env=env).stdout.splitlines()[-1])
 
 
-SAVING = "api,jobs.save_embeddings,jobs.save_codes"
-GENERATING = "api,jobs.generate,jobs.generate_baseline"
+SAVING = "api,commands.save_embeddings,commands.save_codes"
+GENERATING = "api,commands.generate,commands.generate_baseline"
 
 
 def test_flags_reach_save_embeddings():
@@ -509,10 +509,10 @@ def test_iterations_reach_generate_where_they_count():
     [
         ("nsynth_save_embeddings", SAVING, ["--model=baseline"]),
         ("nsynth_generate", GENERATING, ["--model=baseline"]),
-        ("nsynth_interpolate", "api,jobs.interpolate",
+        ("nsynth_interpolate", "api,commands.interpolate",
          ["--model=baseline", "--checkpoint_path=x"]),
-        ("nsynth_make_tfrecord", "jobs.make_tfrecord", []),
-        ("nsynth_export_embeddings", "jobs.export_embeddings", []),
+        ("nsynth_make_tfrecord", "commands.make_tfrecord", []),
+        ("nsynth_export_embeddings", "commands.export_embeddings", []),
     ],
 )  # fmt: skip
 def test_the_rules_for_names_reach_all_that_read_them(name, modules, arguments):
@@ -531,7 +531,7 @@ def test_the_gpu_is_chosen_only_where_a_number_is_given():
     assert chosen["gpu"] == "1"
 
 
-MIXING = "api,jobs.interpolate"
+MIXING = "api,commands.interpolate"
 
 
 def test_flags_reach_interpolate():

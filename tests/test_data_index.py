@@ -26,8 +26,9 @@ from tfrecords import (
 from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.reading import NoteFilter, iterate, open_notes, read_notes
 from magenta_nsynth.data.records import MAX_RECORD_BYTES, read_layout
-from magenta_nsynth.data.schema import FAMILIES, QUALITIES, SOURCES, note_to_example
+from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES
 
 
 def numbers(index):
@@ -363,7 +364,7 @@ def test_a_length_that_can_not_be(tmp_path, length, packed):
     # At the end, where reading ahead would meet it.
     change(path, lambda content: content + damaged)
     script = "import sys; from magenta_nsynth.data.reading import *; "
-    script += "from magenta_nsynth.data.record_clips import RecordClips; "
+    script += "from magenta_nsynth.notes.record_clips import RecordClips; "
     script += "index = open_notes(sys.argv[1], skip_corrupt=True); "
     script += "print(len(list(read_notes(index)))); "
     script += "clips = RecordClips(sys.argv[1:], 1, True); "

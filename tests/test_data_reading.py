@@ -28,8 +28,8 @@ from magenta_nsynth.data.reading import (
     read_notes,
     training_batches,
 )
-from magenta_nsynth.data.schema import note_to_example
 from magenta_nsynth.data.windows import block_starts, windows
+from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
 
 LENGTHS = [100 + 37 * i % 250 for i in range(150)]  # of one's own: all kinds

@@ -11,11 +11,12 @@ from binaries import error_line, names, run
 from http_server import serve
 from samples import one_line, set_free_space, tar_bytes
 
+from magenta_nsynth.commands.make_tfrecord import make_tfrecord
 from magenta_nsynth.data import download
 from magenta_nsynth.data.download import SPLITS, Split, download_split
-from magenta_nsynth.data.schema import Note, note_to_example
+from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.jobs.make_tfrecord import make_tfrecord
+from magenta_nsynth.schema import Note
 
 
 @pytest.fixture

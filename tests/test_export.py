@@ -22,16 +22,17 @@ from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet, load_model
 from magenta_nsynth.audio.resample import resample
-from magenta_nsynth.data import clip_sources, tfds_clips
-from magenta_nsynth.data.naming import NameRules
-from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
+from magenta_nsynth.commands import export_embeddings as job
+from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
+from magenta_nsynth.commands.save_embeddings import save_embeddings
+from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.embeddings.codes import CodesWriter
 from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
 from magenta_nsynth.embeddings.shards import FORMATS
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.jobs import export_embeddings as job
-from magenta_nsynth.jobs.export_embeddings import Export, export_embeddings
-from magenta_nsynth.jobs.save_embeddings import save_embeddings
+from magenta_nsynth.notes import clip_sources, tfds_clips
+from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.schema import Note, parse_note_str
 
 IDS = [
     "a/b.c",
@@ -641,7 +642,7 @@ def test_what_another_worker_made_and_lost_is_not_there(run, tmp_path):
 
 def test_beam_makes_the_same(run, tmp_path, tiny_checkpoint, records):
     pytest.importorskip("apache_beam")
-    from magenta_nsynth.jobs.export_beam import export_with_beam
+    from magenta_nsynth.commands.export_beam import export_with_beam
 
     assert run("whole") == 0
     export = Export(
@@ -660,7 +661,7 @@ def test_beam_makes_the_same(run, tmp_path, tiny_checkpoint, records):
 
 def test_without_beam_it_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    from magenta_nsynth.jobs.export_beam import export_with_beam
+    from magenta_nsynth.commands.export_beam import export_with_beam
 
     with pytest.raises(InputError, match=r"magenta-nsynth\[beam\]"):
         export_with_beam(Export({}, [], tmp_path), "DirectRunner", [])
@@ -883,10 +884,10 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
         job = types.ModuleType("job")
         job.Export = lambda *a, **k: (a, k)
         job.export_embeddings = lambda e, i, n: print(e, i, n) or 2
-        sys.modules["magenta_nsynth.jobs.export_embeddings"] = job
+        sys.modules["magenta_nsynth.commands.export_embeddings"] = job
         beam = types.ModuleType("beam")
         beam.export_with_beam = lambda e, r, o: print(r, o)
-        sys.modules["magenta_nsynth.jobs.export_beam"] = beam
+        sys.modules["magenta_nsynth.commands.export_beam"] = beam
         from magenta_nsynth import cli
         cli.load_tensorflow = lambda: None
         sys.argv = sys.argv[1:]

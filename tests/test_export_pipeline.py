@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from magenta_nsynth.data.clips import Clip
 from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.codes import CodesWriter
 from magenta_nsynth.embeddings.pipeline import ahead, encoding
 from magenta_nsynth.errors import AudioError, InputError
+from magenta_nsynth.notes.clips import Clip
 
 
 def test_elements_come_in_order_and_not_too_far_ahead():

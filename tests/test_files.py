@@ -12,9 +12,6 @@ import pytest
 
 from magenta_nsynth import files
 from magenta_nsynth.audio import load_audio, save_audio
-from magenta_nsynth.data.clip_sources import open_clips
-from magenta_nsynth.data.clips import read_list
-from magenta_nsynth.data.labels_csv import read_labels
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.embeddings.codes import read_table
@@ -29,6 +26,9 @@ from magenta_nsynth.files import (
     refuse_collisions,
     write_json,
 )
+from magenta_nsynth.notes.clip_sources import open_clips
+from magenta_nsynth.notes.clips import read_list
+from magenta_nsynth.notes.labels_csv import read_labels
 
 
 @pytest.fixture

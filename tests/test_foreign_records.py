@@ -17,6 +17,13 @@ from tfrecords import example
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample
+from magenta_nsynth.commands import export_embeddings as export_job
+from magenta_nsynth.commands.evaluate import evaluate_notes, table
+from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
+from magenta_nsynth.commands.make_tfrecord import make_tfrecord
+from magenta_nsynth.commands.pictured import Inputs, find_items
+from magenta_nsynth.commands.save_codes import save_codes
+from magenta_nsynth.commands.save_embeddings import save_embeddings
 from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.reading import (
     NoteFilter,
@@ -25,16 +32,9 @@ from magenta_nsynth.data.reading import (
     read_notes,
     training_batches,
 )
-from magenta_nsynth.data.record_clips import RecordClips
-from magenta_nsynth.data.schema import QUALITIES
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.jobs import export_embeddings as export_job
-from magenta_nsynth.jobs.evaluate import evaluate_notes, table
-from magenta_nsynth.jobs.export_embeddings import Export, export_embeddings
-from magenta_nsynth.jobs.make_tfrecord import make_tfrecord
-from magenta_nsynth.jobs.pictured import Inputs, find_items
-from magenta_nsynth.jobs.save_codes import save_codes
-from magenta_nsynth.jobs.save_embeddings import save_embeddings
+from magenta_nsynth.notes.record_clips import RecordClips
+from magenta_nsynth.schema import QUALITIES
 from magenta_nsynth.training.recipes import RECIPES
 
 

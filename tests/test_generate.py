@@ -11,10 +11,10 @@ from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
+from magenta_nsynth.commands import generate as job
+from magenta_nsynth.commands.common import find_sounds_or_npy
+from magenta_nsynth.commands.generate import generate
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.jobs import generate as job
-from magenta_nsynth.jobs.common import find_sounds_or_npy
-from magenta_nsynth.jobs.generate import generate
 from magenta_nsynth.progress import Progress
 
 

@@ -15,13 +15,13 @@ from scipy.io import wavfile
 import magenta_nsynth as nsynth
 from magenta_nsynth.api import WaveNet, load_baseline
 from magenta_nsynth.audio.mixing import rms
-from magenta_nsynth.data.naming import NameRules
+from magenta_nsynth.commands import generate as generate_job
+from magenta_nsynth.commands.generate import generate
+from magenta_nsynth.commands.interpolate import interpolate
+from magenta_nsynth.commands.mix_plan import plan_mixes
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.jobs import generate as generate_job
-from magenta_nsynth.jobs.generate import generate
-from magenta_nsynth.jobs.interpolate import interpolate
-from magenta_nsynth.jobs.mix_plan import plan_mixes
+from magenta_nsynth.notes.naming import NameRules
 
 SOFTWARE = f"magenta_nsynth {nsynth.__version__}"
 SEEDED = {"seed": 31, "batch_size": 1}

@@ -19,11 +19,12 @@ import tensorflow as tf
 from binaries import command, environment, error_line, names, run, run_and_signal
 from scipy.io import wavfile
 
-from magenta_nsynth.data import archive
-from magenta_nsynth.data.naming import NameRules
-from magenta_nsynth.data.schema import Note, note_to_example
+from magenta_nsynth.commands.make_tfrecord import make_tfrecord
+from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.jobs.make_tfrecord import make_tfrecord
+from magenta_nsynth.notes import archive
+from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.schema import Note
 
 RNG = np.random.default_rng(0)
 SHARD = "notes.tfrecord-00000-of-00001"
@@ -902,7 +903,7 @@ def test_notes_that_are_too_long(nsynth, tmp_path, monkeypatch, caplog):
 
 
 def test_more_labels_than_anybody_has(tmp_path, monkeypatch):
-    monkeypatch.setattr("magenta_nsynth.data.json_wav._MOST_NOTES", 3)
+    monkeypatch.setattr("magenta_nsynth.notes.json_wav._MOST_NOTES", 3)
     content = json.dumps(dict.fromkeys("abcd", ENTRY))
     with pytest.raises(InputError, match="more than 3 notes"):
         make_tfrecord([in_folder(tmp_path / "x", content.encode())], tmp_path / "out")

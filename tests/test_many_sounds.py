@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import load_audio
+from magenta_nsynth.commands import export_embeddings as job
+from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
+from magenta_nsynth.commands.make_tfrecord import make_tfrecord
+from magenta_nsynth.commands.save_embeddings import save_embeddings
 from magenta_nsynth.embeddings.exported import open_embeddings
-from magenta_nsynth.jobs import export_embeddings as job
-from magenta_nsynth.jobs.export_embeddings import Export, export_embeddings
-from magenta_nsynth.jobs.make_tfrecord import make_tfrecord
-from magenta_nsynth.jobs.save_embeddings import save_embeddings
 
 FORMATS = {
     ".flac": ("FLAC", "PCM_16"),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from magenta_nsynth.data.naming import (
+from magenta_nsynth.notes.naming import (
     NameRules,
     labels_from_names,
     pitch_number,
@@ -22,7 +22,7 @@ def pitches(*stems, folder="sounds", **rules):
 
 def test_it_does_without_tensorflow():
     code = (
-        "import sys, magenta_nsynth.data.naming; sys.exit('tensorflow' in sys.modules)"
+        "import sys, magenta_nsynth.notes.naming; sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

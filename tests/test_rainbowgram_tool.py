@@ -15,12 +15,12 @@ from test_cli import recorded
 
 from magenta_nsynth.api import load_wavenet
 from magenta_nsynth.audio import load_audio, save_audio
+from magenta_nsynth.commands import circle
+from magenta_nsynth.commands.panels import PanelMaker
+from magenta_nsynth.commands.pictured import Companions, Inputs, Item, find_items
+from magenta_nsynth.commands.rainbowgram import draw_each, draw_one_figure
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.jobs import circle
-from magenta_nsynth.jobs.panels import PanelMaker
-from magenta_nsynth.jobs.pictured import Companions, Inputs, Item, find_items
-from magenta_nsynth.jobs.rainbowgram import draw_each, draw_one_figure
 from magenta_nsynth.parallel import in_processes
 from magenta_nsynth.plotting import figure as figure_module
 from magenta_nsynth.plotting.figure import is_one_figure
@@ -413,7 +413,7 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
 
 
 MODULES = (
-    "api,jobs.circle,jobs.panels,jobs.pictured,jobs.rainbowgram,plotting.figure,"
+    "api,commands.circle,commands.panels,commands.pictured,commands.rainbowgram,plotting.figure,"
     "plotting.look"
 )
 

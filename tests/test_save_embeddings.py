@@ -11,8 +11,8 @@ from binaries import command, names, run, run_and_signal
 from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet
+from magenta_nsynth.commands.save_embeddings import save_embeddings
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.jobs.save_embeddings import save_embeddings
 
 
 @pytest.fixture(scope="module")

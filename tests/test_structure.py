@@ -19,13 +19,14 @@ LEVELS = [
         "archives",
         "importing",
         "parallel",
+        "schema",
     },
     {"audio", "spectral"},
     {"models", "data", "plotting"},
-    {"weights", "generation"},
+    {"weights", "generation", "notes"},
     {"embeddings", "training"},
     {"api"},
-    {"jobs"},
+    {"commands"},
     {"cli"},
 ]
 # Within the bottom level the modules stand on each other.
@@ -89,8 +90,8 @@ def test_matplotlib_is_in_plotting_alone():
 
 def test_only_what_draws_imports_plotting():
     """Others do where they draw: it brings matplotlib along."""
-    drawing = {ROOT / "jobs" / f"{name}.py" for name in ("circle", "panels")}
-    drawing.add(ROOT / "jobs" / "rainbowgram.py")
+    drawing = {ROOT / "commands" / f"{name}.py" for name in ("circle", "panels")}
+    drawing.add(ROOT / "commands" / "rainbowgram.py")
     for path in {*ROOT.rglob("*.py")} - drawing:
         if room_of(path) != "plotting":
             for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -18,9 +18,10 @@ import pytest
 import tensorflow as tf
 from notes import SMALL, SMALL_FLAGS, make_notes
 
-from magenta_nsynth.data.schema import Note, note_to_example, parse_note_str
-from magenta_nsynth.jobs.evaluate import table
+from magenta_nsynth.commands.evaluate import table
+from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.schema import Note, parse_note_str
 from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint

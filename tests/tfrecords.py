@@ -5,13 +5,8 @@ import gzip
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.data.schema import (
-    FAMILIES,
-    QUALITIES,
-    SOURCES,
-    Note,
-    note_to_example,
-)
+from magenta_nsynth.data.writing import note_to_example
+from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, Note
 
 FIRST_GROUP = (
     "note_str",

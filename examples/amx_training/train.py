@@ -32,9 +32,9 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
+from magenta_nsynth.commands.evaluate import evaluate_notes
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.data.reading import NoteIndex, open_notes, training_batches
-from magenta_nsynth.jobs.evaluate import evaluate_notes
 from magenta_nsynth.training.evaluation import Evaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.training.noise import with_noisy_past

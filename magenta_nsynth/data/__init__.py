@@ -1,1 +1,1 @@
-"""NSynth's notes: their schema, reading them through tf.data, and making them."""
+"""TFRecords: their framing and index, reading them through tf.data, writing them."""

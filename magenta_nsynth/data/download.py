@@ -58,7 +58,7 @@ def download_split(
       split: a key of `SPLITS`.
       folder: where to; the TFRecords come into `nsynth-<split>` below it.
       form: "tfrecord", checked by size and SHA-256; or "jsonwav", of which no sum is
-        known, and which is kept as the .tar.gz that jobs.make_tfrecord reads.
+        known, and which is kept as the .tar.gz that commands.make_tfrecord reads.
       url: another address, or an archive on this disk.
       keep_archive: False removes the .tar of TFRecords after use, if it was downloaded
         now.

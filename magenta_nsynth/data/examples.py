@@ -13,7 +13,7 @@ from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample, resampled_length
 from magenta_nsynth.config import NUM_PITCHES, SAMPLE_RATE
 from magenta_nsynth.data.features import FEATURES, Demand, is_rate
-from magenta_nsynth.data.schema import QUALITIES
+from magenta_nsynth.schema import QUALITIES
 
 __all__ = ["Example", "LabelReader", "examine"]
 

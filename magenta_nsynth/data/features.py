@@ -10,8 +10,8 @@ from magenta_nsynth.audio.level import MAX_LEVEL
 from magenta_nsynth.audio.resample import MAX_RATE, MIN_RATE
 from magenta_nsynth.config import NUM_PITCHES, SAMPLE_RATE
 from magenta_nsynth.data.rates import at_16_khz
-from magenta_nsynth.data.schema import QUALITIES
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.schema import QUALITIES
 
 __all__ = [
     "FEATURES",

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from magenta_nsynth.data.schema import FAMILIES, QUALITIES, SOURCES
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES
 
 __all__ = ["NoteFilter"]
 

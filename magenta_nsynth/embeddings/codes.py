@@ -8,11 +8,11 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 import numpy as np
 
 from magenta_nsynth.config import NUM_PITCHES
-from magenta_nsynth.data.schema import UNKNOWN
 from magenta_nsynth.embeddings.arrays import check_finite, load_array
 from magenta_nsynth.embeddings.labels import NoteLabels, note_labels
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import open_file
+from magenta_nsynth.schema import UNKNOWN
 
 __all__ = ["Code", "CodesWriter", "csv_path", "read_codes", "read_table"]
 

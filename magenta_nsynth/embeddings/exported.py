@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.data.records import read_layout
-from magenta_nsynth.data.schema import QUALITIES, UNKNOWN
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.embeddings.codes import csv_path, read_table
 from magenta_nsynth.embeddings.labels import note_labels
@@ -23,6 +22,7 @@ from magenta_nsynth.embeddings.manifest import MANIFEST, load_complete
 from magenta_nsynth.embeddings.shards import digest, import_pyarrow
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
+from magenta_nsynth.schema import QUALITIES, UNKNOWN
 
 __all__ = [
     "Embeddings",

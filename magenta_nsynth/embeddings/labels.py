@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from magenta_nsynth.config import NUM_PITCHES
-from magenta_nsynth.data.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
+from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
 
 __all__ = ["NoteLabels", "note_labels"]
 
@@ -30,7 +30,7 @@ class NoteLabels(NamedTuple):
 
 
 def note_labels(fields: dict[str, Any]) -> NoteLabels:
-    """The labels of a note, of the fields of `data.schema.Note` those that are known.
+    """The labels of a note, of the fields of `schema.Note` those that are known.
 
     A number that is none of the schema's is as one that is not known.
     """

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from magenta_nsynth.data.clips import Clip
 from magenta_nsynth.embeddings.arrays import check_finite
 from magenta_nsynth.errors import NSynthError
+from magenta_nsynth.notes.clips import Clip
 
 __all__ = ["Encoded", "Encoder", "ahead", "encoding"]
 

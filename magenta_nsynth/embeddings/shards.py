@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.data.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN, float_list
-from magenta_nsynth.data.writing import tf_errors
+from magenta_nsynth.data.writing import float_list, tf_errors
 from magenta_nsynth.disk import CHUNK
 from magenta_nsynth.embeddings.codes import CodesWriter
 from magenta_nsynth.embeddings.labels import NoteLabels, note_labels
 from magenta_nsynth.embeddings.pipeline import Encoded
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import open_file
+from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
 
 __all__ = ["FORMATS", "Format", "ShardWriter", "digest", "import_pyarrow", "schema"]
 

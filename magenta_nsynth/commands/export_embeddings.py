@@ -1,0 +1,307 @@
+"""A data set of sounds in, sharded embeddings with ids and labels out."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import logging as python_logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+import magenta_nsynth
+from magenta_nsynth.api import Baseline, WaveNet, load_model
+from magenta_nsynth.commands.common import check_arguments, make_folder
+from magenta_nsynth.embeddings.manifest import Plan, Shards
+from magenta_nsynth.embeddings.pipeline import encoding
+from magenta_nsynth.embeddings.shards import FORMATS, import_pyarrow
+from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.files import check_folder, expand
+from magenta_nsynth.notes.clip_sources import ReadAs, open_clips
+from magenta_nsynth.notes.clips import Clip, ClipSource
+from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.progress import Progress
+from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.engine import weights_digest
+
+__all__ = ["LEFT_OUT", "Export", "Work", "export_embeddings", "make_shards"]
+
+LEFT_OUT = 2  # the exit status where some notes were left out, and all others done
+_SAID = 20  # messages on notes, one by one; of the others, the number
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What to export, and how. Plain values, so that other machines can be told.
+
+    Attributes:
+      checkpoint: the arguments of `load_model`.
+      source_paths: as for `open_clips`.
+      save_path: the folder to write to.
+      read_as: as for `open_clips`.
+      recursive: likewise.
+      rules: likewise.
+      skip_corrupt: leaves out notes that can't be used; without it their shards are
+        not made.
+      format: "npy", "tfrecord" or "parquet".
+      sample_length: cuts each note to so many samples; 0 takes all.
+      batch_size: notes that go through the network side by side, at most.
+      notes_per_shard: notes in each file but the last.
+      bfloat16: computes in bfloat16.
+    """
+
+    checkpoint: dict[str, Any]
+    source_paths: Sequence[str | os.PathLike]
+    save_path: str | os.PathLike
+    read_as: ReadAs | None = None
+    recursive: bool = False
+    rules: NameRules | None = None
+    skip_corrupt: bool = False
+    format: str = "npy"
+    sample_length: int = 64_000
+    batch_size: int = 16
+    notes_per_shard: int = 500
+    bfloat16: bool = False
+
+
+class Work:
+    """An `Export`, opened: the model, the notes, and the shards to make of them."""
+
+    def __init__(self, export: Export) -> None:
+        """Opens the checkpoint and finds the notes; nothing is written.
+
+        Raises:
+          InputError: an argument that can't be used, or nothing to read.
+          CheckpointError: the checkpoint can't be used.
+        """
+        self.export = export
+        check_folder(export.save_path)
+        if export.notes_per_shard < 1:
+            raise InputError(
+                f"--notes_per_shard must be 1 or more, not {export.notes_per_shard}."
+            )
+        if export.format not in FORMATS:
+            raise InputError(f"--format={export.format}: one of {', '.join(FORMATS)}.")
+        if export.format == "parquet":
+            import_pyarrow()
+        dtype = "mixed_bfloat16" if export.bfloat16 else None
+        self.model: WaveNet | Baseline = load_model(**export.checkpoint, dtype=dtype)
+        check_arguments(
+            self.model, export.save_path, export.sample_length, export.batch_size
+        )
+
+    @functools.cached_property
+    def source(self) -> ClipSource:
+        """The notes."""
+        export = self.export
+        return open_clips(
+            export.source_paths,
+            self.model.min_samples,
+            export.read_as,
+            export.recursive,
+            export.skip_corrupt,
+            export.save_path,
+            export.rules,
+        )
+
+    @functools.cached_property
+    def shards(self) -> Shards:
+        """The shards, by a plan that is the same on every machine."""
+        export, config = self.export, self.model.config
+        checkpoint = Checkpoint(self.model.checkpoint_path)
+        averaged = export.checkpoint.get("use_ema", False)
+        identity = {
+            "software": {
+                "magenta_nsynth": magenta_nsynth.__version__,
+                "tensorflow": tf.__version__,
+            },
+            "model": config.model_name,
+            "config": config.to_dict(),
+            "encoder": weights_digest(self.model.encoder),
+            "weights": "averaged" if averaged else "raw",
+            "source": self.source.identity,
+            "num_notes": self.source.num_clips,
+            "format": export.format,
+            "notes_per_shard": export.notes_per_shard,
+            "sample_length": export.sample_length,
+            "batch_size": export.batch_size,
+            "dtype": "bfloat16" if export.bfloat16 else "float32",
+        }
+        remarks = {
+            "checkpoint": os.path.basename(checkpoint.prefix),
+            "step": checkpoint.step,
+            "num_latent": self.model.num_latent,
+            "lost": self.source.lost,
+        }
+        plan = Plan(identity, remarks, self.source.fingerprint)
+        return Shards(expand(export.save_path), plan)
+
+
+def export_embeddings(
+    export: Export,
+    shard_index: int | None = None,
+    num_shards: int | None = None,
+    run: Callable[[Work, list[int]], None] | None = None,
+) -> int:
+    """Exports a data set or a worker's share of it; goes on where a run was broken off.
+
+    Args:
+      export: what and how.
+      shard_index: this worker's number, from 0.
+      num_shards: how many workers there are.
+      run: has others make the shards of those numbers; None makes them here.
+
+    Returns:
+      0; `LEFT_OUT` if some notes were left out; 1 if shards could not be made since
+      some of their notes can't be used. Those notes are logged, the others done.
+
+    Raises:
+      InputError: nothing to read, a bad argument, another export's files in the way,
+        another program at work on the same shards, or a full disk.
+    """
+    if (shard_index is None) != (num_shards is None):
+        raise InputError("--shard_index and --num_shards go together; give both.")
+    worker, workers = shard_index or 0, 1 if num_shards is None else num_shards
+    if not 0 <= worker < workers:
+        raise InputError(
+            f"--shard_index={worker} must be from 0 to --num_shards - 1, {workers - 1}."
+        )
+    work = Work(export)
+    shards = work.shards
+    make_folder(shards.folder)
+    share = shards.plan.share(worker, workers)
+    if not share:
+        logging.info(
+            "There are %d shards for %d workers, and none for number %d.",
+            *(shards.plan.num_shards, workers, worker),
+        )
+        return 0
+    with shards.locked(share, by_others=run is not None):
+        shards.begin()
+        missing = shards.missing(share)
+        if len(missing) < len(share):
+            logging.info(
+                "%d of %d shards are there already.",
+                *(len(share) - len(missing), len(share)),
+            )
+        (run or make_shards)(work, missing)
+        return _report(work, share, shards.finish())
+
+
+def make_shards(work: Work, numbers: Sequence[int]) -> None:
+    """Makes shards, one after the other, while the next notes are read and encoded.
+
+    A shard with a note that can't be used is not made, unless that is skipped.
+
+    Args:
+      work: what they are of.
+      numbers: theirs, ascending.
+
+    Raises:
+      InputError: the disk refuses; shards that are whole stay.
+    """
+    shards, export = work.shards, work.export
+    bounds = {number: shards.plan.bounds(number) for number in numbers}
+    total = sum(end - first for first, end in bounds.values())
+    clips = _clips(work.source, bounds, export.sample_length)
+    with (
+        _few_remarks(),
+        encoding(clips, work.model, export.batch_size) as results,
+        Progress(total, "notes") as progress,
+    ):
+        for number, group in itertools.groupby(results, key=lambda pair: pair[0]):
+            try:
+                with shards.writing(number) as writer:
+                    for _, result in group:
+                        if isinstance(result, NSynthError):
+                            writer.skipped.append(str(result))
+                        else:
+                            writer.add(result)
+                        progress.advance()
+                    if writer.skipped and not export.skip_corrupt:
+                        raise _UnusableNotes
+            except _UnusableNotes:
+                shards.leave(number, writer.skipped)
+
+
+@contextlib.contextmanager
+def _few_remarks() -> Iterator[None]:
+    """Shows the first remarks on notes (cut to a length, to whole frames), not all."""
+    count = 0
+
+    def is_shown(record: python_logging.LogRecord) -> bool:
+        nonlocal count
+        count += record.levelno == python_logging.INFO
+        return record.levelno > python_logging.INFO or count <= _SAID
+
+    logger = logging.get_absl_logger()
+    logger.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_shown)
+    if count > _SAID:
+        logging.info("There were %d more remarks like these.", count - _SAID)
+
+
+class _UnusableNotes(Exception):
+    """Leaves a shard unmade."""
+
+
+def _clips(
+    source: ClipSource, bounds: dict[int, tuple[int, int]], sample_length: int
+) -> Iterator[tuple[int, Clip | NSynthError]]:
+    """(shard, clip) of all these shards, in one stream: reading knows no pause."""
+    if not bounds:
+        return
+    numbers = np.concatenate([np.arange(*pair) for pair in bounds.values()])
+    counts = [end - first for first, end in bounds.values()]
+    keys = np.repeat(list(bounds), counts).tolist()
+    yield from zip(keys, source.read(numbers, sample_length), strict=True)
+
+
+def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
+    """Logs what there is, and what is not; the exit status."""
+    shards = work.shards
+    parts = [part for number in share if (part := shards.part(number)) is not None]
+    skipped = [line for part in parts for line in part["skipped"]]
+    problems = shards.problems(share)
+    lines = [*problems, *work.source.lost, *skipped]
+    for line in lines[:_SAID]:
+        logging.error("%s", line)
+    if len(lines) > _SAID:
+        logging.error("And %d more like these.", len(lines) - _SAID)
+    if problems:
+        logging.error(
+            "%d of %d shards are not made, since %d notes can't be used; the others "
+            "are done. Mend them, or run again with --skip_corrupt.",
+            *(len(share) - len(parts), len(share), len(problems)),
+        )
+        return 1
+    if lines:
+        logging.error(
+            "%d notes are left out, since they can't be used; the others are done.",
+            len(lines),
+        )
+        if not work.export.skip_corrupt:
+            logging.error(
+                "An earlier run, with --skip_corrupt, left them out; mend them and "
+                "give another --save_path, or say --skip_corrupt again."
+            )
+            return 1
+    if content is not None:
+        logging.info(
+            "%d notes are in %s, %d rows of %d numbers in %d shards.",
+            *(content["num_notes"], shards.folder, content["num_rows"]),
+            *(shards.num_latent, len(content["shards"])),
+        )
+    else:
+        logging.info(
+            "This worker's %d shards are in %s; those of others are not all there yet.",
+            *(len(share), shards.folder),
+        )
+    return LEFT_OUT if lines else 0

@@ -1,0 +1,184 @@
+"""Sounds of any kind in, sharded TFRecords out; and TFRecords in, JSON/WAV out."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from absl import logging
+
+from magenta_nsynth.commands.common import Failures, make_folder
+from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.data.writing import Shards, locked
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import check_folder, expand
+from magenta_nsynth.notes.archive import make_from_archive
+from magenta_nsynth.notes.export import export_json_wav
+from magenta_nsynth.notes.items import shuffled
+from magenta_nsynth.notes.json_wav import LABELS_FILE, plan_folder
+from magenta_nsynth.notes.making import Target, make_from_items
+from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.notes.own_audio import plan_own_audio
+from magenta_nsynth.notes.sources import Kind, recognise
+
+__all__ = ["make_tfrecord"]
+
+_LONGEST_NOTE = 600.0  # seconds
+_ALLOWED = {
+    "audio": {
+        *("csv", "note_seconds", "pad", "name", "num_shards", "shuffle_seed"),
+        *("pitch_from_name", "middle_c"),
+    },
+    "jsonwav": {"name", "num_shards", "shuffle_seed"},
+    "archive": {"name", "num_shards"},
+    "tfrecord": {"float"},
+}
+_CALLED = {
+    "audio": "one's own audio",
+    "jsonwav": "a JSON/WAV folder",
+    "archive": "an archive",
+    "tfrecord": "TFRecords",
+}
+
+
+def make_tfrecord(
+    source_paths: Sequence[str | os.PathLike],
+    save_path: str | os.PathLike,
+    read_as: Kind | None = None,
+    *,
+    csv: str | os.PathLike = "",
+    rules: NameRules | None = None,
+    note_seconds: float | None = None,
+    pad: bool | None = None,
+    name: str | None = None,
+    num_shards: int | None = None,
+    shuffle_seed: int | None = None,
+    as_float: bool = False,
+    num_threads: int | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Makes `<name>.tfrecord-<i>-of-<n>` from sounds, or JSON/WAV from TFRecords.
+
+    Args:
+      source_paths: folders, files or globs of one's own sounds; or an NSynth JSON/WAV
+        folder, or its .tar or .tar.gz archive; or TFRecord files.
+      save_path: the folder to write to.
+      read_as: which of these the source is; None finds out.
+      csv: own sounds: a file of labels, see `data.labels_csv`.
+      rules: own sounds: how pitches are read from names; None is by default.
+      note_seconds: own sounds: the length of a note; None is 4, 0 a note per file.
+      pad: own sounds: completes the last note of a file with zeros. None is True.
+      name: what the files' names start with; None is "notes".
+      num_shards: how many files; None makes one per 1,000 notes of 4 s.
+      shuffle_seed: mixes the notes, in an order that this number decides.
+      as_float: from TFRecords: writes float WAV without loss, in place of 16 bits.
+      num_threads: files that are read or written at once; None is the processors.
+      overwrite: begins again, even where something else was made.
+
+    Returns:
+      0, or 1 if some notes failed; those are logged, the others done.
+
+    Raises:
+      InputError: nothing to read, a bad argument, files of another making in the way,
+        or a full disk.
+    """
+    check_folder(save_path)
+    kind, paths = recognise(source_paths, read_as)
+    rules, default = rules or NameRules(), NameRules()
+    given = {
+        "csv": csv or None,
+        **{
+            name: value
+            for name, value in dataclasses.asdict(rules).items()
+            if value != getattr(default, name)
+        },
+        "note_seconds": note_seconds,
+        "pad": pad,
+        "name": name,
+        "num_shards": num_shards,
+        "shuffle_seed": shuffle_seed,
+        "float": as_float or None,
+    }
+    for flag, value in given.items():
+        if value is not None and flag not in _ALLOWED[kind]:
+            raise InputError(
+                f"--{flag} can't be used with {_CALLED[kind]} ({paths[0]}); leave it "
+                "out, or say with --read_as what the source is."
+            )
+    folder, num_threads = expand(save_path), num_threads or os.cpu_count() or 1
+    if kind == "tfrecord":
+        return _export(paths, folder, as_float, num_threads, overwrite)
+    name = "notes" if name is None else name
+    if not name or name.startswith(".") or os.path.basename(name) != name:
+        raise InputError(f"--name={name} can't start a file's name; give another.")
+    if num_shards is not None and not 1 <= num_shards <= 99_999:
+        raise InputError(f"--num_shards={num_shards} must be from 1 to 99999.")
+    target = Target(folder, name, num_shards, num_threads, overwrite)
+    options = {"source": kind, "num_shards": num_shards, "shuffle_seed": shuffle_seed}
+    problems: list[str] = []
+    if kind == "archive":
+        make_folder(folder)
+        with _locked(folder):
+            shards = make_from_archive(paths[0], options, target)
+        num_files = shards.plan.num_notes
+    else:
+        if kind == "jsonwav":
+            items, problems = plan_folder(paths[0])
+        else:
+            length = _note_length(note_seconds)
+            pad = True if pad is None else pad
+            # Other decoders give other samples, which are not to be mixed with these.
+            options |= {"note_length": length, "pad": pad, "decoder": "PyAV"}
+            items = plan_own_audio(paths, csv, length, pad, num_threads, folder, rules)
+        make_folder(folder)
+        with _locked(folder):
+            shards = make_from_items(shuffled(items, shuffle_seed), options, target)
+        num_files = len({item.path for item in items}) + len(problems)
+    return _report(shards, problems, num_files)
+
+
+def _locked(folder: str) -> contextlib.AbstractContextManager[None]:
+    endings = ("tfrecord-*", "json", "wav")
+    return locked(folder, *(f".writing-*.{ending}" for ending in endings))
+
+
+def _note_length(note_seconds: float | None) -> int:
+    seconds = 4.0 if note_seconds is None else note_seconds
+    length = round(seconds * SAMPLE_RATE) if 0 <= seconds <= _LONGEST_NOTE else -1
+    if length < 0 or (seconds and not length):
+        raise InputError(
+            f"--note_seconds={seconds:g} must be from 1/{SAMPLE_RATE} to "
+            f"{_LONGEST_NOTE:g}, or 0 for one note per file."
+        )
+    return length
+
+
+def _report(shards: Shards, problems: list[str], num_files: int) -> int:
+    failures = Failures()
+    failures.messages += [*shards.failures, *problems]
+    status = failures.report(num_files)
+    logging.info("%d notes are in %s.", shards.num_written, shards.pattern)
+    return status
+
+
+def _export(
+    paths: list[str], folder: str, as_float: bool, num_threads: int, overwrite: bool
+) -> int:
+    make_folder(folder)
+    with locked(folder, ".writing-*.json", "audio/.writing-*.wav"):
+        done = export_json_wav(paths, folder, as_float, num_threads, overwrite)
+    failures = Failures()
+    failures.messages += done.failed
+    status = failures.report(done.num_notes + len(done.failed))
+    if done.num_rounded:
+        logging.warning(
+            "%d of %d notes had samples that are no 16-bit numbers, e.g. %s. They were "
+            "rounded%s; --float writes them without loss.",
+            *(done.num_rounded, done.num_notes, done.first_rounded),
+            f", and {done.num_clipped} clipped at full level" * bool(done.num_clipped),
+        )
+    form = "float" if as_float else "16-bit"
+    loss = "" if done.num_rounded else ", without loss"
+    where = os.path.join(folder, LABELS_FILE)
+    logging.info("%d notes as %s WAV%s: %s.", done.num_notes, form, loss, where)
+    return status
