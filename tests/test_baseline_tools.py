@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import recipe
 import tfrecords
+from magenta_nsynth.commands.generate_baseline import generate_baseline
+from magenta_nsynth.commands.save_codes import save_codes
 from scipy.io import wavfile
 
 from magenta_nsynth.api import load_baseline
-from magenta_nsynth.commands.generate_baseline import generate_baseline
-from magenta_nsynth.commands.save_codes import save_codes
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.notes.naming import NameRules

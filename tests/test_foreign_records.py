@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tfrecords
+from magenta_nsynth.commands.save_codes import save_codes
 from scipy.io import wavfile
 from tfrecords import example
 
@@ -22,7 +23,6 @@ from magenta_nsynth.commands.evaluate import evaluate_notes, table
 from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
 from magenta_nsynth.commands.make_tfrecord import make_tfrecord
 from magenta_nsynth.commands.pictured import Inputs, find_items
-from magenta_nsynth.commands.save_codes import save_codes
 from magenta_nsynth.commands.save_embeddings import save_embeddings
 from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.reading import (

@@ -3,16 +3,20 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from magenta_nsynth.api.sounds import as_clips
 from magenta_nsynth.config import NUM_PITCHES, PHASES, SpectralConfig
 from magenta_nsynth.data.reading import NOTE_SAMPLES
+from magenta_nsynth.embeddings.arrays import check_z
+from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import AudioError, InputError
+from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.models.spectral import (
     SpectralDecoder,
     SpectralEncoder,
@@ -20,11 +24,12 @@ from magenta_nsynth.models.spectral import (
     network_output,
     windows_of,
 )
+from magenta_nsynth.options import refuse_changed, refuse_other_model
 from magenta_nsynth.spectral import ispecgram, specgram
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint
 
-__all__ = ["Baseline", "Prepared", "check_z", "load_baseline"]
+__all__ = ["Baseline", "Prepared", "load_baseline"]
 
 # Through the networks and Griffin-Lim: on processors one window is as fast, and then
 # comes out the same to the bit whatever there is beside it. (The end of a tensor is
@@ -333,6 +338,81 @@ class Baseline:
         )
         return pack(audio)
 
+    uses_pitch = True  # whether a note's pitch is needed to make its sound
+    makes_steps = False  # whether `sounds` takes hours, and comes block by block
+
+    @property
+    def files(self) -> EmbeddingFiles:
+        """How its codes are saved and read."""
+        return files_of(self.config, self.num_latent)
+
+    def peak(self, audio: np.ndarray, prepared: Prepared) -> float:
+        """How loud a clip is at its peak; 0 if the network hears silence."""
+        return 0.0 if prepared.is_silent else float(np.abs(audio).max())
+
+    def check_generation(
+        self, options: Generation, embeddings: Sequence[Embedding] = ()
+    ) -> None:
+        """Raises InputError if options can't be used, alone or with these codes.
+
+        Args:
+          options: how sounds are to be generated.
+          embeddings: whose pitch, and with the sources' phase whose sound, has to be
+            known.
+        """
+        refuse_other_model(options, "baseline")
+        _check_range("pitch", options.pitch, 0, NUM_PITCHES - 1)
+        most = NUM_PITCHES - 1
+        _check_range("pitch_shift", options.pitch_shift, -most, most)
+        iterations = options.griffin_lim_iterations
+        _check_range("griffin_lim_iterations", iterations, 1, None)
+        if options.phase == "source":
+            reason = "does nothing with --phase=source; leave it out."
+            refuse_changed(options, reason, "seed", "griffin_lim_iterations")
+        for embedding in embeddings:
+            if options.pitch is None and not 0 <= embedding.pitch < NUM_PITCHES:
+                raise InputError(
+                    f"{embedding.where}: its pitch is not known; give --pitch (MIDI, "
+                    "60 is C4), or say it in the sound's name (flute_C4.wav, "
+                    "flute_midi60.wav), its TFRecord or the .csv beside its z."
+                )
+            if options.phase == "source" and embedding.audio is None:
+                raise InputError(
+                    f"{embedding.where}: --phase=source takes the phase of a sound, "
+                    "and z has none; give the sound, or leave it out."
+                )
+
+    def sounds(
+        self, embeddings: Sequence[Embedding], options: Generation
+    ) -> Iterator[np.ndarray]:
+        """The sounds of codes side by side, as one block [b, t] with a peak of 1.
+
+        Args:
+          embeddings: the codes, for `check_generation`.
+          options: how.
+        """
+        lengths = [embedding.num_samples for embedding in embeddings]
+        phases = None
+        if options.phase == "source":
+            phases = [self.phase(e.audio[: e.num_samples]) for e in embeddings]
+        sounds = self.generate(
+            [embedding.rows for embedding in embeddings],
+            [_pitch(embedding, options) for embedding in embeddings],
+            lengths,
+            options.griffin_lim_iterations,
+            options.seed,
+            phases,
+        )
+        longest = max(lengths)
+        yield np.stack([np.pad(s, (0, longest - len(s))) for s in sounds])
+
+    def finish(
+        self, embedding: Embedding, audio: np.ndarray, options: Generation
+    ) -> np.ndarray:
+        """A finished sound [t], as loud at its peak as its source or, normalized, 1."""
+        peak = embedding.peak
+        return audio * np.float32(1.0 if options.normalize and peak else peak)
+
     def _clips(
         self, sounds: Any, sample_length: int
     ) -> tuple[list[np.ndarray], Callable[[list], Any]]:
@@ -394,6 +474,25 @@ class Baseline:
         return np.concatenate(parts)
 
 
+def _check_range(name: str, value: int | None, low: int, high: int | None) -> None:
+    if value is None or (value >= low and (high is None or value <= high)):
+        return
+    wanted = f"{low} to {high}" if high is not None else f"{low} or more"
+    raise InputError(f"--{name} must be {wanted}, not {value}.")
+
+
+def _pitch(embedding: Embedding, options: Generation) -> int:
+    """The pitch to make; one that is out of range is moved, which is logged."""
+    pitch = embedding.pitch if options.pitch is None else options.pitch
+    wanted = pitch + options.pitch_shift
+    made = min(max(wanted, 0), NUM_PITCHES - 1)
+    if made != wanted:
+        logging.info(
+            "%s: pitch %d is out of range, %d is made.", embedding.where, wanted, made
+        )
+    return made
+
+
 def _listed(phase: Any, count: int) -> list[np.ndarray | None]:
     if phase is None:
         return [None] * count
@@ -418,32 +517,6 @@ def _one_each(values: Any, count: int, name: str, kinds: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError(f"{name} must be finite, not {values!r}.")
     return np.broadcast_to(array.ravel(), [count])
-
-
-def check_z(z: Any, num_latent: int, name: str = "z") -> np.ndarray:
-    """A code as [k, num_latent] float32.
-
-    Args:
-      z: [num_latent], [k, num_latent], or [1, 1, num_latent] as the network has it.
-      num_latent: the model's.
-      name: what to call it in messages, as a rule its file.
-
-    Raises:
-      InputError: another shape or dtype, or values that aren't finite.
-    """
-    array = np.asarray(z)
-    good = array.ndim > 0 and array.size > 0 and array.shape[-1] == num_latent
-    if not good or (array.ndim > 2 and array.size != num_latent):
-        raise InputError(
-            f"{name}: expected z of shape [{num_latent}] or [rows, {num_latent}], not "
-            f"{list(array.shape)}; it is of another model, or no z."
-        )
-    rows = array.reshape(-1, num_latent)
-    if array.dtype.kind != "f":
-        raise InputError(f"{name}: expected floats, got {array.dtype}.")
-    if not np.isfinite(rows).all():
-        raise InputError(f"{name}: holds NaN or infinite values.")
-    return rows.astype(np.float32, copy=False)
 
 
 def load_baseline(checkpoint_path: str | os.PathLike, **options: Any) -> Baseline:

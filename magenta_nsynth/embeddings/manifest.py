@@ -384,10 +384,10 @@ class _Counting:
         self.skipped: list[str] = []
 
     def add(self, note: Any) -> None:
-        check_finite(note.z, note.labels.get("note_str", "a note"))
+        check_finite(note.rows, note.labels.get("note_str", "a note"))
         self._writer.add(note)
         self.num_notes += 1
-        self.num_rows += len(note.z)
+        self.num_rows += len(note.rows)
 
     def close(self) -> None:
         self._writer.close()

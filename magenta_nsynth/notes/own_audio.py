@@ -26,7 +26,7 @@ from magenta_nsynth.notes.naming import NOT_KNOWN, Labels, NameRules
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import FAMILIES, UNKNOWN, Note
 
-__all__ = ["plan_own_audio"]
+__all__ = ["Cut", "plan_own_audio"]
 
 _CSV = "CSV"
 # A rest shorter than this part of a note, behind whole ones, is left out: it would be
@@ -45,11 +45,23 @@ class _File(NamedTuple):
         return str(self.labels.fields["note_str"])
 
 
+class Cut(NamedTuple):
+    """How a file is cut to notes.
+
+    Attributes:
+      length: a note's samples at 16 kHz; 0 makes each file one note.
+      pad: completes a file's last note with zeros, unless less than a quarter of it is
+        there and others come before it; False leaves out what is not whole.
+    """
+
+    length: int
+    pad: bool
+
+
 def plan_own_audio(
     paths: Sequence[str | os.PathLike],
     csv_path: str | os.PathLike,
-    note_length: int,
-    pad: bool,
+    cut: Cut,
     num_threads: int,
     left_out: str | os.PathLike | None = None,
     rules: NameRules | None = None,
@@ -60,9 +72,7 @@ def plan_own_audio(
       paths: sound files, folders (read with all folders below) or globs.
       csv_path: a file for `read_labels`, which then says which files are taken; "" for
         all files, labelled by their names and folders.
-      note_length: a note's samples at 16 kHz; 0 makes each file one note.
-      pad: completes a file's last note with zeros, unless less than a quarter of it is
-        there and others come before it; False leaves out what is not whole.
+      cut: how files are cut to notes.
       num_threads: files whose length is found at once.
       left_out: a folder that is not descended into.
       rules: how pitches are read from names; None is by default.
@@ -92,9 +102,9 @@ def plan_own_audio(
     places: dict[str, _File] = {}
     counts: list[int] = []
     for file, length in zip(files, lengths, strict=True):
-        pieces = _pieces(file, length, note_length, pad)
+        pieces = _pieces(file, length, cut)
         counts.append(len(pieces))
-        if note_length and length - len(pieces) * note_length > 0:
+        if cut.length and length - len(pieces) * cut.length > 0:
             short.append(file.path)
         for item in pieces:
             name = item.note.note_str
@@ -103,7 +113,7 @@ def plan_own_audio(
             places[name] = file
         items += pieces
     if short:
-        seconds = note_length / SAMPLE_RATE * (_SHORTEST_REST if pad else 1)
+        seconds = cut.length / SAMPLE_RATE * (_SHORTEST_REST if cut.pad else 1)
         logging.info(
             "Of %d of %d files the end, less than %.4g s, is left out (%s%s).",
             *(len(short), len(files), seconds, short[0]),
@@ -223,7 +233,8 @@ def _num_samples(path: str) -> int:
         return 0
 
 
-def _pieces(file: _File, length: int, note_length: int, pad: bool) -> list[Item]:
+def _pieces(file: _File, length: int, cut: Cut) -> list[Item]:
+    note_length, pad = cut
     fields = dict(file.labels.fields)
     name = str(fields.pop("note_str"))
     audio = np.zeros(0, np.float32)
