@@ -1,4 +1,4 @@
-"""What the jobs share: their arguments, their clips, and the files that failed."""
+"""What commands share: their arguments, their folders, and the files that failed."""
 
 import errno
 import os
@@ -13,6 +13,8 @@ from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio import read_audio
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import Source, check_folder, expand
+from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.options import refuse_changed
 
 __all__ = [
     "Failures",
@@ -35,7 +37,7 @@ def check_arguments(
     sample_length: int,
     batch_size: int,
 ) -> None:
-    """Raises InputError for what no job over sounds can work with."""
+    """Raises InputError for what no command over sounds can work with."""
     check_folder(save_path)
     if sample_length < 0 or 0 < sample_length < model.min_samples:
         raise InputError(
