@@ -23,7 +23,7 @@ from magenta_nsynth.models.wavenet import (
     WaveNetEncoder,
     negative_log_likelihood,
 )
-from magenta_nsynth.options import refuse_other_model
+from magenta_nsynth.options import check_limits, refuse_other_model
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint
 
@@ -233,6 +233,7 @@ class WaveNet:
         """Raises InputError for options that are not a WaveNet's."""
         del embeddings
         refuse_other_model(options, "wavenet")
+        check_limits(options)
 
     def sounds(
         self, embeddings: Sequence[Embedding], options: Generation

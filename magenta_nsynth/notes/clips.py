@@ -67,7 +67,7 @@ class Clips(Protocol):
     Attributes:
       num_clips: how many there are, including those that can't be read.
       files: the file of each clip; empty where they are not files of their own.
-      sets: of clips that are not files of their own, the sets that they lie in.
+      sets: of the notes of data sets, the sets that they lie in.
       lost: what could not even be counted, a line each.
       identity: which clips these are, as JSON values.
     """
@@ -180,7 +180,8 @@ class JsonWavClips:
             )
         self.num_clips = len(self._items)
         self.files = [Source(item.path, "") for item in self._items]
-        self.sets: list[ClipSet] = []
+        name = os.path.basename(os.path.abspath(folder))
+        self.sets = [ClipSet(folder, name, np.arange(self.num_clips))]
         ids = fingerprint(item.note.note_str for item in self._items)
         self.identity = {"kind": "jsonwav", "ids": ids}
 
