@@ -460,7 +460,9 @@ def test_silence_stays_silence(model, folder, tmp_path):
     for phase in ("griffin_lim", "source"):
         for normalize in (False, True):
             out = tmp_path / f"{phase}{normalize}"
-            given = {"phase": phase, "normalize": normalize, "num_iters": 2}
+            given = {"phase": phase, "normalize": normalize}
+            if phase == "griffin_lim":
+                given["num_iters"] = 2
             assert generate(model, [folder], out, **given) == 0
             silent = read_wav(out / "gen_nothing_C4.wav")
             assert silent.shape == (64_000,)
@@ -592,7 +594,6 @@ def test_a_pitch_out_of_range_is_none(model, tmp_path, caplog):
         assert generate(model, [source], tmp_path / "o", num_iters=1) == 1
         assert binaries.names(tmp_path / "o") == ["gen_n2.wav"]
         assert "its pitch is not known; give --pitch" in caplog.text
-    assert "--csv" not in caplog.text  # that is for records
 
 
 def test_cuts_are_said(model, tmp_path, caplog):

@@ -370,7 +370,9 @@ class Baseline:
                 raise InputError(
                     f"{embedding.where}: its pitch is not known; give --pitch (MIDI, "
                     "60 is C4), or say it in the sound's name (flute_C4.wav, "
-                    "flute_midi60.wav), its TFRecord or the .csv beside its z."
+                    "flute_midi60.wav; see --pitch_from_name), its TFRecord "
+                    "(nsynth_make_tfrecord --csv), or the .csv that "
+                    "nsynth_save_embeddings wrote beside its z."
                 )
             if options.phase == "source" and embedding.audio is None:
                 raise InputError(

@@ -82,6 +82,13 @@ class _Twice(InputError):
     """A note of a name that another had before it."""
 
 
+def _named(clip: Clip | NSynthError, name: str) -> Clip | NSynthError:
+    """A clip with the id that a file of its own says: the sound's name alone."""
+    if isinstance(clip, NSynthError):
+        return clip
+    return clip._replace(labels={**clip.labels, "note_str": name})
+
+
 class _Saver:
     """Saves the embeddings of clips, and counts what could not be saved."""
 
@@ -157,9 +164,12 @@ class _Saver:
         if self._model.uses_pitch and isinstance(clips, SoundClips):
             log_pitches(clips.files, clips.labels)
         numbers = np.array([i for i, o in enumerate(outputs) if o in todo], np.int64)
-        named = ((outputs[i], int(i)) for i in numbers)
         read = clips.read(numbers, self._inputs.sample_length)
-        return zip(named, read, strict=True), len(numbers)
+        planned = (
+            ((outputs[i], i), _named(clip, clips.files[i].stem))
+            for i, clip in zip(numbers.tolist(), read, strict=True)
+        )
+        return planned, len(numbers)
 
     def _of_sets(self, clips: Clips) -> tuple[Iterator[_Planned], int]:
         """The clips of sets of shards, all of a set for one output."""
