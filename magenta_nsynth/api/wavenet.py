@@ -12,7 +12,7 @@ from magenta_nsynth.api.sounds import as_clips
 from magenta_nsynth.audio import trim_to_frames
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.embeddings.arrays import check_encoding
-from magenta_nsynth.embeddings.encoding import ClipEncoder
+from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.generation.options import Generation

@@ -32,9 +32,9 @@ from magenta_nsynth.formatting import format_duration
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip, file_name
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.labelling import SoundLabels, log_pitches
 from magenta_nsynth.notes.naming import NameRules, refuse_rules
 from magenta_nsynth.notes.opening import find_sounds_or_npy, open_clips, recognise
+from magenta_nsynth.notes.sound_labels import SoundLabels, log_pitches
 from magenta_nsynth.progress import Progress
 
 __all__ = ["UNFINISHED", "Job", "SaveSound", "embed", "generate", "generate_jobs"]

@@ -18,14 +18,14 @@ from magenta_nsynth.commands.common import (
     writing,
 )
 from magenta_nsynth.commands.options import Output
-from magenta_nsynth.embeddings.pipeline import encoding
+from magenta_nsynth.embeddings.encode_many import encoding
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.notes.clips import Clip, Clips, SoundClips
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.labelling import log_pitches
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
+from magenta_nsynth.notes.sound_labels import log_pitches
 from magenta_nsynth.progress import Progress
 
 __all__ = ["save_embeddings"]

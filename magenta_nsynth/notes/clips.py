@@ -11,10 +11,10 @@ from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, open_file
-from magenta_nsynth.notes.items import Item, in_order, stat_print
 from magenta_nsynth.notes.json_wav import plan_folder
-from magenta_nsynth.notes.labelling import SoundLabels
 from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.notes.sound_labels import SoundLabels
+from magenta_nsynth.notes.unread import UnreadNote, in_order, stat_print
 
 __all__ = [
     "Clip",
@@ -210,7 +210,7 @@ def sound_id(source: Source) -> str:
 
 
 def load_clips(
-    files: Iterable[Source | Item], sample_length: int
+    files: Iterable[Source | UnreadNote], sample_length: int
 ) -> Iterator[tuple[Any, np.ndarray | NSynthError]]:
     """Reads sound files, several at a time and ahead of what is asked for.
 
