@@ -89,6 +89,8 @@ class Flags(NamedTuple):
         values = dict(self.defaults)
         for field, described, name in self.fields():
             value = FLAGS[name].value
+            if isinstance(value, list):  # as the defaults of options are
+                value = tuple(value)
             values[field.name] = described.parse(value) if described.parse else value
         return self.cls(**values)
 
@@ -118,9 +120,7 @@ def run(
     """
     program = os.path.basename(sys.argv[0])
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # names may not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may not be UTF-8
     groups = [one if isinstance(one, Flags) else Flags(one) for one in options]
     headings = {_heading(group.cls): group.define() for group in groups}
     headings["General."] = _define_general(aliases or {})

@@ -393,7 +393,7 @@ def test_flags_reach_save_embeddings():
     others = ["--save_path=o", "--sample_length=0", "--batch_size=3", "--recursive"]
     others += ["--skip_existing"]
     text = given("nsynth_save_embeddings", *paths, *network, *others)
-    assert "source_path=['a b', 'c*']" in text
+    assert "source_path=('a b', 'c*')" in text
     assert "checkpoint_path='x', model='', use_ema=True, hop_length=64" in text
     assert "save_path='o', skip_existing=True" in text
     assert "recursive=True" in text and "sample_length=0" in text
@@ -405,7 +405,7 @@ def test_the_originals_flags_reach_save_embeddings():
     arguments = ["--tfrecord_path=a", "--savedir=o", "--expdir=x", "--model=ae"]
     arguments += ["--config=nfft_1024", "--master=", "--skip_corrupt", "--log=INFO"]
     text = given("nsynth_save_embeddings", *arguments)
-    assert "source_path=['a']" in text and "skip_corrupt=True" in text
+    assert "source_path=('a',)" in text and "skip_corrupt=True" in text
     assert "checkpoint_path='x', model='baseline'" in text
     assert "save_path='o', skip_existing=False" in text
     assert "Encoding(batch_size=16, config='nfft_1024', master='')" in text

@@ -914,7 +914,7 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
     status, text = shown(*flags.split(), "--save_path=o", "--checkpoint_path=c")
     assert status == 2 and text.endswith(" 1 3\n")
     for part in (
-        "format='parquet'", "notes_per_shard=7", "bfloat16=True", "source_path=['a']",
+        "format='parquet'", "notes_per_shard=7", "bfloat16=True", "source_path=('a',)",
         "skip_corrupt=True", "use_ema=True", "read_as='list'", "'o'",
         "checkpoint_path='c'", "batch_size=2",
     ):  # fmt: skip

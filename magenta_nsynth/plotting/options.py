@@ -28,13 +28,13 @@ class Look:
     font: str = option("", "The font family; by default matplotlib's.")
     title: str = option("", "The title of the figure.")
     titles: Sequence[str] = option(
-        (), "A title for each picture, separated by commas.", parse=tuple
+        (), "A title for each picture, separated by commas."
     )
     row_labels: Sequence[str] = option(
-        (), "A label for each row, separated by commas.", parse=tuple
+        (), "A label for each row, separated by commas."
     )
     column_labels: Sequence[str] = option(
-        (), "A label for each column, separated by commas.", parse=tuple
+        (), "A label for each column, separated by commas."
     )
     own_width: bool = option(
         False,
