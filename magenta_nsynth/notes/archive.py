@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from magenta_nsynth.archives import read_members
 from magenta_nsynth.audio import read_audio
 from magenta_nsynth.data.writing import Plan, Shards, fingerprint, read_manifest
+from magenta_nsynth.download.archives import read_members
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.notes.items import in_order, stat_print
 from magenta_nsynth.notes.json_wav import LABELS_FILE, Labels, read_labels
