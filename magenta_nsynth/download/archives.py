@@ -2,13 +2,14 @@
 
 import contextlib
 import gzip
+import io
 import itertools
 import os
 import pathlib
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import BinaryIO, cast
 
 from magenta_nsynth.disk import CHUNK, disk_errors, require_space
 from magenta_nsynth.errors import InputError, NSynthError
@@ -24,6 +25,7 @@ _MOST_MEMBERS = 1_000_000  # the train split's archive of WAV files has 289,207
 _UNPACK_ADVICE = (
     "remove and download it again, or unpack it yourself and pass the folder"
 )
+_File = io.BufferedIOBase | BinaryIO
 
 
 def unpack(archive: str, folder: str) -> list[str]:
@@ -106,7 +108,7 @@ def _damage(archive: str, advice: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open(archive: str) -> Iterator[IO[bytes]]:
+def _open(archive: str) -> Iterator[_File]:
     """Opens an archive and decompresses it if it is compressed."""
     with open_file(archive) as file:
         zipped = file.read(2) == b"\x1f\x8b"
@@ -116,10 +118,10 @@ def _open(archive: str) -> Iterator[IO[bytes]]:
             yield unzipped
 
 
-def _members(file: IO[bytes], archive: str) -> Iterator[tarfile.TarInfo]:
+def _members(file: _File, archive: str) -> Iterator[tarfile.TarInfo]:
     metered = _Metered(file)
     try:
-        tar = tarfile.open(fileobj=metered, mode="r:")  # noqa: SIM115
+        tar = tarfile.open(fileobj=cast(BinaryIO, metered), mode="r:")  # noqa: SIM115
     except tarfile.ReadError:
         raise InputError(
             f"{archive}: not a .tar or .tar.gz archive; remove and download it again."
@@ -132,7 +134,7 @@ def _members(file: IO[bytes], archive: str) -> Iterator[tarfile.TarInfo]:
         if number > _MOST_MEMBERS:
             raise InputError(f"{archive}: has more than {_MOST_MEMBERS} members.")
         # Both would grow with every member.
-        tar.members = []
+        tar.members = []  # type: ignore[attr-defined]
         tar.pax_headers = {}
         # A sparse file of 2.5 kB can announce any size.
         if member.issparse() or member.size < 0:
@@ -156,7 +158,7 @@ class _Metered:
     of them one after the other.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: _File) -> None:
         self._file = file
         self.left = _MOST_HEADER_BYTES
         self.last = b""  # the bytes read last
@@ -171,7 +173,7 @@ class _Metered:
 
 
 def _content(
-    file: IO[bytes], member: tarfile.TarInfo, archive: str, advice: str
+    file: _File, member: tarfile.TarInfo, archive: str, advice: str
 ) -> Iterator[bytes]:
     left = member.size if member.isreg() else 0
     with _damage(archive, advice):

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, BinaryIO
 
 import requests
@@ -207,7 +207,7 @@ class _Download:
         if total is not None and self.file.tell() < total:
             raise _BrokenError("the connection broke off")
 
-    def _answer(self, headers: Mapping[str, str]) -> Iterator[Any]:
+    def _answer(self, headers: Mapping[str, str]) -> Generator[Any, None, None]:
         """Asks for the file; yields the `requests.Response`, then pieces of its body.
 
         The server is read in a thread of its own. So nothing that a server, a proxy
@@ -331,7 +331,7 @@ class _Download:
 
     def _copy(
         self,
-        chunks: Iterator[bytes],
+        chunks: Iterable[bytes],
         end: int | None,
         resuming: bool,
         progress: Progress,

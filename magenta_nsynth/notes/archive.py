@@ -158,7 +158,7 @@ def _notes(
     for task, audio in results:
         if isinstance(audio, NSynthError):
             yield task.shard, audio
-        else:
+        elif task.note is not None:
             yield task.shard, dataclasses.replace(task.note, audio=audio)
 
 
