@@ -82,10 +82,9 @@ def open_locked(
       InputError: `in_use`.
       OSError: it cannot be opened; or there are no locks, and one is needed.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     end = time.monotonic() + patience
     while True:
-        file = open(os.open(path, flags, 0o666), "r+b")  # noqa: SIM115
+        file = open(path, "r+b", opener=_open_or_create)  # noqa: SIM115
         try:
             is_locked = _try_lock(file)
         except OSError as error:
@@ -103,6 +102,10 @@ def open_locked(
             if time.monotonic() > end:
                 raise InputError(in_use)
             time.sleep(0.02)
+
+
+def _open_or_create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _try_lock(file: BinaryIO) -> bool:
@@ -143,8 +146,8 @@ def only_writer(
         f"{flag}."
     )
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a folder that can only be read
-            stack.enter_context(open_locked(path, in_use, patience))
+        with contextlib.suppress(OSError):  # no locks here, or a read-only folder
+            stack.enter_context(open_locked(path, in_use, patience, needed=True))
             stack.callback(remove, path)
         yield
 

@@ -41,8 +41,10 @@ _NUMBER = r"(\d{1,18})"
 _NOTE = {"url": str, "validator": (str, None), "size": (int, None)}
 # Without an earlier answer these mean no network, or a mistyped address.
 _HOPELESS = (
-    *(socket.gaierror, ConnectionRefusedError),
-    *(ssl.SSLCertVerificationError, ValueError),
+    socket.gaierror,
+    ConnectionRefusedError,
+    ssl.SSLCertVerificationError,
+    ValueError,  # requests' and urllib's errors for malformed addresses
 )
 
 
@@ -175,7 +177,10 @@ class _Download:
                 seconds = min(_LONGEST_PAUSE, pause * 2 ** (failures - 1))
                 logging.warning(
                     "%s: %s, after %s; trying again in %s.",
-                    *(self.url, reason, format_bytes(size), format_duration(seconds)),
+                    self.url,
+                    reason,
+                    format_bytes(size),
+                    format_duration(seconds),
                 )
                 time.sleep(seconds)
 
