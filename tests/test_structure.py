@@ -8,21 +8,18 @@ import magenta_nsynth
 
 LEVELS = [
     {
-        "answers",
         "errors",
         "config",
         "files",
         "disk",
         "formatting",
         "progress",
-        "fetching",
-        "archives",
         "importing",
         "options",
         "parallel",
         "schema",
     },
-    {"audio", "spectral"},
+    {"audio", "download", "spectral"},
     {"models", "data", "plotting"},
     {"weights", "generation", "notes"},
     {"embeddings", "training"},

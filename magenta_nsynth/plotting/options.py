@@ -27,12 +27,8 @@ class Look:
     height: float = option(1.9, "The height of a picture, in inches.")
     font: str = option("", "The font family; by default matplotlib's.")
     title: str = option("", "The title of the figure.")
-    titles: Sequence[str] = option(
-        (), "A title for each picture, separated by commas."
-    )
-    row_labels: Sequence[str] = option(
-        (), "A label for each row, separated by commas."
-    )
+    titles: Sequence[str] = option((), "A title for each picture, separated by commas.")
+    row_labels: Sequence[str] = option((), "A label for each row, separated by commas.")
     column_labels: Sequence[str] = option(
         (), "A label for each column, separated by commas."
     )
