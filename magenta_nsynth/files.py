@@ -55,6 +55,11 @@ class Source(NamedTuple):
         """The file's name without folder and extension."""
         return pathlib.Path(self.path).stem
 
+    @property
+    def is_npy(self) -> bool:
+        """Whether it is an array's file, and so no sound."""
+        return self.path.lower().endswith(".npy")
+
 
 def expand(path: str | os.PathLike) -> str:
     """The path with `~` and environment variables replaced, unless it exists as it is.

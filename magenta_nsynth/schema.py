@@ -6,10 +6,12 @@ or velocity, which only a user's own notes have.
 
 import dataclasses
 import re
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from magenta_nsynth.config import SAMPLE_RATE
+
+if TYPE_CHECKING:  # --help does without
+    import numpy as np
 
 __all__ = ["FAMILIES", "QUALITIES", "SOURCES", "UNKNOWN", "Note", "parse_note_str"]
 
@@ -82,7 +84,7 @@ class Note:
     """
 
     note_str: str
-    audio: np.ndarray
+    audio: "np.ndarray"
     pitch: int = UNKNOWN
     velocity: int = UNKNOWN
     instrument_str: str = ""

@@ -13,7 +13,7 @@ import tensorflow as tf
 from scipy.io import wavfile
 
 import magenta_nsynth as nsynth
-from magenta_nsynth.embeddings.encoding import ClipEncoder
+from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
 from magenta_nsynth.models import wavenet
 from magenta_nsynth.weights import engine
 

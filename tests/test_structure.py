@@ -18,6 +18,7 @@ LEVELS = [
         "fetching",
         "archives",
         "importing",
+        "options",
         "parallel",
         "schema",
     },

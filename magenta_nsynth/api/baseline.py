@@ -2,16 +2,20 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from magenta_nsynth.api.sounds import as_clips, as_embeddings
 from magenta_nsynth.config import NUM_PITCHES, PHASES
 from magenta_nsynth.data.reading import NOTE_SAMPLES
+from magenta_nsynth.embeddings.arrays import check_z
+from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import AudioError, InputError
+from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.models.spectral import (
     SpectralDecoder,
     SpectralEncoder,
@@ -19,11 +23,12 @@ from magenta_nsynth.models.spectral import (
     network_output,
     windows_of,
 )
+from magenta_nsynth.options import check_limits, refuse_changed, refuse_other_model
 from magenta_nsynth.spectral import ispecgram, specgram
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import CheckpointLike, open_checkpoint
 
-__all__ = ["Baseline", "Prepared", "check_z", "load_baseline"]
+__all__ = ["Baseline", "Prepared", "load_baseline"]
 
 # For the networks and Griffin-Lim. On processors one window at a time is as fast, and
 # its result does not depend on the others. (The last elements of a tensor are computed
@@ -342,6 +347,83 @@ class Baseline:
         )
         return pack(audio)
 
+    uses_pitch = True  # whether a note's pitch is needed to make its sound
+    makes_steps = False  # whether `sounds` takes hours, and comes block by block
+
+    @property
+    def files(self) -> EmbeddingFiles:
+        """How its codes are saved and read."""
+        return files_of(self.config, self.num_latent)
+
+    def peak(self, audio: np.ndarray, prepared: Prepared) -> float:
+        """How loud a clip is at its peak; 0 if the network hears silence."""
+        return 0.0 if prepared.is_silent else float(np.abs(audio).max())
+
+    def check_generation(
+        self, options: Generation, embeddings: Sequence[Embedding] = ()
+    ) -> None:
+        """Raises InputError if options can't be used, alone or with these codes.
+
+        Args:
+          options: how sounds are to be generated.
+          embeddings: whose pitch, and with the sources' phase whose sound, has to be
+            known.
+        """
+        refuse_other_model(options, "baseline")
+        check_limits(options)
+        if options.phase == "source":
+            reason = "does nothing with --phase=source; leave it out."
+            refuse_changed(options, reason, "seed", "griffin_lim_iterations")
+        for embedding in embeddings:
+            if options.pitch is None and not 0 <= embedding.pitch < NUM_PITCHES:
+                raise InputError(
+                    f"{embedding.where}: its pitch is not known; give --pitch (MIDI, "
+                    "60 is C4), or say it in the sound's name (flute_C4.wav, "
+                    "flute_midi60.wav; see --pitch_from_name), its TFRecord "
+                    "(nsynth_make_tfrecord --csv), or the .csv that "
+                    "nsynth_save_embeddings wrote beside its z."
+                )
+            if options.phase == "source" and embedding.audio is None:
+                raise InputError(
+                    f"{embedding.where}: --phase=source takes the phase of a sound, "
+                    "and z has none; give the sound, or leave it out."
+                )
+
+    def sounds(
+        self, embeddings: Sequence[Embedding], options: Generation
+    ) -> Iterator[np.ndarray]:
+        """The sounds of codes side by side, as one block [b, t] with a peak of 1.
+
+        Args:
+          embeddings: the codes, for `check_generation`.
+          options: how.
+        """
+        lengths = [embedding.num_samples for embedding in embeddings]
+        phases = None
+        if options.phase == "source":
+            phases = [
+                self.phase(e.audio[: e.num_samples])
+                for e in embeddings
+                if e.audio is not None
+            ]
+        sounds = self.generate(
+            [embedding.rows for embedding in embeddings],
+            [_pitch(embedding, options) for embedding in embeddings],
+            lengths,
+            options.griffin_lim_iterations,
+            options.seed,
+            phases,
+        )
+        longest = max(lengths)
+        yield np.stack([np.pad(s, (0, longest - len(s))) for s in sounds])
+
+    def finish(
+        self, embedding: Embedding, audio: np.ndarray, options: Generation
+    ) -> np.ndarray:
+        """A finished sound [t], as loud at its peak as its source or, normalized, 1."""
+        peak = embedding.peak
+        return audio * np.float32(1.0 if options.normalize and peak else peak)
+
     def check_clip(self, audio: np.ndarray, name: str) -> np.ndarray:
         """The clip [t] itself; AudioError if it is too short."""
         if len(audio) < self.config.min_samples:
@@ -390,6 +472,18 @@ class Baseline:
         return np.concatenate(parts)
 
 
+def _pitch(embedding: Embedding, options: Generation) -> int:
+    """The pitch to make; one that is out of range is moved, which is logged."""
+    pitch = embedding.pitch if options.pitch is None else options.pitch
+    wanted = pitch + options.pitch_shift
+    made = min(max(wanted, 0), NUM_PITCHES - 1)
+    if made != wanted:
+        logging.info(
+            "%s: pitch %d is out of range, %d is made.", embedding.where, wanted, made
+        )
+    return made
+
+
 def _phases(phase: Any, count: int) -> list[np.ndarray | None]:
     """A phase, or None, for each of `count` sounds."""
     if phase is None:
@@ -421,32 +515,6 @@ def _one_each(values: Any, count: int, name: str, kinds: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError(f"{name} must be finite, not {values!r}.")
     return np.broadcast_to(array.ravel(), [count])
-
-
-def check_z(z: Any, num_latent: int, name: str = "z") -> np.ndarray:
-    """Checks a code and returns it as [k, num_latent] float32.
-
-    Args:
-      z: [num_latent], [k, num_latent], or [1, 1, num_latent] as from the network.
-      num_latent: the model's size of z.
-      name: the code's name in errors, such as its path.
-
-    Raises:
-      InputError: another shape or dtype, or values that aren't finite.
-    """
-    array = np.asarray(z)
-    good = array.ndim > 0 and array.size > 0 and array.shape[-1] == num_latent
-    if not good or (array.ndim > 2 and array.size != num_latent):
-        raise InputError(
-            f"{name}: expected z of shape [{num_latent}] or [rows, {num_latent}], not "
-            f"{list(array.shape)}; it is from another model, or not a z."
-        )
-    rows = array.reshape(-1, num_latent)
-    if array.dtype.kind != "f":
-        raise InputError(f"{name}: expected floats, got {array.dtype}.")
-    if not np.isfinite(rows).all():
-        raise InputError(f"{name}: holds NaN or infinite values.")
-    return rows.astype(np.float32, copy=False)
 
 
 load_baseline = Baseline  # the same call, named like `load_model`

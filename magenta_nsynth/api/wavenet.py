@@ -10,8 +10,10 @@ import tensorflow as tf
 from magenta_nsynth.api.sounds import as_clips, as_embeddings
 from magenta_nsynth.audio import trim_to_frames
 from magenta_nsynth.embeddings.arrays import check_encoding
-from magenta_nsynth.embeddings.encoding import ClipEncoder
+from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
+from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.generation.stepwise import StepwiseDecoder
 from magenta_nsynth.generation.synthesis import stream
 from magenta_nsynth.models.wavenet import (
@@ -19,6 +21,7 @@ from magenta_nsynth.models.wavenet import (
     WaveNetEncoder,
     negative_log_likelihood,
 )
+from magenta_nsynth.options import check_limits, refuse_other_model
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import CheckpointLike, open_checkpoint
 
@@ -224,6 +227,41 @@ class WaveNet:
         )
         engine_of_size = self._engine(len(encodings), temperature)
         return stream(engine_of_size, padded, num_samples, seed, uniforms)
+
+    uses_pitch = False  # whether a note's pitch is needed to make its sound
+    makes_steps = True  # whether `sounds` takes hours, and comes block by block
+
+    @property
+    def files(self) -> EmbeddingFiles:
+        """How its embeddings are saved and read."""
+        return files_of(self.config, self.num_latent)
+
+    def peak(self, audio: np.ndarray, prepared: np.ndarray) -> float:
+        """How loud a clip is at its peak."""
+        del prepared
+        return float(np.abs(audio).max())
+
+    def check_generation(
+        self, options: Generation, embeddings: Sequence[Embedding] = ()
+    ) -> None:
+        """Raises InputError for options that are not a WaveNet's."""
+        del embeddings
+        refuse_other_model(options, "wavenet")
+        check_limits(options)
+
+    def sounds(
+        self, embeddings: Sequence[Embedding], options: Generation
+    ) -> Iterator[np.ndarray]:
+        """The sounds of embeddings side by side, in blocks, as of `stream`."""
+        rows = [embedding.rows for embedding in embeddings]
+        return self.stream(rows, None, options.seed, options.temperature)
+
+    def finish(
+        self, embedding: Embedding, audio: np.ndarray, options: Generation
+    ) -> np.ndarray:
+        """A finished sound [t], scaled to a peak of 1 if that is asked for."""
+        del embedding
+        return audio / max(np.abs(audio).max(), 1e-9) if options.normalize else audio
 
     def nll(self, sound: Any) -> float:
         """The negative log likelihood of a sound, in nats per sample.

@@ -17,8 +17,8 @@ from magenta_nsynth.embeddings.arrays import check_encoding, load_array
 from magenta_nsynth.embeddings.codes import csv_path, read_codes
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source
-from magenta_nsynth.notes.labelling import SoundLabels
 from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.schema import UNKNOWN
 
 __all__ = [

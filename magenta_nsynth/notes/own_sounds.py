@@ -14,19 +14,19 @@ from magenta_nsynth.audio import AUDIO_EXTENSIONS, audio_length
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.files import Source, expand, find_sources
-from magenta_nsynth.notes.items import Item, stat_print
-from magenta_nsynth.notes.labelling import (
+from magenta_nsynth.notes.labels_csv import read_labels
+from magenta_nsynth.notes.naming import NOT_KNOWN, Labels, NameRules
+from magenta_nsynth.notes.sound_labels import (
     SoundLabels,
     pitch_example,
     summary,
     warn_of_octaves,
 )
-from magenta_nsynth.notes.labels_csv import read_labels
-from magenta_nsynth.notes.naming import NOT_KNOWN, Labels, NameRules
+from magenta_nsynth.notes.unread import UnreadNote, stat_print
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import FAMILIES, UNKNOWN, Note
 
-__all__ = ["plan_own_audio"]
+__all__ = ["Cut", "plan_own_audio"]
 
 _CSV = "CSV"
 # A rest shorter than this part of a note, behind whole ones, is left out: it would be
@@ -45,24 +45,34 @@ class _File(NamedTuple):
         return str(self.labels.fields["note_str"])
 
 
+class Cut(NamedTuple):
+    """How a file is cut to notes.
+
+    Attributes:
+      length: a note's samples at 16 kHz; 0 makes each file one note.
+      pad: completes a file's last note with zeros, unless less than a quarter of it is
+        there and others come before it; False leaves out what is not whole.
+    """
+
+    length: int
+    pad: bool
+
+
 def plan_own_audio(
     paths: Sequence[str | os.PathLike],
     csv_path: str | os.PathLike,
-    note_length: int,
-    pad: bool,
+    cut: Cut,
     num_threads: int,
     left_out: str | os.PathLike | None = None,
     rules: NameRules | None = None,
-) -> list[Item]:
+) -> list[UnreadNote]:
     """The notes that sound files give, in the order of their names.
 
     Args:
       paths: sound files, folders (read with all folders below) or globs.
       csv_path: a file for `read_labels`, which then says which files are taken; "" for
         all files, labelled by their names and folders.
-      note_length: a note's samples at 16 kHz; 0 makes each file one note.
-      pad: completes a file's last note with zeros, unless less than a quarter of it is
-        there and others come before it; False leaves out what is not whole.
+      cut: how files are cut to notes.
       num_threads: files whose length is found at once.
       left_out: a folder that is not descended into.
       rules: how pitches are read from names; None is by default.
@@ -92,9 +102,9 @@ def plan_own_audio(
     places: dict[str, _File] = {}
     counts: list[int] = []
     for file, length in zip(files, lengths, strict=True):
-        pieces = _pieces(file, length, note_length, pad)
+        pieces = _pieces(file, length, cut)
         counts.append(len(pieces))
-        if note_length and length - len(pieces) * note_length > 0:
+        if cut.length and length - len(pieces) * cut.length > 0:
             short.append(file.path)
         for item in pieces:
             name = item.note.note_str
@@ -103,7 +113,7 @@ def plan_own_audio(
             places[name] = file
         items += pieces
     if short:
-        seconds = note_length / SAMPLE_RATE * (_SHORTEST_REST if pad else 1)
+        seconds = cut.length / SAMPLE_RATE * (_SHORTEST_REST if cut.pad else 1)
         logging.info(
             "Of %d of %d files the end, less than %.4g s, is left out (%s%s).",
             *(len(short), len(files), seconds, short[0]),
@@ -223,15 +233,16 @@ def _num_samples(path: str) -> int:
         return 0
 
 
-def _pieces(file: _File, length: int, note_length: int, pad: bool) -> list[Item]:
+def _pieces(file: _File, length: int, cut: Cut) -> list[UnreadNote]:
+    note_length, pad = cut
     fields = dict(file.labels.fields)
     name = str(fields.pop("note_str"))
     audio = np.zeros(0, np.float32)
     changed = stat_print(file.path)
 
-    def item(suffix: str, start: int) -> Item:
+    def item(suffix: str, start: int) -> UnreadNote:
         note = Note(note_str=name + suffix, audio=audio, **fields)
-        return Item(note, file.path, start, note_length, length, changed)
+        return UnreadNote(note, file.path, start, note_length, length, changed)
 
     if not note_length or not length:
         return [dataclasses.replace(item("", 0), length=0)]
@@ -244,7 +255,7 @@ def _pieces(file: _File, length: int, note_length: int, pad: bool) -> list[Item]
     return [item(f"_{i:0{digits}}", i * note_length) for i in range(count)]
 
 
-def _numbered(items: list[Item]) -> list[Item]:
+def _numbered(items: list[UnreadNote]) -> list[UnreadNote]:
     """With the numbers that the schema wants of notes and instruments."""
     instruments = sorted({item.note.instrument_str for item in items})
     number = {name: i for i, name in enumerate(instruments)}

@@ -10,15 +10,16 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from magenta_nsynth.embeddings.arrays import check_finite
+from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.errors import NSynthError
 from magenta_nsynth.notes.clips import Clip
 
-__all__ = ["Encoded", "Encoder", "ahead", "encoding"]
+__all__ = ["Encoder", "ahead", "encoding"]
 
 # Audio of one batch, beyond its last clip: long clips don't wait for others.
 _SAMPLES_AT_ONCE = 16 * 64_000
@@ -53,27 +54,13 @@ class Encoder(Protocol):
         ...
 
 
-class Encoded(NamedTuple):
-    """A clip's embedding.
-
-    Attributes:
-      z: [rows, num_latent] float32: of the WaveNet a row per frame, of the baseline
-        one per 256 frames of a spectrogram.
-      labels: as the clip's.
-      num_samples: of the audio that was encoded.
-    """
-
-    z: np.ndarray
-    labels: dict[str, Any]
-    num_samples: int
-
-
 @contextlib.contextmanager
 def encoding(
     clips: Iterable[tuple[Any, Clip | NSynthError]],
     encoder: Encoder,
     batch_size: int,
-) -> Iterator[Iterator[tuple[Any, Encoded | NSynthError]]]:
+    across_keys: bool = False,
+) -> Iterator[Iterator[tuple[Any, Embedding | NSynthError]]]:
     """Encodes clips in batches, while others are read and written in the block.
 
     A batch is of clips with one key, so what comes out for them does not depend on
@@ -83,11 +70,12 @@ def encoding(
       clips: (key, the clip or why there is none); equal keys one after the other.
       encoder: the model.
       batch_size: clips that go through it side by side, at most. Long ones are fewer.
+      across_keys: lets a batch hold clips of several keys.
 
     Yields:
       An iterator of (key, the embedding or why there is none), in order.
     """
-    batches = ahead(_batches(clips, encoder, batch_size), _BATCHES_AHEAD)
+    batches = ahead(_batches(clips, encoder, batch_size, across_keys), _BATCHES_AHEAD)
     results = ahead(_encoded(batches, encoder), _RESULTS_AHEAD)
     try:
         yield results
@@ -100,15 +88,17 @@ def encoding(
 
 
 def _batches(
-    clips: Iterable[_Item], encoder: Encoder, batch_size: int
+    clips: Iterable[_Item], encoder: Encoder, batch_size: int, across_keys: bool
 ) -> Iterator[list[tuple[Any, Any]]]:
-    """Lists of (key, error or (prepared, labels, number of samples, name))."""
+    """Lists of (key, error or (prepared, clip))."""
     batch: list[tuple[Any, Any]] = []
     held = 0
     for key, clip in clips:
         # Errors count as well: where the batches end must not depend on luck.
         if batch and (
-            batch[0][0] != key or len(batch) == batch_size or held >= _SAMPLES_AT_ONCE
+            (batch[0][0] != key and not across_keys)
+            or len(batch) == batch_size
+            or held >= _SAMPLES_AT_ONCE
         ):
             yield batch
             batch, held = [], 0
@@ -116,7 +106,7 @@ def _batches(
             try:
                 audio = encoder.check_clip(clip.audio, clip.where)
                 prepared = encoder.prepare(audio)
-                entry: Any = (prepared, clip.labels, len(audio), clip.where)
+                entry: Any = (prepared, clip._replace(audio=audio))
                 held += len(audio)
             except NSynthError as error:
                 entry = error
@@ -129,12 +119,12 @@ def _batches(
 
 def _encoded(
     batches: Iterator[list[tuple[Any, Any]]], encoder: Encoder
-) -> Iterator[tuple[Any, Encoded | NSynthError]]:
+) -> Iterator[tuple[Any, Embedding | NSynthError]]:
     with contextlib.closing(batches):
         for batch in batches:
             good = [entry for _, entry in batch if not isinstance(entry, NSynthError)]
             results = iter(
-                encoder.encode_prepared([prepared for prepared, *_ in good])
+                encoder.encode_prepared([prepared for prepared, _ in good])
                 if good
                 else ()
             )
@@ -142,14 +132,18 @@ def _encoded(
                 if isinstance(entry, NSynthError):
                     yield key, entry
                     continue
-                _, labels, num_samples, where = entry
-                z = next(results)
+                _, clip = entry
+                rows = next(results)
                 try:
-                    check_finite(z, where)
+                    check_finite(rows, clip.where)
                 except NSynthError as error:
                     yield key, error
                 else:
-                    yield key, Encoded(z, labels, num_samples)
+                    num_samples, labels = len(clip.audio), clip.labels
+                    yield (
+                        key,
+                        Embedding(clip.name, clip.where, rows, num_samples, labels),
+                    )
 
 
 def ahead(iterable: Iterable[T], depth: int) -> Iterator[T]:
