@@ -1,11 +1,14 @@
 """What both models have in common, for code that works with either."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from magenta_nsynth.config import Config
+from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles
+from magenta_nsynth.generation.options import Generation
+from magenta_nsynth.models.base import ConfiguredModel
 from magenta_nsynth.weights.checkpoint import Checkpoint
 
 __all__ = ["Autoencoder"]
@@ -49,6 +52,26 @@ class Autoencoder(Protocol):
         """The size of an embedding's row."""
         ...
 
+    @property
+    def uses_pitch(self) -> bool:
+        """Whether generating a sound takes its pitch."""
+        ...
+
+    @property
+    def makes_steps(self) -> bool:
+        """Whether `sounds` is slow, and yields many blocks."""
+        ...
+
+    @property
+    def files(self) -> EmbeddingFiles:
+        """How embeddings are saved and read."""
+        ...
+
+    @property
+    def encoder(self) -> ConfiguredModel:
+        """The encoder, a Keras model."""
+        ...
+
     def encode(self, sounds: Any, sample_length: int = 0) -> Any:
         """Encodes sounds: paths or arrays of any length."""
         ...
@@ -71,4 +94,26 @@ class Autoencoder(Protocol):
 
     def encode_prepared(self, clips: Sequence[Any]) -> list[np.ndarray]:
         """Encodes prepared clips side by side: [rows, num_latent] float32 each."""
+        ...
+
+    def peak(self, audio: np.ndarray, prepared: Any) -> float:
+        """The peak of a clip [t]; 0 if the network can't hear it."""
+        ...
+
+    def check_generation(
+        self, options: Generation, embeddings: Sequence[Embedding] = ()
+    ) -> None:
+        """Raises InputError if options can't be used, alone or for the embeddings."""
+        ...
+
+    def sounds(
+        self, embeddings: Sequence[Embedding], options: Generation
+    ) -> Iterator[np.ndarray]:
+        """Generates sounds side by side, in blocks [b, n] float32 at 16 kHz."""
+        ...
+
+    def finish(
+        self, embedding: Embedding, audio: np.ndarray, options: Generation
+    ) -> np.ndarray:
+        """Scales a finished sound [t]."""
         ...

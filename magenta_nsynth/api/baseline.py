@@ -58,6 +58,8 @@ class Baseline:
       checkpoint_path: its prefix.
       config: the config read from it.
       use_ema: False.
+      uses_pitch: True, because generating a sound takes its pitch.
+      makes_steps: False, because `sounds` yields one block.
 
     Examples:
       >>> import magenta_nsynth as nsynth
@@ -71,6 +73,8 @@ class Baseline:
 
     name = "baseline"
     use_ema = False
+    uses_pitch = True
+    makes_steps = False
 
     def __init__(
         self,
@@ -347,27 +351,24 @@ class Baseline:
         )
         return pack(audio)
 
-    uses_pitch = True  # whether a note's pitch is needed to make its sound
-    makes_steps = False  # whether `sounds` takes hours, and comes block by block
-
     @property
     def files(self) -> EmbeddingFiles:
-        """How its codes are saved and read."""
+        """How codes are saved and read."""
         return files_of(self.config, self.num_latent)
 
     def peak(self, audio: np.ndarray, prepared: Prepared) -> float:
-        """How loud a clip is at its peak; 0 if the network hears silence."""
+        """The peak of a clip [t]; 0 if it is silence to the network."""
         return 0.0 if prepared.is_silent else float(np.abs(audio).max())
 
     def check_generation(
         self, options: Generation, embeddings: Sequence[Embedding] = ()
     ) -> None:
-        """Raises InputError if options can't be used, alone or with these codes.
+        """Raises InputError if options can't be used, alone or for the codes.
 
         Args:
-          options: how sounds are to be generated.
-          embeddings: whose pitch, and with the sources' phase whose sound, has to be
-            known.
+          options: how to generate sounds.
+          embeddings: the codes. Their pitch has to be known, and for the sources' phase
+            also their sound.
         """
         refuse_other_model(options, "baseline")
         check_limits(options)
@@ -392,11 +393,11 @@ class Baseline:
     def sounds(
         self, embeddings: Sequence[Embedding], options: Generation
     ) -> Iterator[np.ndarray]:
-        """The sounds of codes side by side, as one block [b, t] with a peak of 1.
+        """Generates sounds from codes, as one block [b, t] with peaks of 1.
 
         Args:
-          embeddings: the codes, for `check_generation`.
-          options: how.
+          embeddings: the codes, which passed `check_generation`.
+          options: how to generate them.
         """
         lengths = [embedding.num_samples for embedding in embeddings]
         phases = None
@@ -420,7 +421,7 @@ class Baseline:
     def finish(
         self, embedding: Embedding, audio: np.ndarray, options: Generation
     ) -> np.ndarray:
-        """A finished sound [t], as loud at its peak as its source or, normalized, 1."""
+        """Scales a finished sound [t] to its source's peak, or to 1 if normalized."""
         peak = embedding.peak
         return audio * np.float32(1.0 if options.normalize and peak else peak)
 
@@ -473,7 +474,7 @@ class Baseline:
 
 
 def _pitch(embedding: Embedding, options: Generation) -> int:
-    """The pitch to make; one that is out of range is moved, which is logged."""
+    """The pitch of a generated sound. One out of range is clamped, with a log line."""
     pitch = embedding.pitch if options.pitch is None else options.pitch
     wanted = pitch + options.pitch_shift
     made = min(max(wanted, 0), NUM_PITCHES - 1)

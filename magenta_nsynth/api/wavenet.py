@@ -40,6 +40,8 @@ class WaveNet:
       checkpoint_path: its prefix.
       config: the config read from it.
       use_ema: whether the weights are the averaged ones.
+      uses_pitch: False, because generating a sound doesn't take its pitch.
+      makes_steps: True, because `sounds` is slow, and yields many blocks.
 
     Examples:
       >>> import numpy as np
@@ -58,6 +60,8 @@ class WaveNet:
     """
 
     name = "wavenet"
+    uses_pitch = False
+    makes_steps = True
 
     def __init__(
         self,
@@ -228,23 +232,20 @@ class WaveNet:
         engine_of_size = self._engine(len(encodings), temperature)
         return stream(engine_of_size, padded, num_samples, seed, uniforms)
 
-    uses_pitch = False  # whether a note's pitch is needed to make its sound
-    makes_steps = True  # whether `sounds` takes hours, and comes block by block
-
     @property
     def files(self) -> EmbeddingFiles:
-        """How its embeddings are saved and read."""
+        """How embeddings are saved and read."""
         return files_of(self.config, self.num_latent)
 
     def peak(self, audio: np.ndarray, prepared: np.ndarray) -> float:
-        """How loud a clip is at its peak."""
+        """The peak of a clip [t]."""
         del prepared
         return float(np.abs(audio).max())
 
     def check_generation(
         self, options: Generation, embeddings: Sequence[Embedding] = ()
     ) -> None:
-        """Raises InputError for options that are not a WaveNet's."""
+        """Raises InputError for options that a WaveNet doesn't have."""
         del embeddings
         refuse_other_model(options, "wavenet")
         check_limits(options)
@@ -252,14 +253,14 @@ class WaveNet:
     def sounds(
         self, embeddings: Sequence[Embedding], options: Generation
     ) -> Iterator[np.ndarray]:
-        """The sounds of embeddings side by side, in blocks, as of `stream`."""
+        """Generates sounds side by side, in blocks like those of `stream`."""
         rows = [embedding.rows for embedding in embeddings]
         return self.stream(rows, None, options.seed, options.temperature)
 
     def finish(
         self, embedding: Embedding, audio: np.ndarray, options: Generation
     ) -> np.ndarray:
-        """A finished sound [t], scaled to a peak of 1 if that is asked for."""
+        """Returns a finished sound [t], scaled to a peak of 1 if normalized."""
         del embedding
         return audio / max(np.abs(audio).max(), 1e-9) if options.normalize else audio
 
