@@ -378,9 +378,9 @@ def read_export(path: pathlib.Path) -> int:
 
 
 def read_checkpoint(path: pathlib.Path) -> None:
-    from magenta_nsynth.weights.engine import load_encoder
+    from magenta_nsynth.api import load_model
 
-    encoder = load_encoder(str(path.parent))
+    encoder = load_model(str(path.parent)).encoder
     return [variable.numpy() for variable in encoder.variables]
 
 

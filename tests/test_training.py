@@ -22,7 +22,7 @@ from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights import engine, tables
 from magenta_nsynth.weights.checkpoint import Checkpoint
 from magenta_nsynth.weights.paths import resolve_checkpoint
-from magenta_nsynth.weights.state import TrainingState
+from magenta_nsynth.weights.training_state import TrainingState
 
 
 @pytest.fixture(scope="module")

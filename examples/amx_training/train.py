@@ -43,7 +43,7 @@ from magenta_nsynth.training.schedule import Schedule, average_decay
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights.engine import new_autoencoder, read_config
-from magenta_nsynth.weights.state import TrainingState
+from magenta_nsynth.weights.training_state import TrainingState
 
 RECIPE = RECIPES["wavenet"]
 Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # sound, past, labels: [b, t]

@@ -15,7 +15,7 @@ from magenta_nsynth.weights.paths import (
     data_files,
     listed_checkpoints,
 )
-from magenta_nsynth.weights.state import TrainingState
+from magenta_nsynth.weights.training_state import TrainingState
 
 __all__ = ["TrainingFolder", "checkpoints_in"]
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from magenta_nsynth.models.spectral import BATCH_NORM_DECAY, SpectralAutoencoder
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.training.schedule import average_decay
-from magenta_nsynth.weights.state import TrainingState
+from magenta_nsynth.weights.training_state import TrainingState
 
 __all__ = ["StepResult", "Trainer", "set_up_towers"]
 
