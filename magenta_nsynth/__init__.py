@@ -74,8 +74,9 @@ _NAMES = {
     "config": "H512_BO16 NFFT_1024 SAMPLE_RATE SpectralConfig WaveNetConfig",
     "embeddings.mixing": "crossfade grid_weights line_weights mix time_stretch",
     "errors": "AudioError CheckpointError InputError NSynthError",
-    "plotting.rainbowgrams": "draw_embedding draw_rainbowgram make_panel rainbowgram_image",
     "plotting.figure": "draw_figure save_figure",
+    "plotting.rainbowgrams": "draw_embedding draw_rainbowgram make_panel "
+    "rainbowgram_image",
     "spectral": "cqt griffin_lim ispecgram rainbowgram specgram",
     "training.summaries": "rainbowgram_summary",
 }
