@@ -1,4 +1,7 @@
-"""Sums of signals, and loudness: what a mix of embeddings is compared with."""
+"""Loudness, and weighted sums of signals: what mixes of embeddings are compared with.
+
+NumPy alone.
+"""
 
 from collections.abc import Sequence
 
@@ -22,18 +25,18 @@ _MOST_GAIN = 100.0  # 40 dB
 def normalized_weights(
     weights: Sequence[float] | np.ndarray | None, count: int
 ) -> np.ndarray:
-    """Weights that sum to 1.
+    """Divides weights by their sum.
 
     Args:
-      weights: `count` finite numbers that do not sum to 0; below 0 they push away from
-        what they belong to. Or [count, n], for each of n moments. None is all equal.
-      count: of what is mixed.
+      weights: `count` finite numbers whose sum is not 0, or [count, n], which change
+        over time. They may be below 0. None weights all equally.
+      count: how many sounds or embeddings are mixed.
 
     Returns:
-      float64 [count] or [count, n].
+      float64 [count] or [count, n]; the sum over the first axis is 1.
 
     Raises:
-      InputError: another number of them, or none that could be meant.
+      InputError: another number of weights, or weights that can't be used.
     """
     if weights is None:
         weights = np.ones(count)
@@ -43,15 +46,15 @@ def normalized_weights(
         values = np.zeros(())
     if values.ndim not in (1, 2) or len(values) != count or not values.size:
         raise InputError(
-            f"Weights {_shown(weights)}: {count} sources need {count}, a number each."
+            f"Weights {_shown(weights)}: {count} sources need {count} numbers."
         )
     if not np.isfinite(values).all():
         raise InputError(f"Weights must be finite numbers, not {_shown(weights)}.")
     total = values.sum(axis=0)
     if (abs(total) <= 1e-6 * abs(values).sum(axis=0)).any():
         raise InputError(
-            f"The weights {_shown(weights)} sum to 0, so there is nothing to divide "
-            "by; give others."
+            f"The weights {_shown(weights)} sum to 0, and they have to be divided by "
+            "their sum; use others."
         )
     return values / total
 
@@ -60,7 +63,7 @@ def _shown(weights: object) -> str:
     if not np.ndim(weights):
         return repr(weights)
     if np.ndim(weights) > 1:
-        return f"those of shape {list(np.shape(weights))}"
+        return f"of shape {list(np.shape(weights))}"
     return ", ".join(f"{w:g}" if isinstance(w, float) else str(w) for w in weights)
 
 
@@ -69,18 +72,22 @@ def sum_signals(
     weights: Sequence[float] | np.ndarray | None = None,
     prevent_clipping: bool = True,
 ) -> np.ndarray:
-    """The weighted sum of signals, to compare a mix of their embeddings with.
+    """The weighted sum of signals, to compare with a mix of their embeddings.
 
     Args:
-      sounds: [t] float each. All are cut to the shortest.
+      sounds: one or more, each [t] float. All are cut to the shortest.
       weights: as in `normalized_weights`; [count, t] change over time.
-      prevent_clipping: scales the sum to a peak of 1 if it is above that.
+      prevent_clipping: scales the sum to a peak of 1 if its peak is above 1.
 
     Returns:
-      [t] float32; with equal weights the mean of the signals.
+      [t] float32; with equal weights, the mean of the signals.
 
     Raises:
       InputError: weights or sounds that can't be used.
+
+    Examples:
+      >>> sum_signals([np.array([0.5, -0.5]), np.array([0.0, 1.0])])
+      array([0.25, 0.25], dtype=float32)
     """
     clips = [_checked(sound, f"sound {i}") for i, sound in enumerate(sounds)]
     if not clips:
@@ -88,30 +95,31 @@ def sum_signals(
     shares = normalized_weights(weights, len(clips))
     length = min(map(len, clips))
     if shares.ndim == 2 and shares.shape[1] < length:
-        raise InputError(f"{shares.shape[1]} weights in time, for {length} samples.")
+        raise InputError(
+            f"The weights are for {shares.shape[1]} samples, and the sounds have "
+            f"{length}."
+        )
     shares = shares[..., None] if shares.ndim == 1 else shares[:, :length]
     total = np.zeros(length)
     for clip, share in zip(clips, shares, strict=True):
         total += share * clip[:length]
     scale = clipping_scale(total) if prevent_clipping else 1.0
     if scale < 1:
-        logging.info("The sum of the signals is scaled by %.3f, not to clip.", scale)
+        logging.info("The sum is scaled by %.3f to prevent clipping.", scale)
     return (total * scale).astype(np.float32)
 
 
 def clipping_scale(audio: np.ndarray) -> float:
-    """What to multiply audio [t] by so that it doesn't clip; 1 where it doesn't."""
+    """The factor that keeps audio [t] from clipping; 1 if it does not clip."""
     peak = float(np.abs(audio).max(initial=0))
     return 1 / peak if peak > 1 else 1.0
 
 
 def rms(audio: np.ndarray) -> float:
-    """The root of the mean square of audio [t]; 0 of nothing."""
-    return (
-        float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
-        if len(audio)
-        else 0.0
-    )
+    """The root mean square of audio [t]; 0 for an empty array."""
+    if not len(audio):
+        return 0.0
+    return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
 
 
 def match_loudness(
@@ -119,23 +127,26 @@ def match_loudness(
     sources: Sequence[np.ndarray],
     weights: Sequence[float] | np.ndarray | None = None,
 ) -> np.ndarray:
-    """Scales audio to the weighted mean RMS of the sounds that it was mixed of.
+    """Scales a mix to the weighted mean RMS of its sources.
 
-    It never clips: where the peak would go above 1 the audio is scaled to a peak of 1.
-    Nor is it raised by more than 40 dB, for what is so quiet is the noise of silence.
-    Either way a log line says how much quieter than its sources it stays.
+    The result never clips: if its peak would be above 1, it is scaled to a peak of 1.
+    The gain is limited to 40 dB, since anything quieter is the noise of silence. In
+    both cases a log line says how far below its sources the result stays.
 
     Args:
       audio: [t] float.
-      sources: [t] float each, of any lengths.
-      weights: as in `normalized_weights`. Their sizes count: one below 0 is no
-        loudness below 0.
+      sources: the sounds that were mixed, each [t] float, of any length.
+      weights: as in `normalized_weights`; their absolute values are used.
 
     Returns:
       [t] float32.
 
     Raises:
       InputError: weights or sounds that can't be used.
+
+    Examples:
+      >>> match_loudness(np.full(3, 0.1), [np.full(5, 0.5), np.full(5, 0.3)])
+      array([0.4, 0.4, 0.4], dtype=float32)
     """
     levels = [rms(_checked(s, f"source {i}")) for i, s in enumerate(sources)]
     scale = loudness_scale(_checked(audio, "the audio"), levels, weights)
@@ -148,7 +159,7 @@ def loudness_scale(
     weights: Sequence[float] | np.ndarray | None = None,
     name: str = "The audio",
 ) -> float:
-    """What `match_loudness` multiplies by.
+    """The factor that `match_loudness` multiplies by.
 
     Args:
       audio: [t] float.
@@ -163,13 +174,13 @@ def loudness_scale(
     if not level:
         return 1.0
     scale = wanted / level
-    limit, reason = 1 / float(np.abs(audio).max()), "it would clip"
+    limit, reason = 1 / float(np.abs(audio).max()), "it would clip if it were louder"
     if limit > _MOST_GAIN:
-        limit, reason = _MOST_GAIN, "the noise of silence would be heard"
+        limit, reason = _MOST_GAIN, "more gain would make the noise of silence audible"
     if scale <= limit:
         return scale
     logging.info(
-        "%s stays %.1f dB below the loudness of its sources: any louder %s.",
+        "%s stays %.1f dB below the loudness of its sources: %s.",
         *(name, 20 * np.log10(scale / limit), reason),
     )
     return limit
