@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import magenta_nsynth as nsynth
-from magenta_nsynth.audio.mixing import loudness_scale, normalized_weights, rms
-from magenta_nsynth.embeddings.mixing import crossfade_weights
+from magenta_nsynth.audio.loudness import loudness_scale, normalized_weights, rms
+from magenta_nsynth.embeddings.interpolation import crossfade_weights
 from magenta_nsynth.errors import InputError
 
 
@@ -162,7 +162,7 @@ def bad(array, where, value):
         ([np.ones([3, 2])] * 2, [0, 0], "linear", "sum to 0"),
         ([np.ones([3, 2])] * 2, ["a", "b"], "linear", "a, b"),
         ([np.ones([3, 2])] * 2, [2, -1], "spherical", "below 0"),
-        ([np.ones([3, 2])] * 2, np.ones([2, 2]), "linear", "2 weights in time"),
+        ([np.ones([3, 2])] * 2, np.ones([2, 2]), "linear", "weights are for 2 frames"),
         ([np.ones([3, 2])] * 2, None, "cubic", "linear or spherical"),
     ],
 )  # fmt: skip
@@ -214,7 +214,7 @@ def test_a_crossfade():
         turned, [[1, 0], [0.5**0.5, 0.5**0.5], [0, 1]], atol=1e-6
     )
     for times in ((-0.1, 1), (0.6, 0.5), (0, 1.1), (np.nan, 1)):
-        with pytest.raises(InputError, match="between 0 and 1"):
+        with pytest.raises(InputError, match="start <= end"):
             nsynth.crossfade(a, b, *times)
 
 
