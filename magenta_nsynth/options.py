@@ -18,7 +18,14 @@ from typing import Any
 
 from magenta_nsynth.errors import InputError
 
-__all__ = ["Option", "option", "options_of", "refuse_changed", "refuse_other_model"]
+__all__ = [
+    "Option",
+    "check_limits",
+    "option",
+    "options_of",
+    "refuse_changed",
+    "refuse_other_model",
+]
 
 _FIELD = "option"
 _KINDS = {bool: "boolean", int: "integer", float: "float", str: "string"}
@@ -74,6 +81,18 @@ def options_of(cls: type) -> Iterator[tuple[dataclasses.Field[Any], Option, str]
         described = field.metadata.get(_FIELD)
         if described is not None:
             yield field, described, described.flag or field.name
+
+
+def check_limits(options: Any) -> None:
+    """Raises InputError for a number beyond the limits of its option."""
+    for field, described, flag in options_of(type(options)):
+        value, low, high = getattr(options, field.name), described.low, described.high
+        if value is None or (low is None and high is None):
+            continue
+        # Written so that NaN is refused.
+        if not (low is None or value >= low) or not (high is None or value <= high):
+            wanted = f"{low} or more" if high is None else f"{low} to {high}"
+            raise InputError(f"--{flag} must be {wanted}, not {value}.")
 
 
 def refuse_changed(options: Any, reason: str, *names: str) -> None:

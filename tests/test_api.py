@@ -10,7 +10,7 @@ import recipe
 from scipy.io import wavfile
 
 import magenta_nsynth as nsynth
-from magenta_nsynth.embeddings.encoding import ClipEncoder
+from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
 from magenta_nsynth.models import wavenet
 
 

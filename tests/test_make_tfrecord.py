@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from binaries import command, environment, error_line, names, run, run_and_signal
+from commands import make_tfrecord
 from scipy.io import wavfile
 
-from magenta_nsynth.commands.make_tfrecord import make_tfrecord
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.notes import archive

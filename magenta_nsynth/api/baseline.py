@@ -24,7 +24,7 @@ from magenta_nsynth.models.spectral import (
     network_output,
     windows_of,
 )
-from magenta_nsynth.options import refuse_changed, refuse_other_model
+from magenta_nsynth.options import check_limits, refuse_changed, refuse_other_model
 from magenta_nsynth.spectral import ispecgram, specgram
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint
@@ -361,11 +361,7 @@ class Baseline:
             known.
         """
         refuse_other_model(options, "baseline")
-        _check_range("pitch", options.pitch, 0, NUM_PITCHES - 1)
-        most = NUM_PITCHES - 1
-        _check_range("pitch_shift", options.pitch_shift, -most, most)
-        iterations = options.griffin_lim_iterations
-        _check_range("griffin_lim_iterations", iterations, 1, None)
+        check_limits(options)
         if options.phase == "source":
             reason = "does nothing with --phase=source; leave it out."
             refuse_changed(options, reason, "seed", "griffin_lim_iterations")
@@ -374,7 +370,9 @@ class Baseline:
                 raise InputError(
                     f"{embedding.where}: its pitch is not known; give --pitch (MIDI, "
                     "60 is C4), or say it in the sound's name (flute_C4.wav, "
-                    "flute_midi60.wav), its TFRecord or the .csv beside its z."
+                    "flute_midi60.wav; see --pitch_from_name), its TFRecord "
+                    "(nsynth_make_tfrecord --csv), or the .csv that "
+                    "nsynth_save_embeddings wrote beside its z."
                 )
             if options.phase == "source" and embedding.audio is None:
                 raise InputError(
@@ -472,13 +470,6 @@ class Baseline:
             values = [tf.constant(array[part]) for array in arrays]
             parts.append(function(*values).numpy())
         return np.concatenate(parts)
-
-
-def _check_range(name: str, value: int | None, low: int, high: int | None) -> None:
-    if value is None or (value >= low and (high is None or value <= high)):
-        return
-    wanted = f"{low} to {high}" if high is not None else f"{low} or more"
-    raise InputError(f"--{name} must be {wanted}, not {value}.")
 
 
 def _pitch(embedding: Embedding, options: Generation) -> int:

@@ -12,7 +12,7 @@ from magenta_nsynth.api.sounds import as_clips
 from magenta_nsynth.audio import trim_to_frames
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.embeddings.arrays import check_encoding
-from magenta_nsynth.embeddings.encoding import ClipEncoder
+from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.generation.options import Generation
@@ -23,7 +23,7 @@ from magenta_nsynth.models.wavenet import (
     WaveNetEncoder,
     negative_log_likelihood,
 )
-from magenta_nsynth.options import refuse_other_model
+from magenta_nsynth.options import check_limits, refuse_other_model
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint
 
@@ -233,6 +233,7 @@ class WaveNet:
         """Raises InputError for options that are not a WaveNet's."""
         del embeddings
         refuse_other_model(options, "wavenet")
+        check_limits(options)
 
     def sounds(
         self, embeddings: Sequence[Embedding], options: Generation

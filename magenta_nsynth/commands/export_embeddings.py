@@ -16,8 +16,8 @@ from absl import logging
 import magenta_nsynth
 from magenta_nsynth.commands.common import check_arguments, make_folder
 from magenta_nsynth.commands.options import Network, ShardOptions
-from magenta_nsynth.embeddings.manifest import Plan, Shards
-from magenta_nsynth.embeddings.pipeline import encoding
+from magenta_nsynth.embeddings.encode_many import encoding
+from magenta_nsynth.embeddings.manifest import ExportPlan, ExportShards
 from magenta_nsynth.embeddings.shards import FORMATS, import_pyarrow
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import check_folder, expand
@@ -78,7 +78,7 @@ class Work:
         return open_clips(export.inputs, least, export.rules, export.save_path)
 
     @functools.cached_property
-    def shards(self) -> Shards:
+    def shards(self) -> ExportShards:
         """The shards, by a plan that is the same on every machine."""
         export, config = self.export, self.model.config
         checkpoint = Checkpoint(self.model.checkpoint_path)
@@ -106,8 +106,8 @@ class Work:
             "num_latent": self.model.num_latent,
             "lost": self.clips.lost,
         }
-        plan = Plan(identity, remarks, self.clips.fingerprint)
-        return Shards(expand(export.save_path), plan)
+        plan = ExportPlan(identity, remarks, self.clips.fingerprint)
+        return ExportShards(expand(export.save_path), plan)
 
 
 def export_embeddings(

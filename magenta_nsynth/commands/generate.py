@@ -32,9 +32,9 @@ from magenta_nsynth.formatting import format_duration
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip, file_name
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.labelling import SoundLabels, log_pitches
 from magenta_nsynth.notes.naming import NameRules, refuse_rules
 from magenta_nsynth.notes.opening import find_sounds_or_npy, open_clips, recognise
+from magenta_nsynth.notes.sound_labels import SoundLabels, log_pitches
 from magenta_nsynth.progress import Progress
 
 __all__ = ["UNFINISHED", "Job", "SaveSound", "embed", "generate", "generate_jobs"]
@@ -142,11 +142,15 @@ def _find(
 ) -> list[_Input]:
     """The inputs in their order; whole files that can't be used are failures."""
     keep_audio = options.phase == "source"
-    if not inputs.npy_only and recognise(inputs)[0] in ("tfrecord", "jsonwav", "tfds"):
+    kind = "audio" if inputs.npy_only else recognise(inputs)[0]
+    if kind not in ("audio", "list"):
         return list(_notes(model, inputs, rules, keep_audio, failures))
     if inputs.skip_corrupt:
         raise InputError("--skip_corrupt is for TFRecords; leave it out.")
-    found = find_sounds_or_npy(inputs, [output.save_path])
+    if kind == "list":
+        found = open_clips(inputs, rules=rules).files
+    else:
+        found = find_sounds_or_npy(inputs, [output.save_path])
     sounds = [source for source in found if not source.is_npy]
     if not sounds:
         refuse_rules(rules, found[0].path)

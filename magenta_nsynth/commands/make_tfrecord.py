@@ -9,18 +9,18 @@ from absl import logging
 from magenta_nsynth.commands.common import Failures, make_folder
 from magenta_nsynth.commands.options import Making
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.data.writing import Shards, locked
+from magenta_nsynth.data.writing import RecordShards, locked
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import check_folder, expand
 from magenta_nsynth.notes.archive import make_from_archive
-from magenta_nsynth.notes.export import export_json_wav
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.items import shuffled
 from magenta_nsynth.notes.json_wav import LABELS_FILE, plan_folder
-from magenta_nsynth.notes.making import Target, make_from_items
+from magenta_nsynth.notes.json_wav_writing import export_json_wav
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import recognise
-from magenta_nsynth.notes.own_audio import Cut, plan_own_audio
+from magenta_nsynth.notes.own_sounds import Cut, plan_own_audio
+from magenta_nsynth.notes.record_making import Target, make_from_items
+from magenta_nsynth.notes.unread import shuffled
 from magenta_nsynth.options import options_of
 
 __all__ = ["make_tfrecord"]
@@ -133,7 +133,7 @@ def _note_length(note_seconds: float | None) -> int:
     return length
 
 
-def _report(shards: Shards, problems: list[str], num_files: int) -> int:
+def _report(shards: RecordShards, problems: list[str], num_files: int) -> int:
     failures = Failures()
     failures.messages += [*shards.failures, *problems]
     status = failures.report(num_files)

@@ -18,14 +18,14 @@ from magenta_nsynth.commands.common import (
     writing,
 )
 from magenta_nsynth.commands.options import Output
-from magenta_nsynth.embeddings.pipeline import encoding
+from magenta_nsynth.embeddings.encode_many import encoding
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.notes.clips import Clip, Clips, SoundClips
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.labelling import log_pitches
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
+from magenta_nsynth.notes.sound_labels import log_pitches
 from magenta_nsynth.progress import Progress
 
 __all__ = ["save_embeddings"]
@@ -80,6 +80,13 @@ class _Done(NSynthError):
 
 class _Twice(InputError):
     """A note of a name that another had before it."""
+
+
+def _named(clip: Clip | NSynthError, name: str) -> Clip | NSynthError:
+    """A clip with the id that a file of its own says: the sound's name alone."""
+    if isinstance(clip, NSynthError):
+        return clip
+    return clip._replace(labels={**clip.labels, "note_str": name})
 
 
 class _Saver:
@@ -157,9 +164,12 @@ class _Saver:
         if self._model.uses_pitch and isinstance(clips, SoundClips):
             log_pitches(clips.files, clips.labels)
         numbers = np.array([i for i, o in enumerate(outputs) if o in todo], np.int64)
-        named = ((outputs[i], int(i)) for i in numbers)
         read = clips.read(numbers, self._inputs.sample_length)
-        return zip(named, read, strict=True), len(numbers)
+        planned = (
+            ((outputs[i], i), _named(clip, clips.files[i].stem))
+            for i, clip in zip(numbers.tolist(), read, strict=True)
+        )
+        return planned, len(numbers)
 
     def _of_sets(self, clips: Clips) -> tuple[Iterator[_Planned], int]:
         """The clips of sets of shards, all of a set for one output."""

@@ -15,9 +15,8 @@ import tensorflow as tf
 
 from magenta_nsynth.data.writing import float_list, tf_errors
 from magenta_nsynth.disk import CHUNK
-from magenta_nsynth.embeddings.codes import CodesWriter
+from magenta_nsynth.embeddings.codes import CodesWriter, NoteLabels, note_labels
 from magenta_nsynth.embeddings.files import Embedding
-from magenta_nsynth.embeddings.labels import NoteLabels, note_labels
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import open_file
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN

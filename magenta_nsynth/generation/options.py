@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from magenta_nsynth.config import PHASES
+from magenta_nsynth.config import NUM_PITCHES, PHASES
 from magenta_nsynth.options import option
 
 __all__ = ["Generation"]
@@ -39,13 +39,22 @@ class Generation:
     pitch: int | None = option(
         None,
         "Baseline: the MIDI pitch of all sounds, instead of their own. 60 is C4.",
+        low=0,
+        high=NUM_PITCHES - 1,
         model="baseline",
     )
     pitch_shift: int = option(
-        0, "Baseline: semitones above the pitch.", model="baseline"
+        0,
+        "Baseline: semitones above the pitch.",
+        low=1 - NUM_PITCHES,
+        high=NUM_PITCHES - 1,
+        model="baseline",
     )
     griffin_lim_iterations: int = option(
-        1000, "Baseline: after 100 there is little left to gain.", model="baseline"
+        1000,
+        "Baseline: iterations of Griffin-Lim. After 100 there is little left to gain.",
+        low=1,
+        model="baseline",
     )
     phase: str = option(
         PHASES[0],

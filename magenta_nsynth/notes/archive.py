@@ -12,11 +12,16 @@ import numpy as np
 
 from magenta_nsynth.archives import read_members
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.data.writing import Plan, Shards, fingerprint, read_manifest
+from magenta_nsynth.data.writing import (
+    RecordPlan,
+    RecordShards,
+    fingerprint,
+    read_manifest,
+)
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.notes.items import in_order, stat_print
 from magenta_nsynth.notes.json_wav import LABELS_FILE, Labels, read_labels
-from magenta_nsynth.notes.making import Target, count_shards, write_missing
+from magenta_nsynth.notes.record_making import Target, count_shards, write_missing
+from magenta_nsynth.notes.unread import in_order, stat_print
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
 
@@ -40,7 +45,9 @@ class _Task(NamedTuple):
     problem: str = ""
 
 
-def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Shards:
+def make_from_archive(
+    path: str, options: dict[str, Any], target: Target
+) -> RecordShards:
     """Writes the notes of a .tar or .tar.gz archive, in the archive's order.
 
     The archive is read once if its examples.json comes first, twice if not. Of its
@@ -56,7 +63,7 @@ def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Sha
 
     Raises:
       InputError: no NSynth archive, or a damaged one; other shards are in the way; or
-        the disk refuses. Shards that are whole stay.
+        the disk refuses. RecordShards that are whole stay.
     """
     changes = stat_print(path)
     if not target.overwrite and (done := _complete(changes, options, target)):
@@ -64,8 +71,8 @@ def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Sha
     labels = _read_labels(path)
     num_shards = count_shards(target, len(labels), len(labels) * _TYPICAL_SAMPLES)
     options = {**options, "notes": fingerprint(sorted(labels))}
-    plan = Plan(options, len(labels), [changes] * num_shards)
-    shards = Shards(target.folder, target.name, plan, target.overwrite)
+    plan = RecordPlan(options, len(labels), [changes] * num_shards)
+    shards = RecordShards(target.folder, target.name, plan, target.overwrite)
     results = in_order(
         lambda task: _load(task, target.folder),
         _tasks(path, labels, shards),
@@ -78,7 +85,9 @@ def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Sha
     return shards
 
 
-def _complete(changes: str, options: dict[str, Any], target: Target) -> Shards | None:
+def _complete(
+    changes: str, options: dict[str, Any], target: Target
+) -> RecordShards | None:
     """The shards, if an earlier run made all of them of this very archive."""
     path = os.path.join(target.folder, f"{target.name}.manifest.json")
     old = read_manifest(path)
@@ -86,15 +95,17 @@ def _complete(changes: str, options: dict[str, Any], target: Target) -> Shards |
         return None
     if any(print_ != changes for print_ in old["prints"]):
         return None
-    plan = Plan(old["options"], old["num_notes"], old["prints"])
-    shards = Shards(target.folder, target.name, plan, overwrite=False)
+    plan = RecordPlan(old["options"], old["num_notes"], old["prints"])
+    shards = RecordShards(target.folder, target.name, plan, overwrite=False)
     if shards.missing:
         return None
     write_missing(shards, iter(()))  # says that all is there
     return shards
 
 
-def _tasks(path: str, labels: dict[str, Labels], shards: Shards) -> Iterator[_Task]:
+def _tasks(
+    path: str, labels: dict[str, Labels], shards: RecordShards
+) -> Iterator[_Task]:
     """The archive's notes that belong into missing shards, in its order."""
     if not shards.missing:
         return

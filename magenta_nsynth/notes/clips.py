@@ -11,10 +11,10 @@ from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, open_file
-from magenta_nsynth.notes.items import Item, in_order, stat_print
 from magenta_nsynth.notes.json_wav import plan_folder
-from magenta_nsynth.notes.labelling import SoundLabels
 from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.notes.sound_labels import SoundLabels
+from magenta_nsynth.notes.unread import UnreadNote, in_order, stat_print
 
 __all__ = [
     "Clip",
@@ -67,7 +67,7 @@ class Clips(Protocol):
     Attributes:
       num_clips: how many there are, including those that can't be read.
       files: the file of each clip; empty where they are not files of their own.
-      sets: of clips that are not files of their own, the sets that they lie in.
+      sets: of the notes of data sets, the sets that they lie in.
       lost: what could not even be counted, a line each.
       identity: which clips these are, as JSON values.
     """
@@ -180,7 +180,8 @@ class JsonWavClips:
             )
         self.num_clips = len(self._items)
         self.files = [Source(item.path, "") for item in self._items]
-        self.sets: list[ClipSet] = []
+        name = os.path.basename(os.path.abspath(folder))
+        self.sets = [ClipSet(folder, name, np.arange(self.num_clips))]
         ids = fingerprint(item.note.note_str for item in self._items)
         self.identity = {"kind": "jsonwav", "ids": ids}
 
@@ -209,7 +210,7 @@ def sound_id(source: Source) -> str:
 
 
 def load_clips(
-    files: Iterable[Source | Item], sample_length: int
+    files: Iterable[Source | UnreadNote], sample_length: int
 ) -> Iterator[tuple[Any, np.ndarray | NSynthError]]:
     """Reads sound files, several at a time and ahead of what is asked for.
 

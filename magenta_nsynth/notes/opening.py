@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
-from magenta_nsynth.data.finding import find_records
+from magenta_nsynth.data.records import find_records
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source, expand, find_sources, is_hidden, matches_of
 from magenta_nsynth.notes.archive import ARCHIVE_EXTENSIONS

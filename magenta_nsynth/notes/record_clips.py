@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from absl import logging
 
+from magenta_nsynth.data.checks import advice
 from magenta_nsynth.data.examples import LabelReader, examine
-from magenta_nsynth.data.explaining import advice
 from magenta_nsynth.data.features import Demand
 from magenta_nsynth.data.index import NoteIndex, find_notes
 from magenta_nsynth.data.runs import NoteTable, read_records

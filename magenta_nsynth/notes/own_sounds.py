@@ -14,15 +14,15 @@ from magenta_nsynth.audio import AUDIO_EXTENSIONS, audio_length
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.files import Source, expand, find_sources
-from magenta_nsynth.notes.items import Item, stat_print
-from magenta_nsynth.notes.labelling import (
+from magenta_nsynth.notes.labels_csv import read_labels
+from magenta_nsynth.notes.naming import NOT_KNOWN, Labels, NameRules
+from magenta_nsynth.notes.sound_labels import (
     SoundLabels,
     pitch_example,
     summary,
     warn_of_octaves,
 )
-from magenta_nsynth.notes.labels_csv import read_labels
-from magenta_nsynth.notes.naming import NOT_KNOWN, Labels, NameRules
+from magenta_nsynth.notes.unread import UnreadNote, stat_print
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import FAMILIES, UNKNOWN, Note
 
@@ -65,7 +65,7 @@ def plan_own_audio(
     num_threads: int,
     left_out: str | os.PathLike | None = None,
     rules: NameRules | None = None,
-) -> list[Item]:
+) -> list[UnreadNote]:
     """The notes that sound files give, in the order of their names.
 
     Args:
@@ -233,16 +233,16 @@ def _num_samples(path: str) -> int:
         return 0
 
 
-def _pieces(file: _File, length: int, cut: Cut) -> list[Item]:
+def _pieces(file: _File, length: int, cut: Cut) -> list[UnreadNote]:
     note_length, pad = cut
     fields = dict(file.labels.fields)
     name = str(fields.pop("note_str"))
     audio = np.zeros(0, np.float32)
     changed = stat_print(file.path)
 
-    def item(suffix: str, start: int) -> Item:
+    def item(suffix: str, start: int) -> UnreadNote:
         note = Note(note_str=name + suffix, audio=audio, **fields)
-        return Item(note, file.path, start, note_length, length, changed)
+        return UnreadNote(note, file.path, start, note_length, length, changed)
 
     if not note_length or not length:
         return [dataclasses.replace(item("", 0), length=0)]
@@ -255,7 +255,7 @@ def _pieces(file: _File, length: int, cut: Cut) -> list[Item]:
     return [item(f"_{i:0{digits}}", i * note_length) for i in range(count)]
 
 
-def _numbered(items: list[Item]) -> list[Item]:
+def _numbered(items: list[UnreadNote]) -> list[UnreadNote]:
     """With the numbers that the schema wants of notes and instruments."""
     instruments = sorted({item.note.instrument_str for item in items})
     number = {name: i for i, name in enumerate(instruments)}

@@ -16,7 +16,7 @@ from magenta_nsynth.disk import disk_errors
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.schema import Note
 
-__all__ = ["Item", "in_order", "load_items", "shuffled", "stat_print"]
+__all__ = ["UnreadNote", "in_order", "load_items", "shuffled", "stat_print"]
 
 # Samples that may be on their way at once (1 GB), beyond one file of any length.
 _SAMPLES_AT_ONCE = 2**28
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
+class UnreadNote:
     """A note whose sound is still in its file.
 
     Attributes:
@@ -60,7 +60,7 @@ def stat_print(path: str) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def shuffled(items: list[Item], seed: int | None) -> list[Item]:
+def shuffled(items: list[UnreadNote], seed: int | None) -> list[UnreadNote]:
     """`items` in an order drawn with `seed`, a file's pieces together; None: as is."""
     if seed is None:
         return items
@@ -70,7 +70,7 @@ def shuffled(items: list[Item], seed: int | None) -> list[Item]:
 
 
 def load_items(
-    items: Iterable[tuple[int, Item]], num_threads: int
+    items: Iterable[tuple[int, UnreadNote]], num_threads: int
 ) -> Iterator[tuple[int, Note | NSynthError]]:
     """Reads notes from their files, several files at a time.
 
@@ -99,7 +99,7 @@ def load_items(
                 yield shard, dataclasses.replace(item.note, audio=piece)
 
 
-def _cut(audio: np.ndarray, item: Item) -> np.ndarray:
+def _cut(audio: np.ndarray, item: UnreadNote) -> np.ndarray:
     if not item.length:
         return audio
     piece = audio[item.start : item.start + item.length]

@@ -19,8 +19,8 @@ from magenta_nsynth.data.runs import NoteTable, read_records
 from magenta_nsynth.disk import disk_errors
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import atomic_path, read_json, write_json
-from magenta_nsynth.notes.items import in_order, stat_print
 from magenta_nsynth.notes.json_wav import AUDIO_FOLDER, LABELS_FILE, note_to_entry
+from magenta_nsynth.notes.unread import in_order, stat_print
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note, parse_note_str
 

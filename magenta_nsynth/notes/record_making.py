@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from magenta_nsynth.data.writing import Plan, Shards, fingerprint
+from magenta_nsynth.data.writing import RecordPlan, RecordShards, fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.notes.items import Item, load_items
+from magenta_nsynth.notes.unread import UnreadNote, load_items
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
 
@@ -48,8 +48,8 @@ def count_shards(target: Target, num_notes: int, num_samples: int) -> int:
 
 
 def make_from_items(
-    items: list[Item], options: dict[str, Any], target: Target
-) -> Shards:
+    items: list[UnreadNote], options: dict[str, Any], target: Target
+) -> RecordShards:
     """Writes notes that lie in files, one or several to a file.
 
     Args:
@@ -66,16 +66,16 @@ def make_from_items(
     num_samples = sum(item.length or item.file_samples or 64_000 for item in items)
     num_shards = count_shards(target, len(items), num_samples)
     names = fingerprint(item.note.note_str for item in items)
-    plan = Plan({**options, "notes": names}, len(items), [""] * num_shards)
+    plan = RecordPlan({**options, "notes": names}, len(items), [""] * num_shards)
     bounds = [plan.bounds(i) for i in range(num_shards)]
     prints = [
         fingerprint(_changing(item) for item in items[first:end])
         for first, end in bounds
     ]
     plan = dataclasses.replace(plan, prints=prints)
-    shards = Shards(target.folder, target.name, plan, target.overwrite)
+    shards = RecordShards(target.folder, target.name, plan, target.overwrite)
 
-    def wanted() -> Iterator[tuple[int, Item]]:
+    def wanted() -> Iterator[tuple[int, UnreadNote]]:
         for index in list(shards.missing):
             first, end = bounds[index]
             yield from ((index, item) for item in items[first:end])
@@ -85,7 +85,7 @@ def make_from_items(
 
 
 def write_missing(
-    shards: Shards, results: Iterator[tuple[int, Note | NSynthError]]
+    shards: RecordShards, results: Iterator[tuple[int, Note | NSynthError]]
 ) -> None:
     """Writes the shards that are missing, with progress, and says how many are not."""
     plan, num_shards = shards.plan, len(shards.plan.prints)
@@ -98,7 +98,7 @@ def write_missing(
         shards.write(results, progress)
 
 
-def _changing(item: Item) -> str:
+def _changing(item: UnreadNote) -> str:
     """All of an item that decides its note."""
     note = {**dataclasses.asdict(item.note), "audio": None}
     where = os.path.basename(item.path), item.start, item.length
