@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import recipe
 from binaries import command, names, run, run_and_signal
-from commands import generate, split
+from commands import DEFAULT, generate, split
 from scipy.io import wavfile
 
 import magenta_nsynth as nsynth
@@ -31,7 +31,7 @@ SOFTWARE = f"magenta_nsynth {nsynth.__version__}"
 SEEDED = {"generate": True, "seed": 31}
 
 
-def interpolate(model, paths, out, rules=NameRules(), **options):
+def interpolate(model, paths, out, rules=DEFAULT, **options):
     """The command; each option goes to the class that has it."""
     options.update(source_path=paths, save_path=out)
     inputs, output, *others = split(options, Inputs, Output, Mixing, Generation)
@@ -242,7 +242,8 @@ def test_all_are_cut_to_the_shortest(model, sounds, out, golden_tiny, caplog):
     paths = [sounds["flute"], sounds["bass"]]
     with caplog.at_level("INFO", logger="absl"):
         assert interpolate(model, paths, out, steps=3, sum=True) == 0
-    lines = [line for line in caplog.messages if "only the first 2048 of 6144 samples" in line]
+    words = "only the first 2048 of 6144 samples"
+    lines = [line for line in caplog.messages if words in line]
     assert len(lines) == 1 and "flute.wav" in lines[0] and "bass.wav" in lines[0]
     files = manifest_of(out)
     assert len(files) == 6
@@ -497,7 +498,7 @@ def array(*shape, value=1.0):
         ([array(2, 4)] * 2, {"sum": True, "stretch": 2}, "--stretch"),
         ([array(2, 4)] * 2, SEEDED, "--checkpoint_path"),
         ([array(2, 4)] * 2, {"match_loudness": True}, "--generate"),
-        ([array(2, 4), array(2, 5)], {}, "1.npy (wavenet, 5 channels) are of different"),
+        ([array(2, 4), array(2, 5)], {}, "1.npy (wavenet, 5 channels) are of"),
         ([array(2, 4), array(2, 4, value=np.nan)], {}, "1.npy: holds values"),
         ([array(2, 4), array(0, 4)], {}, "1.npy: an embedding has"),
         ([array(2, 4), array(3, 2, 4)], {}, "1.npy: holds 3 clips"),

@@ -38,9 +38,9 @@ from magenta_nsynth.files import Source, check_folder, expand
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.notes.naming import NameRules, refuse_rules
 from magenta_nsynth.notes.opening import find_sounds_or_npy
+from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.options import refuse_changed
 
 __all__ = ["interpolate"]
