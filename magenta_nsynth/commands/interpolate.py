@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,12 @@ from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.commands.common import check_arguments, check_rules, make_folder
+from magenta_nsynth.commands.common import (
+    check_arguments,
+    check_rules,
+    generated_name,
+    make_folder,
+)
 from magenta_nsynth.commands.generate import embed
 from magenta_nsynth.commands.mix_options import Mixing
 from magenta_nsynth.commands.mix_outputs import (
@@ -26,13 +32,7 @@ from magenta_nsynth.config import H512_BO16, NFFT_1024
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import load_array
 from magenta_nsynth.embeddings.codes import csv_path
-from magenta_nsynth.embeddings.files import (
-    CodeFiles,
-    Embedding,
-    EmbeddingFiles,
-    FrameFiles,
-    files_of,
-)
+from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source, check_folder, expand
 from magenta_nsynth.generation.options import Generation
@@ -44,9 +44,6 @@ from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.options import refuse_changed
 
 __all__ = ["interpolate"]
-
-# What nsynth_save_embeddings adds to a sound's name.
-_ENDINGS = [files.suffix.removesuffix(".npy") for files in (FrameFiles, CodeFiles)]
 
 
 def interpolate(
@@ -65,12 +62,12 @@ def interpolate(
 
     Args:
       model: the opened checkpoint; None mixes embeddings alone.
-      inputs: sounds, .npy files, folders or globs, in order. What is named twice counts
-        twice.
+      inputs: sounds, .npy files, folders or globs, in order. A file that is named
+        twice counts twice.
       rules: how the baseline's pitches are read from the names of sounds.
       output: where to write.
-      mixing: which mixes, and what of them.
-      generation: how sounds are generated, with `mixing.generate`.
+      mixing: which mixes to make, and what to write of each.
+      generation: how sounds are generated, if they are asked for.
 
     Returns:
       0, or 1 if some sounds could not be made; those are logged, the others done.
@@ -81,7 +78,12 @@ def interpolate(
       KeyboardInterrupt: with what was kept as its message.
     """
     mixing.check(generation, model is not None)
-    _check_model(model, inputs, rules, output, generation)
+    check_folder(output.save_path)
+    if model is not None:
+        length, batch_size = inputs.sample_length, generation.batch_size
+        check_arguments(model, output.save_path, length, batch_size)
+        check_rules(model, rules)
+        model.check_generation(generation)
     found = _find(inputs, output)
     if all(source.is_npy for source in found):
         refuse_rules(rules, found[0].path)
@@ -98,9 +100,7 @@ def interpolate(
         _log_cut(found, sources)
         facts = _facts(model, model_name, inputs, mixing, folder)
         paths = [_relative(source.path, folder) for source in found]
-        mixed = [
-            _mixed_notes(mix, files.suffix, facts, paths, sources) for mix in mixes
-        ]
+        mixed = [_mixed_notes(mix, files, facts, paths, sources) for mix in mixes]
         notes = list(itertools.chain.from_iterable(mixed))
         if model is not None and mixing.generate:
             # Before anything is written: is the pitch of every mix known?
@@ -111,23 +111,6 @@ def interpolate(
         if model is None or not mixing.generate:
             return 0
         return write_sounds(manifest, model, notes, generation, mixing.match_loudness)
-
-
-def _check_model(
-    model: WaveNet | Baseline | None,
-    inputs: Inputs,
-    rules: NameRules,
-    output: Output,
-    generation: Generation,
-) -> None:
-    """Raises InputError for options that this model can't use."""
-    if model is None:
-        check_folder(output.save_path)
-        return
-    length = inputs.sample_length
-    check_arguments(model, output.save_path, length, generation.batch_size)
-    check_rules(model, rules)
-    model.check_generation(generation)
 
 
 def _find(inputs: Inputs, output: Output) -> list[Source]:
@@ -200,11 +183,9 @@ def _check_sources(found: Sequence[Source], model_name: str, mixing: Mixing) -> 
 
 def _short_name(source: Source) -> str:
     """The sound's name: without what nsynth_save_embeddings adds to it."""
-    if source.is_npy:
-        for ending in _ENDINGS:
-            if source.stem.endswith(ending) and source.stem != ending:
-                return source.stem.removesuffix(ending)
-    return source.stem
+    if not source.is_npy:
+        return source.stem
+    return re.sub(r"(?<=.)_(embeddings|z)\Z", "", source.stem)
 
 
 def _load(
@@ -268,7 +249,7 @@ def _facts(
 
 def _mixed_notes(
     mix: Mix,
-    suffix: str,
+    files: EmbeddingFiles,
     facts: Mapping[str, Any],
     paths: Sequence[str],
     sources: Sequence[Sequence[Embedding]],
@@ -277,7 +258,7 @@ def _mixed_notes(
 
     Args:
       mix: the mix.
-      suffix: of the name of its file.
+      files: how its embedding is saved.
       facts: what the manifest says of every file.
       paths: of the sources, as the manifest has them.
       sources: the notes of each.
@@ -285,22 +266,39 @@ def _mixed_notes(
     count = min(len(notes) for notes in sources)
     mixed = []
     for i in range(count):
-        parts = [notes[i] for notes in sources]
         entries = []
-        for k, (path, part) in enumerate(zip(paths, parts, strict=True)):
+        for path, notes, weight in zip(paths, sources, mix.weights, strict=True):
             entry: dict[str, Any] = {"path": path}
-            if len(sources[k]) > 1:
+            if len(notes) > 1:
                 entry["note"] = i
             if mix.mixing.crossfade is None:
-                entry["weight"] = float(mix.weights[k])
-            entry["frames"] = len(part.rows)
-            entry["samples"] = part.num_samples
+                entry["weight"] = float(weight)
+            entry["frames"] = len(notes[i].rows)
+            entry["samples"] = notes[i].num_samples
             entries.append(entry)
         number = f"_{i:0{len(str(count - 1))}}" if count > 1 else ""
+        name, file = mix.name + number, mix.name + files.suffix
+        # As nsynth_generate calls it: by the note in a set, else by the file.
+        sound = generated_name(name if files.holds_sets else file.removesuffix(".npy"))
+        parts = _cut([notes[i] for notes in sources])
         its_facts = {"sources": entries, **mix.place, **facts}
-        name, file = f"{mix.name}{number}", f"{mix.name}{suffix}"
-        mixed.append(MixedNote(name, file, mix, parts, its_facts))
+        mixed.append(MixedNote(name, file, sound, mix, parts, its_facts))
     return mixed
+
+
+def _cut(notes: Sequence[Embedding]) -> list[Embedding]:
+    """The notes as long as the shortest of them."""
+    num_rows = min(len(note.rows) for note in notes)
+    num_samples = min(note.num_samples for note in notes)
+    return [
+        dataclasses.replace(
+            note,
+            rows=note.rows[:num_rows],
+            num_samples=num_samples,
+            audio=None if note.audio is None else note.audio[:num_samples],
+        )
+        for note in notes
+    ]
 
 
 def _relative(path: str, folder: str) -> str:

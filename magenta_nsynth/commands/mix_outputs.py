@@ -16,7 +16,7 @@ from magenta_nsynth.audio.loudness import (
     rms,
     sum_signals,
 )
-from magenta_nsynth.commands.common import Failures, generated_name, writing
+from magenta_nsynth.commands.common import Failures, writing
 from magenta_nsynth.commands.generate import UNFINISHED, Job, generate_jobs
 from magenta_nsynth.commands.mix_plan import Mix
 from magenta_nsynth.config import SAMPLE_RATE
@@ -48,8 +48,8 @@ _RESULTS = (
     "software",
 )
 _SOFTWARE = f"magenta_nsynth {magenta_nsynth.__version__}"
-# Options of generation that the manifest leaves out: no sample depends on the first
-# two, every sound has its own bit_depth, and there are no flags for the others.
+# Options that are not among `_sound_options`: no sample depends on the first two,
+# sums have a bit depth too, and nsynth_interpolate has no flags for the others.
 _LEFT_OUT = ("batch_size", "samples_per_save", "bit_depth", "phase", "halfway")
 _KEYS = {"griffin_lim_iterations": "num_iters"}  # where the key is not the option
 
@@ -58,15 +58,17 @@ class MixedNote(NamedTuple):
     """A mix of one note of each source.
 
     Attributes:
-      name: the note's, and what the names of its sounds contain.
+      name: the note's.
       file: the name of the file with its embedding.
+      sound: the name of the file with its generated sound.
       mix: how it is mixed.
-      parts: what is mixed, one note per source.
+      parts: what is mixed, one note per source, all of one length.
       facts: what the manifest says of all its files.
     """
 
     name: str
     file: str
+    sound: str
     mix: Mix
     parts: Sequence[Embedding]
     facts: Mapping[str, Any]
@@ -76,40 +78,29 @@ class MixedNote(NamedTuple):
         """The part with the largest weight; the mix has its pitch."""
         return self.parts[self.mix.heaviest]
 
-    @property
-    def num_frames(self) -> int:
-        """Rows of the shortest part; the others are cut to them."""
-        return min(len(part.rows) for part in self.parts)
-
-    @property
-    def num_samples(self) -> int:
-        """Samples of the shortest part; the others are cut to them."""
-        return min(part.num_samples for part in self.parts)
-
     def embedding(self) -> Embedding:
         """The mix of the embeddings."""
-        mixing, num_frames = self.mix.mixing, self.num_frames
-        arrays = [part.rows[:num_frames] for part in self.parts]
-        rows = mix(arrays, self.mix.weights_over(num_frames), mixing.method)
+        arrays, main, mixing = [p.rows for p in self.parts], self.main, self.mix.mixing
+        rows = mix(arrays, self.mix.weights_over(len(main.rows)), mixing.method)
         if mixing.stretch != 1:
             rows = time_stretch(rows, mixing.stretch)
-        num_samples = self.num_samples * len(rows) // num_frames
-        labels = {"note_str": self.name, "pitch": self.main.pitch}
-        return Embedding(self.name, self.main.where, rows, num_samples, labels)
+        num_samples = main.num_samples * len(rows) // len(main.rows)
+        labels = {"note_str": self.name, "pitch": main.pitch}
+        return Embedding(self.name, main.where, rows, num_samples, labels)
 
+    @property
     def signals(self) -> list[np.ndarray]:
-        """The sounds of the parts, cut to the shortest: [t] float32 each."""
-        sounds = [part.audio for part in self.parts if part.audio is not None]
-        return [sound[: self.num_samples] for sound in sounds]
+        """The sounds of the parts, [t] float32 each."""
+        return [part.audio for part in self.parts if part.audio is not None]
 
     @property
     def weights(self) -> np.ndarray:
         """The weights of the signals: [count], or [count, t] of a crossfade."""
-        return self.mix.weights_over(self.num_samples)
+        return self.mix.weights_over(self.main.num_samples)
 
     def loudness_scale(self, audio: np.ndarray, name: str) -> float:
         """The factor that makes audio [t], called `name`, as loud as the sources."""
-        levels = [rms(signal) for signal in self.signals()]
+        levels = [rms(signal) for signal in self.signals]
         return loudness_scale(audio, levels, self.weights, name)
 
     def peak(self) -> float:
@@ -244,8 +235,8 @@ def write_embeddings(
             for one in embeddings:
                 writer.add(one.rows, one.labels, one.num_samples)
         results: dict[str, Any] = {
-            "mixed_frames": notes[0].num_frames,
-            "mixed_samples": notes[0].num_samples,
+            "mixed_frames": len(notes[0].main.rows),
+            "mixed_samples": notes[0].main.num_samples,
         }
         if len(notes) > 1:
             results["notes"] = len(notes)
@@ -279,7 +270,7 @@ def write_sums(
     made = {}
     for name in manifest.begin("sums", requests):
         note = by_name[name]
-        total = sum_signals(note.signals(), note.weights, prevent_clipping=False)
+        total = sum_signals(note.signals, note.weights, prevent_clipping=False)
         scale = clipping_scale(total)
         if scale < 1:
             logging.info("%s is scaled by %.3f to prevent clipping.", name, scale)
@@ -313,14 +304,11 @@ def write_sounds(
     """
     options = _sound_options(generation, model.config.model_name)
     options |= {"match_loudness": match_loudness, "bit_depth": generation.bit_depth}
-    by_name, requests = {}, {}
-    for note in notes:
-        # A set's notes have names of their own; else the name is that of the file.
-        stem = note.name if model.files.holds_sets else os.path.splitext(note.file)[0]
-        name = generated_name(stem)
-        by_name[name] = note
-        request = {"kind": "sound", "embedding": note.file, **note.facts, **options}
-        requests[name] = request
+    by_name = {note.sound: note for note in notes}
+    requests = {
+        name: {"kind": "sound", "embedding": note.file, **note.facts, **options}
+        for name, note in by_name.items()
+    }
     work = manifest.begin("sounds", requests)
     if not work:
         return 0
@@ -347,7 +335,7 @@ def write_sounds(
 
 
 def _sound_options(generation: Generation, model_name: str) -> dict[str, Any]:
-    """The options that a model's sounds depend on, as the manifest has them."""
+    """The options that this model's sounds depend on, by their manifest keys."""
     return {
         _KEYS.get(field.name, field.name): getattr(generation, field.name)
         for field, described, _ in options_of(Generation)
