@@ -1,4 +1,4 @@
-"""Mixes of sounds and of .npy: names, weights, lengths, levels, and the manifest."""
+"""nsynth_interpolate: names, weights, lengths and levels of mixes; the manifest."""
 
 import csv
 import json
@@ -81,7 +81,7 @@ def arrays(tmp_path, golden_tiny):
 
 @pytest.fixture
 def play(model, monkeypatch):
-    """In place of generating: a sound that tells its embedding; `made` counts them."""
+    """Replaces generation by sounds that depend on their embedding; lists these."""
     made = []
 
     def stream(encodings, *_, **__):
@@ -103,7 +103,7 @@ def read(path):
 
 
 def manifest_of(folder):
-    """The files that the manifest knows; each is there, and so are its sources."""
+    """The manifest's entries; checks that the files and their sources exist."""
     content = json.loads((folder / "manifest.json").read_text(encoding="ascii"))
     for name, entry in content["files"].items():
         assert (folder / name).is_file()
@@ -118,7 +118,7 @@ def close(array, reference, golden_tiny):
     assert np.abs(array - reference).max() < 2e-5 * scale
 
 
-def test_a_folder_is_one_programs_at_a_time(arrays, out):
+def test_only_one_program_at_a_time_writes_to_a_folder(arrays, out):
     out.mkdir()
     with only_writer(str(out)), pytest.raises(InputError, match="another program"):
         interpolate(None, list(arrays.values()), out)
@@ -135,7 +135,7 @@ def test_a_folder_is_one_programs_at_a_time(arrays, out):
         '{"files": {"a.npy": {"embedding": ["b"]}}}',
     ],
 )
-def test_a_manifest_of_wrong_types_is_named(arrays, out, content):
+def test_a_manifest_with_wrong_types_is_refused(arrays, out, content):
     out.mkdir()
     (out / "a.npy").touch()
     (out / "manifest.json").write_text(content)
@@ -184,7 +184,7 @@ def test_two_sounds_are_mixed_halfway(model, sounds, out, golden_tiny):
     ]
 
 
-def test_weights_and_the_sources_order(arrays, out, golden_tiny):
+def test_weights_and_the_order_of_sources(arrays, out, golden_tiny):
     flute, organ = golden_tiny["raw_encoding"]
     paths = [arrays["organ"], arrays["flute"]]
     assert interpolate(None, paths, out, weights=[1, 3]) == 0
@@ -193,7 +193,7 @@ def test_weights_and_the_sources_order(arrays, out, golden_tiny):
     assert interpolate(None, paths, out, weights=[1.5, -0.5]) == 0
     beyond = np.load(out / "organ+flute_1.5_-0.5_embeddings.npy")
     np.testing.assert_allclose(beyond, 1.5 * organ - 0.5 * flute, rtol=1e-5, atol=1e-6)
-    # The same one twice is two sources.
+    # A file that is named twice counts twice.
     assert interpolate(None, [*paths, paths[1]], out) == 0
     assert "organ+flute+flute_0.333_0.333_0.333_embeddings.npy" in names(out)
     assert len(manifest_of(out)) == 3
@@ -350,7 +350,7 @@ def test_the_loudness_of_the_sources(model, tmp_path, out, play):
     paths = {}
     for name, level in levels.items():
         paths[name] = tmp_path / f"{name}.wav"
-        # What is cut off does not count.
+        # The rest is cut off and must not count.
         clip = np.r_[np.full(1024, level), np.full(1024, 0.9)].astype(np.float32)
         wavfile.write(paths[name], 16_000, clip[: 1024 if name == "soft" else 2048])
     given = [paths["loud"], paths["soft"]]
@@ -383,11 +383,13 @@ def test_normalized(model, baseline, which, sounds, out, play):
     np.testing.assert_allclose(np.abs(read(path)).max(), 1, rtol=1e-6)
     entry = manifest_of(out)[path.name]
     assert entry["normalize"] is True
-    # z makes sounds of full level as it is.
+    # Without --normalize, z already makes sounds with a peak of 1.
     assert (abs(entry["scale"] - 1) < 1e-4) == (which == "baseline")
 
 
-def test_only_what_is_there_and_the_same_is_skipped(model, sounds, out, play, caplog):
+def test_only_existing_files_made_in_the_same_way_are_skipped(
+    model, sounds, out, play, caplog
+):
     paths = [sounds["flute"], sounds["organ"]]
 
     def again(**options):
@@ -416,7 +418,7 @@ def test_only_what_is_there_and_the_same_is_skipped(model, sounds, out, play, ca
     assert len(manifest_of(out)) == len(names(out)) - 1 == 18
 
 
-def test_a_kill_leaves_a_manifest_that_is_true(model, arrays, out, play, monkeypatch):
+def test_a_kill_leaves_a_correct_manifest(model, arrays, out, play, monkeypatch):
     paths = list(arrays.values())
     options = SEEDED | {"steps": 3}
     assert interpolate(model, paths, out, **options) == 0
@@ -432,11 +434,11 @@ def test_a_kill_leaves_a_manifest_that_is_true(model, arrays, out, play, monkeyp
     with pytest.raises(SystemExit):
         interpolate(model, paths, out, **options | {"seed": 2})
     seeds = {k: e["seed"] for k, e in manifest_of(out).items() if e["kind"] == "sound"}
-    # The other two are there with the seed before; nothing says that they are of this.
+    # The other two files still have the earlier seed, so they have no entry.
     assert seeds == {written[0]: 2} and len(names(out)) == 7
 
 
-def test_a_sound_is_not_said_to_be_of_another_embedding(model, arrays, out, play):
+def test_a_sound_does_not_name_a_changed_embedding(model, arrays, out, play):
     paths, sound = list(arrays.values()), "gen_flute+organ_0.5_0.5_embeddings.wav"
     interpolate(model, paths, out, **SEEDED)
     of = "flute+organ_0.5_0.5_embeddings.npy"
@@ -448,7 +450,7 @@ def test_a_sound_is_not_said_to_be_of_another_embedding(model, arrays, out, play
     assert manifest_of(out)[sound]["embedding"] == of and len(play) == 2
 
 
-def test_a_manifest_is_kept_up(arrays, out):
+def test_the_manifest_is_kept_up_to_date(arrays, out):
     paths = list(arrays.values())
     interpolate(None, paths, out, weights=[1, 3])
     interpolate(None, paths, out, weights=[3, 1])
@@ -542,7 +544,7 @@ def test_what_is_refused_with_a_checkpoint(model, sounds, arrays, tmp_path, out)
     assert not out.exists() or not names(out)
 
 
-def test_names_are_short_and_of_their_own(tmp_path):
+def test_names_are_short_and_unique(tmp_path):
     long = [f"{letter}{'ü' * 110}" for letter in "abcd"]
     grids = Mixing(grid="3x2", method="spherical", stretch=1.2345)
     longest = plan_mixes(long, grids)
@@ -597,7 +599,7 @@ def test_the_baselines_z(baseline, notes, out):
     mixed = np.load(out / f"{name}_z.npy")
     np.testing.assert_allclose(mixed, 0.25 * z[0] + 0.75 * z[1], rtol=1e-5, atol=1e-6)
     [row] = rows_of(out / f"{name}_z.csv")
-    # As long as the shorter, at the pitch of the heavier.
+    # The length is that of the shorter, the pitch that of the heavier.
     assert (row["note_str"], row["pitch"]) == (name, "62")
     assert (row["num_samples"], row["rows"]) == ("2000", "1")
     sound = read(out / f"gen_{name}.wav")
@@ -612,7 +614,7 @@ def test_the_baselines_z(baseline, notes, out):
     (out / f"{name}_z.csv").unlink()
     assert interpolate(baseline, paths, out, weights=[1, 3], skip_existing=True) == 0
     assert rows_of(out / f"{name}_z.csv") == [row]
-    # The mix is a source like any other.
+    # A mix can be a source.
     paths = [out / f"{name}_z.npy", notes["one_C4"]]
     assert interpolate(baseline, paths, out, method="spherical") == 0
     np.testing.assert_allclose(
@@ -703,7 +705,7 @@ def test_the_binary(arrays, out):
     assert len(manifest_of(out)) == 2
 
 
-def test_a_folder_that_can_not_be_written_to(arrays, tmp_path):
+def test_a_folder_that_cannot_be_written_to(arrays, tmp_path):
     (tmp_path / "file").touch()
     for path, words in (("file", "has to be a folder"), ("file/x", "can't be written")):
         with pytest.raises(InputError, match=words):

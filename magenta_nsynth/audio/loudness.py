@@ -4,6 +4,7 @@ NumPy alone.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -59,7 +60,7 @@ def normalized_weights(
     return values / total
 
 
-def _shown(weights: object) -> str:
+def _shown(weights: Any) -> str:
     if not np.ndim(weights):
         return repr(weights)
     if np.ndim(weights) > 1:
