@@ -457,61 +457,34 @@ def test_the_gpu_is_chosen_only_where_a_number_is_given():
     assert "gpu 1" in given("nsynth_generate", "--gpu_number=1", gpu="7")
 
 
-MIXING = "api,commands.interpolate"
-
-
 def test_flags_reach_interpolate():
     arguments = ["--source_path=a", "--source_path=a", "--save_path=o", "--sum"]
     arguments += ["--weights=1,-2.5", "--method=spherical", "--stretch=2", "--generate"]
     arguments += ["--match_loudness", "--bit_depth=16", "--sample_length=0", "--seed=5"]
     arguments += ["--skip_existing", "--temperature=0.5", "--checkpoint_path=x"]
-    result = recorded("nsynth_interpolate", MIXING, *arguments, "--gpu_number=1")
-    [[_, _, model], [job, positional, options]] = result["calls"]
-    assert (model["checkpoint_path"], result["gpu"]) == ("x", "1")
-    assert (job, positional) == ("interpolate", ["load_model", ["a", "a"], "o"])
-    assert options == {
-        "weights": [1.0, -2.5],
-        "steps": None,
-        "grid": None,
-        "method": "spherical",
-        "stretch": 2.0,
-        "crossfade": None,
-        "sum_signals": True,
-        "match_loudness": True,
-        "bit_depth": "16",
-        "sample_length": 0,
-        "skip_existing": True,
-        "generation": {
-            "batch_size": 1,
-            "seed": 5,
-            "normalize": False,
-            "temperature": 0.5,
-            "samples_per_save": 10000,
-        },
-    }
+    text = given("nsynth_interpolate", *arguments, "--gpu_number=1")
+    assert "source_path=['a', 'a']" in text and "sample_length=0" in text
+    assert "checkpoint_path='x'" in text and "gpu 1" in text
+    assert "save_path='o', skip_existing=True" in text
+    assert (
+        "Mixing(weights=(1.0, -2.5), steps=None, grid='', crossfade=None, "
+        "method='spherical', stretch=2.0, sum=True, generate=True, "
+        "match_loudness=True)" in text
+    )
+    assert (
+        "Generation(batch_size=1, seed=5, bit_depth='16', normalize=False, "
+        "temperature=0.5" in text
+    )
 
 
-def test_interpolate_needs_no_checkpoint_and_generates_with_the_baseline():
-    arguments = ["--source_path=a", "--save_path=o", "--grid=5X3"]
-    [[_, positional, options]] = recorded("nsynth_interpolate", MIXING, *arguments)[
-        "calls"
-    ]
-    assert positional == [None, ["a"], "o"]
-    assert options["grid"] == [5, 3] and "generation" not in options
+def test_flags_of_the_baseline_reach_interpolate():
     arguments = ["--checkpoint_path=x", "--model=ae", "--generate", "--pitch=60"]
     arguments += ["--crossfade=0.25,1", "--griffin_lim_iterations=3", "--pitch_shift=1"]
-    [_, [_, positional, options]] = recorded("nsynth_interpolate", MIXING, *arguments)[
-        "calls"
-    ]
-    assert positional[0] == "B" and options["crossfade"] == [0.25, 1.0]
-    assert options["generation"] == {
-        "batch_size": 1,
-        "seed": None,
-        "normalize": False,
-        "pitch": 60,
-        "pitch_shift": 1,
-        "num_iters": 3,
-    }
+    arguments += ["--pitch_from_name=midi", "--middle_c=C3"]
+    text = given("nsynth_interpolate", *arguments)
+    assert "model='baseline'" in text and "crossfade=(0.25, 1.0)" in text
+    assert "pitch=60, pitch_shift=1, griffin_lim_iterations=3" in text
+    assert "NameRules(pitch_from_name='midi', middle_c='C3')" in text
 
 
 @pytest.mark.parametrize(

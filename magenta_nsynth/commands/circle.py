@@ -10,7 +10,7 @@ import numpy as np
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.audio.mixing import sum_signals
+from magenta_nsynth.audio.loudness import sum_signals
 from magenta_nsynth.commands.common import (
     check_arguments,
     generated_name,
@@ -27,7 +27,7 @@ from magenta_nsynth.commands.picture_sounds import (
 from magenta_nsynth.commands.picture_sources import Subject, Subjects
 from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.files import Embedding
-from magenta_nsynth.embeddings.mixing import mix
+from magenta_nsynth.embeddings.interpolation import mix
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.generation.options import Generation
