@@ -709,7 +709,7 @@ def test_a_csv_of_another_file_is_refused(model, folder, tmp_path, caplog):
         ({"num_iters": 0}, "--griffin_lim_iterations must be 1 or more"),
         ({"batch_size": 0}, "--batch_size must be 1 or more"),
         ({"sample_length": 512}, "less than the 513 samples"),
-        ({"out": ""}, "No --save_path given"),
+        ({"out": ""}, "Give --save_path"),
         ({"paths": ["nowhere"]}, "nowhere: does not exist"),
         ({"paths": []}, "Nothing to read"),
     ],

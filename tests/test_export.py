@@ -765,7 +765,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_whole(run, tmp_path, monkeypa
     with pytest.raises(InputError) as error:
         run()
     assert "00001-of-00002" in str(error.value)
-    assert "No space left on device; make room and run again" in str(error.value)
+    assert "No space left on device; free some space and run again" in str(error.value)
     assert [n for n in names(tmp_path / "out") if n.endswith(".npy")] == [
         "embeddings-00000-of-00002.npy"
     ]

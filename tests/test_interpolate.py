@@ -707,7 +707,7 @@ def test_the_binary(arrays, out):
 
 def test_a_folder_that_cannot_be_written_to(arrays, tmp_path):
     (tmp_path / "file").touch()
-    for path, words in (("file", "has to be a folder"), ("file/x", "can't be written")):
+    for path, words in (("file", "must be a folder"), ("file/x", "can't be written")):
         with pytest.raises(InputError, match=words):
             interpolate(None, list(arrays.values()), tmp_path / path)
 
