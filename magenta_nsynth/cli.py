@@ -76,12 +76,13 @@ class Flags(NamedTuple):
         names = []
         for field, described, name in self.fields():
             kind = described.kind(hints[field.name])
-            arguments: list[Any] = [name, field.default]
+            default: Any = field.default
+            arguments: list[Any] = [name, default]
             limits: dict[str, Any] = {}
             if kind == "enum":
                 arguments.append(list(described.choices))
             elif kind in ("list", "multi_string"):
-                arguments[1] = None if field.default is None else list(field.default)
+                arguments[1] = None if default is None else list(default)
             elif kind in ("integer", "float"):
                 limits = {"lower_bound": described.low, "upper_bound": described.high}
             getattr(flags, f"DEFINE_{kind}")(*arguments, described.help, **limits)

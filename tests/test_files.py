@@ -15,7 +15,7 @@ from magenta_nsynth import files
 from magenta_nsynth.audio import load_audio, save_audio
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.codes import read_table
+from magenta_nsynth.embeddings.npy_csv import read_note_csv
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import (
     Source,
@@ -486,7 +486,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     for read in (
         load_array,
         lambda path: load_array(path, in_memory=False),
-        read_table,
+        read_note_csv,
         read_list,
         lambda path: read_labels(path, []),
         load_json,
