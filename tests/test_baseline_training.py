@@ -152,7 +152,7 @@ def test_other_models_and_numbers_are_refused(tmp_path, notes, whole, tiny_check
     words = [f"--train_path={notes}", f"--logdir={new}", "--config=h512_bo16"]
     result = binaries.run("nsynth_train", "--model=baseline", *words)
     line = binaries.error_line(result)
-    assert "--config=h512_bo16 is a wavenet's, not a baseline's" in line
+    assert "--config=h512_bo16 is for --model=wavenet, not for --model=baseline" in line
 
 
 def test_a_note_without_pitch_is_named_or_left_out(tmp_path):

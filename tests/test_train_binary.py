@@ -260,6 +260,17 @@ def test_bad_requests(tmp_path, notes):
         assert words.lower() in line.lower() and "Traceback" not in result.stderr, line
 
 
+def test_refused_flags_need_no_tensorflow(tmp_path):
+    """Nor does the process that waits for a worker: both import the same modules."""
+    words = binaries.command("nsynth_train", "--train_path=x", f"--logdir={tmp_path}")
+    words = [words[0], "-X", "importtime", *words[1:], "--average_decay=nan"]
+    result = binaries.finish(words)
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "magenta_nsynth.training.workers" in imported
+    assert not imported & {"tensorflow", "keras", "numpy"}
+    assert "--average_decay must be" in result.stderr.splitlines()[-1]
+
+
 def test_the_originals_flags_at_their_defaults(tmp_path, notes):
     words = [f"--train_path={notes}", f"--logdir={tmp_path / 'l'}", *SMALL_FLAGS]
     words += ["--total_batch_size=2", "--worker_replicas=1", "--ps_tasks=0"]

@@ -326,6 +326,9 @@ def evaluate(
 ) -> None:
     """Measures the loss on other notes, with the weights and with their averages."""
     notes = notes_of(options.eval_path, options.crop_length, RECIPE.features)
+    recipe = dataclasses.replace(
+        RECIPE, crop_length=options.crop_length, batch_size=options.batch_size
+    )
     evaluator = WaveNetEvaluator(trainer.model)
     steps.put_back()
     state = steps.state
@@ -334,8 +337,7 @@ def evaluate(
     for name, values in (("loss_nats", raw), ("averaged_loss_nats", state.averages)):
         for variable, value in zip(state.variables, values, strict=True):
             variable.assign(value)
-        sizes = options.crop_length, options.batch_size
-        losses[f"eval/{name}"] = evaluate_notes(evaluator, notes, *sizes).mean
+        losses[f"eval/{name}"] = evaluate_notes(evaluator, notes, recipe).mean
     for variable, value in zip(state.variables, raw, strict=True):
         variable.assign(value)
     print(time.strftime("%H:%M:%S"), f"step {steps.step}", losses, flush=True)

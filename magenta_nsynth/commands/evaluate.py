@@ -1,5 +1,8 @@
 """Prints the loss of a checkpoint on notes, per instrument family."""
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 from absl import logging
 
@@ -14,7 +17,6 @@ from magenta_nsynth.files import expand
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.schema import FAMILIES
 from magenta_nsynth.training.evaluation import (
-    Evaluator,
     evaluate_notes,
     make_evaluator,
 )
@@ -57,11 +59,10 @@ def evaluate(
     model = network.model or checkpoint.model or "wavenet"
     require_model(checkpoint, model)
     config = read_config(checkpoint, network.hop_length, network.dilation_cycle)
-    recipe = RECIPES[model]
-    length = options.sample_length
-    if length is None:
-        length = recipe.crop_length
-    _check_length(length, config)
+    recipe = dataclasses.replace(RECIPES[model], batch_size=options.batch_size)
+    if options.sample_length is not None:
+        recipe = dataclasses.replace(recipe, crop_length=options.sample_length)
+    least = _check_length(recipe.crop_length, config)
     # Before TensorFlow's first operation.
     num_towers = set_up_towers(options.batch_size) if model == "wavenet" else 1
     notes = open_notes(
@@ -69,77 +70,60 @@ def evaluate(
         filters,
         inputs.skip_corrupt,
         features=recipe.features,
-        min_samples=length or _least_samples(config),
+        min_samples=recipe.crop_length or least,
         needs_pitch=recipe.needs_pitch,
     )
-    evaluator = _evaluator(network, checkpoint, config, length, num_towers)
-    result = evaluate_notes(evaluator, notes, length, options.batch_size)
+    evaluator = None
+    if model == "wavenet" and not recipe.crop_length:
+        result = evaluate_notes(_whole_notes(network), notes, recipe, least)
+    else:
+        autoencoder = new_autoencoder(config)
+        load_weights(autoencoder, checkpoint, network.use_ema)
+        evaluator = make_evaluator(autoencoder, num_towers)
+        result = evaluate_notes(evaluator, notes, recipe, least)
     if notes.num_skipped:
         logging.warning("Left out %d damaged notes.", notes.num_skipped)
     print(table(result.losses, result.families, recipe))
     if options.logdir:
         step, summaries = checkpoint.step or 0, Summaries(expand(options.logdir))
         result.summarise(summaries, step, recipe)
-        evaluator.show(summaries, step, result.first)
+        if evaluator is not None:
+            evaluator.show(summaries, step, result.first)
     return 0
 
 
-def _least_samples(config: WaveNetConfig | SpectralConfig) -> int:
-    """The shortest note that a network can take."""
+def _check_length(length: int, config: WaveNetConfig | SpectralConfig) -> int:
+    """Checks a number of samples; returns the least one that the network can take."""
     if isinstance(config, WaveNetConfig):
-        return config.ae_hop_length
-    return config.min_samples
-
-
-def _check_length(length: int, config: WaveNetConfig | SpectralConfig) -> None:
-    least = _least_samples(config)
-    if isinstance(config, WaveNetConfig) and length % least:
-        raise InputError(
-            f"--sample_length must be a multiple of {least} samples (a frame) or 0, "
-            f"not {length}."
-        )
+        least = config.ae_hop_length
+        if length % least:
+            raise InputError(
+                f"--sample_length must be a multiple of {least} samples (a frame) or "
+                f"0, not {length}."
+            )
+        return least
+    least = config.min_samples
     if 0 < length < least:
         raise InputError(
             f"--sample_length must be {least} or more, or 0, not {length}."
         )
+    return least
 
 
-def _evaluator(
-    network: Network,
-    checkpoint: Checkpoint,
-    config: WaveNetConfig | SpectralConfig,
-    length: int,
-    num_towers: int,
-) -> Evaluator:
-    if isinstance(config, WaveNetConfig) and not length:
-        return _WholeNotes(network)
-    autoencoder = new_autoencoder(config)
-    load_weights(autoencoder, checkpoint, network.use_ema)
-    return make_evaluator(autoencoder, num_towers)
+def _whole_notes(network: Network) -> Callable[[np.ndarray], np.ndarray]:
+    """Computes a WaveNet's loss of one whole note, [1, t], piece by piece."""
+    model = WaveNet(
+        network.checkpoint_path,
+        network.use_ema,
+        network.hop_length,
+        network.dilation_cycle,
+    )
 
+    def losses_of(batch: np.ndarray) -> np.ndarray:
+        num_frames = model.config.num_frames(batch.shape[1])
+        return np.array([model.nll(batch[0, : model.config.num_samples(num_frames)])])
 
-class _WholeNotes:
-    """A WaveNet's losses of whole notes, one at a time and piece by piece."""
-
-    recipe = RECIPES["wavenet"]
-
-    def __init__(self, network: Network) -> None:
-        self._model = WaveNet(
-            network.checkpoint_path,
-            network.use_ema,
-            network.hop_length,
-            network.dilation_cycle,
-        )
-        self.min_samples = self._model.min_samples
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """The loss of one note, [1, t] float32, without its last, partial frame."""
-        [audio] = batch
-        whole = len(audio) // self.min_samples * self.min_samples
-        return np.array([self._model.nll(audio[:whole])])
-
-    def show(self, summaries: Summaries, step: int, batch: np.ndarray) -> None:
-        """Shows nothing: a reconstruction needs a note's logits all at once."""
+    return losses_of
 
 
 def table(losses: np.ndarray, families: np.ndarray, recipe: Recipe) -> str:

@@ -2,8 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +24,7 @@ from magenta_nsynth.notes.record_clips import read_notes_as_clips
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import UNKNOWN
 from magenta_nsynth.spectral import ispecgram
-from magenta_nsynth.training.recipes import RECIPES, Recipe
+from magenta_nsynth.training.recipes import Recipe
 from magenta_nsynth.training.summaries import Summaries
 
 __all__ = [
@@ -39,26 +39,6 @@ __all__ = [
 _SHOWN_NOTES = 3  # in summaries
 _SHOWN_ITERATIONS = 60  # of Griffin-Lim, for the sounds in summaries
 _FAMILY = "instrument_family"
-
-
-class Evaluator(Protocol):
-    """Computes the losses of notes.
-
-    Attributes:
-      recipe: the model's published one.
-      min_samples: the shortest note that it can take.
-    """
-
-    recipe: Recipe
-    min_samples: int
-
-    def __call__(self, batch: Any) -> np.ndarray:
-        """The loss of each note, [b], from what `Recipe.batch` returns."""
-        ...
-
-    def show(self, summaries: Summaries, step: int, batch: Any) -> None:
-        """Writes the notes of such a batch and their reconstructions to summaries."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,26 +67,31 @@ class NoteLosses:
 
 
 def evaluate_notes(
-    evaluator: Evaluator, notes: NoteIndex, length: int, batch_size: int
+    losses_of: Callable[[Any], np.ndarray],
+    notes: NoteIndex,
+    recipe: Recipe,
+    min_samples: int = 1,
 ) -> NoteLosses:
     """Computes the loss of the centre of every note.
 
     Source: NSynth's evaluation, which takes the centre of each note.
 
     Args:
-      evaluator: the model's.
+      losses_of: computes the loss of each note, [b], from what `recipe.batch` returns;
+        an evaluator does.
       notes: the notes.
-      length: samples of each note; 0 takes whole notes, one at a time.
-      batch_size: notes side by side.
+      recipe: the model's, with the number of samples to use of each note, 0 for whole
+        notes one at a time, and the number of notes side by side.
+      min_samples: the shortest whole note that can be used.
 
     Raises:
       InputError: a note that is damaged, too short, or lacks what the loss needs.
     """
-    recipe = evaluator.recipe
+    length, batch_size = recipe.crop_length, recipe.batch_size
     losses: list[np.ndarray] = []
     families: list[int] = []
     first: dict[str, np.ndarray] = {}
-    clips = _clips(notes, recipe, max(length, evaluator.min_samples))
+    clips = _clips(notes, recipe, max(length, min_samples))
     with Progress(notes.num_notes, "notes", "evaluating") as progress:
         while group := list(itertools.islice(clips, batch_size if length else 1)):
             batch = {
@@ -114,7 +99,7 @@ def evaluate_notes(
                 for name in recipe.features
             }
             first = first or {name: b[:_SHOWN_NOTES] for name, b in batch.items()}
-            losses.append(evaluator(recipe.batch(batch)))
+            losses.append(losses_of(recipe.batch(batch)))
             families += [clip.labels.get(_FAMILY, UNKNOWN) for clip in group]
             progress.advance(len(group))
     return NoteLosses(np.concatenate(losses), np.array(families), recipe.batch(first))
@@ -133,15 +118,6 @@ def _feature(clip: Clip, name: str, length: int) -> np.ndarray:
     return clip.audio[start : start + length] if length else clip.audio
 
 
-def make_evaluator(
-    model: WaveNetAutoencoder | SpectralAutoencoder, num_towers: int = 1
-) -> "WaveNetEvaluator | SpectralEvaluator":
-    """The evaluator of an autoencoder of either kind."""
-    if isinstance(model, SpectralAutoencoder):
-        return SpectralEvaluator(model)
-    return WaveNetEvaluator(model, num_towers)
-
-
 class WaveNetEvaluator:
     """A WaveNet's teacher-forced losses of batches of clips.
 
@@ -151,10 +127,7 @@ class WaveNetEvaluator:
         parts is computed as a whole.
     """
 
-    recipe = RECIPES["wavenet"]
-
     def __init__(self, model: WaveNetAutoencoder, num_towers: int = 1) -> None:
-        self.min_samples: int = model.config.ae_hop_length
         self._model = model
         self._num_towers = num_towers
         self._tower = tf.function(self._losses)
@@ -205,10 +178,7 @@ class SpectralEvaluator:
       model: the autoencoder.
     """
 
-    recipe = RECIPES["baseline"]
-
     def __init__(self, model: SpectralAutoencoder) -> None:
-        self.min_samples: int = model.config.min_samples
         self._model = model
         self._losses = tf.function(self._losses_of, reduce_retracing=True)
 
@@ -278,3 +248,15 @@ class SpectralEvaluator:
         )
         sounds = {"original": batch["audio"], "reconstruction": sound.numpy()}
         summaries.sounds(step, {f"sound/{name}": s for name, s in sounds.items()})
+
+
+Evaluator = WaveNetEvaluator | SpectralEvaluator
+
+
+def make_evaluator(
+    model: WaveNetAutoencoder | SpectralAutoencoder, num_towers: int = 1
+) -> Evaluator:
+    """The evaluator of an autoencoder of either kind."""
+    if isinstance(model, SpectralAutoencoder):
+        return SpectralEvaluator(model)
+    return WaveNetEvaluator(model, num_towers)

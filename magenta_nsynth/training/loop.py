@@ -30,24 +30,13 @@ from magenta_nsynth.training.workers import WorkersLostError
 
 __all__ = ["TrainingLoop"]
 
-
-class _Interval:
-    """Tells when a number of seconds has passed since the start."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.restart()
-
-    def restart(self) -> None:
-        self._start = time.monotonic()
-
-    @property
-    def elapsed(self) -> float:
-        return time.monotonic() - self._start
-
-    @property
-    def is_over(self) -> bool:
-        return self.elapsed >= self._seconds
+_LOST_CONNECTION = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 @dataclasses.dataclass
@@ -77,10 +66,9 @@ class TrainingLoop:
     strategy: tf.distribute.Strategy | None = None
 
     def __post_init__(self) -> None:
-        """Starts the clocks."""
+        """Opens the summaries."""
         self._last_saved = ""  # the prefix of the last checkpoint
-        self._since_saving = _Interval(self.saving.save_secs)
-        self._since_summary = _Interval(self.saving.save_summaries_secs)
+        self._save_time = self._summary_time = time.monotonic()
         self._summary_step = self._step
         self._summaries = Summaries(self.folder.path) if self.folder else None
 
@@ -109,8 +97,7 @@ class TrainingLoop:
             self.notes, self.recipe, self.steps, self._step, self.strategy
         )
         digits = 3 if self.recipe.is_likelihood else 5
-        self._since_saving.restart()
-        self._since_summary.restart()
+        self._save_time = self._summary_time = time.monotonic()
         with (
             Progress(stop, "steps", initial=self._step) as progress,
             self._saving_when_stopped(stop),
@@ -144,34 +131,32 @@ class TrainingLoop:
 
     def _after_step(self, loss: float, norm: float, rate: float, is_last: bool) -> None:
         """Writes summaries, measures and saves, if it is time to."""
-        if self._since_summary.is_over or is_last:
-            self._summarise(loss, norm, rate)
-        if self._step % self.saving.eval_steps == 0 or is_last:
+        now, saving = time.monotonic(), self.saving
+        if now - self._summary_time >= saving.save_summaries_secs or is_last:
+            self._summarise(loss, norm, rate, now)
+        if self._step % saving.eval_steps == 0 or is_last:
             self._measure()
-        if self._since_saving.is_over and not is_last:
+        if now - self._save_time >= saving.save_secs and not is_last:
             self._try_to_save()
-            self._since_saving.restart()
+            self._save_time = time.monotonic()
 
-    def _summarise(self, loss: float, norm: float, rate: float) -> None:
+    def _summarise(self, loss: float, norm: float, rate: float, now: float) -> None:
         if self._summaries is None:
             return
-        step, seconds = self._step, self._since_summary.elapsed
+        step, seconds = self._step, now - self._summary_time
         values = {f"train/{name}": v for name, v in self.recipe.losses(loss).items()}
         values["train/learning_rate"] = rate
         values["train/gradient_norm"] = norm
         values["train/steps_per_second"] = (step - self._summary_step) / seconds
         self._summaries.scalars(step, values)
-        self._summary_step = step
-        self._since_summary.restart()
+        self._summary_step, self._summary_time = step, now
 
     def _measure(self) -> None:
         """Measures the loss on the other notes."""
         if self.eval_notes is None or self._summaries is None:
             return
         recipe, step = self.recipe, self._step
-        result = evaluate_notes(
-            self.evaluator, self.eval_notes, recipe.crop_length, recipe.batch_size
-        )
+        result = evaluate_notes(self.evaluator, self.eval_notes, recipe)
         logging.info(
             "Step %d: %s on %d notes.",
             *(step, recipe.describe(result.mean), len(result.losses)),
@@ -193,10 +178,13 @@ class TrainingLoop:
 
     @contextlib.contextmanager
     def _saving_when_stopped(self, stop: int) -> Iterator[None]:
-        """Saves before Ctrl-C or a bad note ends the training."""
+        """Saves before Ctrl-C or a bad note ends the training; names a lost worker."""
         try:
-            with _lost_workers() if self.strategy else contextlib.nullcontext():
-                yield
+            yield
+        except _LOST_CONNECTION as error:
+            if self.strategy is None:
+                raise
+            raise WorkersLostError("Lost another worker.") from error
         except KeyboardInterrupt:
             if self.folder is None:
                 raise
@@ -211,21 +199,6 @@ class TrainingLoop:
         except (InputError, AudioError):
             self._save()
             raise
-
-
-@contextlib.contextmanager
-def _lost_workers() -> Iterator[None]:
-    """Turns the errors of a lost connection into a `WorkersLostError`."""
-    try:
-        yield
-    except (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.InternalError,
-        tf.errors.DeadlineExceededError,
-    ) as error:
-        raise WorkersLostError("Lost another worker.") from error
 
 
 @contextlib.contextmanager

@@ -60,49 +60,32 @@ class NetworkShape:
         "single numbers of it.",
     )
     width: int | None = option(
-        None,
-        "Channels of the decoder's residual stream, or of the baseline's outermost "
-        "layers.",
-        low=1,
+        None, "Decoder channels, or those of the baseline's outermost layers.", low=1
     )
-    num_latent: int | None = option(
-        None, "Size of the baseline's z.", low=1, model="baseline"
-    )
+    num_latent: int | None = option(None, "Size of z.", low=1, model="baseline")
     skip_width: int | None = option(
-        None, "Channels of the decoder's skip stream.", low=1, model="wavenet"
+        None, "Decoder skip channels.", low=1, model="wavenet"
     )
-    num_layers: int | None = option(
-        None, "Layers of the decoder.", low=1, model="wavenet"
-    )
+    num_layers: int | None = option(None, "Decoder layers.", low=1, model="wavenet")
     num_stages: int | None = option(
-        None,
-        "Layers after which the decoder's dilations start again at 1.",
-        low=1,
-        model="wavenet",
+        None, "Decoder layers per cycle of dilations.", low=1, model="wavenet"
     )
     filter_length: int | None = option(
         None, "Taps of the decoder's dilated convolutions.", low=1, model="wavenet"
     )
-    ae_width: int | None = option(
-        None, "Channels of the encoder.", low=1, model="wavenet"
-    )
-    ae_num_layers: int | None = option(
-        None, "Layers of the encoder.", low=1, model="wavenet"
-    )
+    ae_width: int | None = option(None, "Encoder channels.", low=1, model="wavenet")
+    ae_num_layers: int | None = option(None, "Encoder layers.", low=1, model="wavenet")
     ae_num_stages: int | None = option(
-        None,
-        "Layers after which the encoder's dilations start again at 1.",
-        low=1,
-        model="wavenet",
+        None, "Encoder layers per cycle of dilations.", low=1, model="wavenet"
     )
     ae_filter_length: int | None = option(
         None, "Taps of the encoder's dilated convolutions.", low=1, model="wavenet"
     )
     ae_bottleneck_width: int | None = option(
-        None, "Size of the embedding of a frame.", low=1, model="wavenet"
+        None, "Size of a frame's embedding.", low=1, model="wavenet"
     )
     ae_hop_length: int | None = option(
-        None, "Samples per frame of the embedding.", low=1, model="wavenet"
+        None, "Samples per frame.", low=1, model="wavenet"
     )
 
     def requested(self, model: str) -> tuple[str, dict[str, Any]]:
@@ -122,8 +105,8 @@ class NetworkShape:
             owner, fields = read_fields(self.config)
             if model not in ("", owner):
                 raise InputError(
-                    f"--config={self.config} is a {owner}'s, not a {model}'s; leave "
-                    "out --model or --config."
+                    f"--config={self.config} is for --model={owner}, not for "
+                    f"--model={model}; leave one of them out."
                 )
             model = owner
         numbers = dataclasses.asdict(self)

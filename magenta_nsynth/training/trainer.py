@@ -67,13 +67,11 @@ class Trainer:
         if decay is None:
             decay = BATCH_NORM_DECAY if is_baseline else AVERAGE_DECAY
         self._decay = decay
-        self._trained = [
-            i for i, has_gradient in enumerate(self.state.has_gradient) if has_gradient
-        ]
-        self._moments = [
-            (first, second)
-            for first, second in zip(
-                self.state.first_moments, self.state.second_moments, strict=True
+        state = self.state
+        self._trained = [  # with Adam's moments
+            (variable, first, second)
+            for variable, first, second in zip(
+                state.variables, state.first_moments, state.second_moments, strict=True
             )
             if first is not None and second is not None
         ]
@@ -94,7 +92,7 @@ class Trainer:
           A float32 scalar; tensors of the variables' shapes, in the order of
           `state.variables`; and the model's statistics of the batch.
         """
-        variables = [self.state.variables[i] for i in self._trained]
+        variables = [variable for variable, _, _ in self._trained]
         with tf.GradientTape() as tape:
             loss, statistics = self.model.training_loss(batch)
         return [loss, *tape.gradient(loss, variables), *statistics]
@@ -182,12 +180,12 @@ class Trainer:
         """TF1's Adam, with the original's operation."""
         state = self.state
         powers = state.beta1_power.read_value(), state.beta2_power.read_value()
-        for i, (first, second), gradient in zip(
-            self._trained, self._moments, gradients, strict=True
+        for (variable, first, second), gradient in zip(
+            self._trained, gradients, strict=True
         ):
             # The handle is that of this replica's copy; all get the same gradient.
             tf.raw_ops.ResourceApplyAdam(
-                var=state.variables[i].handle,
+                var=variable.handle,
                 m=first.handle,
                 v=second.handle,
                 beta1_power=powers[0],
@@ -198,8 +196,8 @@ class Trainer:
                 epsilon=EPSILON,
                 grad=gradient,
             )
-        variables = state.beta1_power, state.beta2_power
-        for variable, power, beta in zip(variables, powers, state.betas, strict=True):
+        own = state.beta1_power, state.beta2_power
+        for variable, power, beta in zip(own, powers, state.betas, strict=True):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=power * beta)
 
 
