@@ -665,7 +665,7 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         ({"paths": ["nsynth-x", "nsynth-x"]}, "one data set at a time"),
         ({"paths": ["empty"]}, "empty: no .aif, "),
         ({"paths": ["empty"], "read_as": "jsonwav"}, "examples.json: can't"),
-        ({"paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive but empty"),
+        ({"paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive"),
         ({"paths": ["mixed"]}, "--read_as=tfrecord or --read_as=audio"),
         ({"paths": ["bad"]}, "no valid JSON"),
         ({"paths": ["x.tfrecord"]}, "x.tfrecord"),
