@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # what `__getattr__` imports, for type checkers and editors
     from magenta_nsynth.api import load_wavenet as load_wavenet
     from magenta_nsynth.audio import load_audio as load_audio
     from magenta_nsynth.audio import save_audio as save_audio
-    from magenta_nsynth.audio.mixing import match_loudness as match_loudness
-    from magenta_nsynth.audio.mixing import sum_signals as sum_signals
+    from magenta_nsynth.audio.loudness import match_loudness as match_loudness
+    from magenta_nsynth.audio.loudness import sum_signals as sum_signals
     from magenta_nsynth.audio.mu_law import inverse_mu_law as inverse_mu_law
     from magenta_nsynth.audio.mu_law import mu_law as mu_law
     from magenta_nsynth.config import H512_BO16 as H512_BO16
@@ -36,21 +36,25 @@ if TYPE_CHECKING:  # what `__getattr__` imports, for type checkers and editors
     from magenta_nsynth.config import SAMPLE_RATE as SAMPLE_RATE
     from magenta_nsynth.config import SpectralConfig as SpectralConfig
     from magenta_nsynth.config import WaveNetConfig as WaveNetConfig
-    from magenta_nsynth.embeddings.mixing import crossfade as crossfade
-    from magenta_nsynth.embeddings.mixing import grid_weights as grid_weights
-    from magenta_nsynth.embeddings.mixing import line_weights as line_weights
-    from magenta_nsynth.embeddings.mixing import mix as mix
-    from magenta_nsynth.embeddings.mixing import time_stretch as time_stretch
+    from magenta_nsynth.embeddings.interpolation import crossfade as crossfade
+    from magenta_nsynth.embeddings.interpolation import grid_weights as grid_weights
+    from magenta_nsynth.embeddings.interpolation import line_weights as line_weights
+    from magenta_nsynth.embeddings.interpolation import mix as mix
+    from magenta_nsynth.embeddings.interpolation import time_stretch as time_stretch
     from magenta_nsynth.errors import AudioError as AudioError
     from magenta_nsynth.errors import CheckpointError as CheckpointError
     from magenta_nsynth.errors import InputError as InputError
     from magenta_nsynth.errors import NSynthError as NSynthError
-    from magenta_nsynth.plotting.drawing import draw_embedding as draw_embedding
-    from magenta_nsynth.plotting.drawing import draw_rainbowgram as draw_rainbowgram
-    from magenta_nsynth.plotting.drawing import make_panel as make_panel
-    from magenta_nsynth.plotting.drawing import rainbowgram_image as rainbowgram_image
     from magenta_nsynth.plotting.figure import draw_figure as draw_figure
     from magenta_nsynth.plotting.figure import save_figure as save_figure
+    from magenta_nsynth.plotting.rainbowgrams import draw_embedding as draw_embedding
+    from magenta_nsynth.plotting.rainbowgrams import (
+        draw_rainbowgram as draw_rainbowgram,
+    )
+    from magenta_nsynth.plotting.rainbowgrams import make_panel as make_panel
+    from magenta_nsynth.plotting.rainbowgrams import (
+        rainbowgram_image as rainbowgram_image,
+    )
     from magenta_nsynth.spectral import cqt as cqt
     from magenta_nsynth.spectral import griffin_lim as griffin_lim
     from magenta_nsynth.spectral import ispecgram as ispecgram
@@ -65,13 +69,14 @@ __version__ = "0.2.0"
 _NAMES = {
     "api": "Baseline WaveNet load_baseline load_model load_wavenet",
     "audio": "load_audio save_audio",
-    "audio.mixing": "match_loudness sum_signals",
+    "audio.loudness": "match_loudness sum_signals",
     "audio.mu_law": "inverse_mu_law mu_law",
     "config": "H512_BO16 NFFT_1024 SAMPLE_RATE SpectralConfig WaveNetConfig",
-    "embeddings.mixing": "crossfade grid_weights line_weights mix time_stretch",
+    "embeddings.interpolation": "crossfade grid_weights line_weights mix time_stretch",
     "errors": "AudioError CheckpointError InputError NSynthError",
-    "plotting.drawing": "draw_embedding draw_rainbowgram make_panel rainbowgram_image",
     "plotting.figure": "draw_figure save_figure",
+    "plotting.rainbowgrams": "draw_embedding draw_rainbowgram make_panel "
+    "rainbowgram_image",
     "spectral": "cqt griffin_lim ispecgram rainbowgram specgram",
     "training.summaries": "rainbowgram_summary",
 }

@@ -1,11 +1,13 @@
-"""What the binaries share: their common flags, --help, and errors in one line."""
+"""What the binaries share: flags from options, --help, and errors in one line."""
 
 import contextlib
+import dataclasses
 import logging as python_logging
 import os
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, get_type_hints
 
@@ -31,8 +33,9 @@ OF_THE_ORIGINAL = (
     "was the original's way to several machines and does nothing here: set TF_CONFIG "
     "on each machine, as TensorFlow's guide says."
 )
-_CLOSED_PIPE = 141  # the exit status: as of a program that SIGPIPE ended
-# Bytes under `ulimit -v` that the stacks of TensorFlow's threads need at least.
+_CLOSED_PIPE = 141  # the exit status of a program that SIGPIPE ended
+_HELP_WIDTH = 88
+# The least room under `ulimit -v` for the stacks of TensorFlow's threads, in bytes.
 _LEAST_ADDRESS_SPACE = 700_000_000
 
 
@@ -56,25 +59,19 @@ class Flags(NamedTuple):
     only: str = ""
     defaults: Mapping[str, Any] = {}
 
-    def fields(self) -> Iterator[tuple[str, Option, str, str, Any]]:
-        """Each field's name, its option, and its flag's name, kind and default."""
-        hints = get_type_hints(self.cls)
+    def fields(self) -> list[tuple[dataclasses.Field[Any], Option, str]]:
+        """Each field that becomes a flag, its option, and the flag's name."""
         only = self.only.split()
-        for field, described, name in options_of(self.cls):
-            if not only or field.name in only:
-                default = self.defaults.get(field.name, field.default)
-                yield (
-                    field.name,
-                    described,
-                    name,
-                    described.kind(hints[field.name]),
-                    default,
-                )
+        fields = list(options_of(self.cls))
+        return [one for one in fields if not only or one[0].name in only]
 
     def define(self) -> list[str]:
         """Defines the flags; returns their names."""
+        hints = get_type_hints(self.cls)
         names = []
-        for _, described, name, kind, default in self.fields():
+        for field, described, name in self.fields():
+            kind = described.kind(hints[field.name])
+            default = self.defaults.get(field.name, field.default)
             arguments: list[Any] = [name, default]
             limits: dict[str, Any] = {}
             if kind == "enum":
@@ -90,9 +87,11 @@ class Flags(NamedTuple):
     def read(self) -> Any:
         """An instance with the values of the flags."""
         values = dict(self.defaults)
-        for field, described, name, _, _ in self.fields():
+        for field, described, name in self.fields():
             value = FLAGS[name].value
-            values[field] = described.parse(value) if described.parse else value
+            if isinstance(value, list):  # as the defaults of options are
+                value = tuple(value)
+            values[field.name] = described.parse(value) if described.parse else value
         return self.cls(**values)
 
 
@@ -121,12 +120,12 @@ def run(
     """
     program = os.path.basename(sys.argv[0])
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that aren't UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may not be UTF-8
     groups = [one if isinstance(one, Flags) else Flags(one) for one in options]
     headings = {_heading(group.cls): group.define() for group in groups}
     headings["General."] = _define_general(aliases or {})
     try:
-        words = FLAGS(_without_old_spellings(sys.argv))[1:]
+        words = FLAGS(_with_help_flag(sys.argv))[1:]
     except flags.Error as error:
         _fail(program, f"{' '.join(str(error).splitlines())} (--help lists the flags.)")
 
@@ -142,7 +141,7 @@ def run(
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # Of standard output. What is left for it would be written once more at the end.
+        # From standard output. Python would write what is left for it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):
             _fail(program, f"standard output: {error.strerror}.")
@@ -186,7 +185,7 @@ def _help(doc: str, program: str, headings: Mapping[str, Sequence[str]]) -> int:
 
 def _run(call: Callable[[], int | None], program: str) -> int:
     _set_up_logging(FLAGS.log)
-    # A terminal's hang-up or a job's end is as orderly a stop as Ctrl-C.
+    # A hang-up or a job's end stops the program as Ctrl-C does.
     for number in _orderly_stops():
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup means that
             signal.signal(number, signal.default_int_handler)
@@ -202,7 +201,7 @@ def _run(call: Callable[[], int | None], program: str) -> int:
     except KeyboardInterrupt as error:
         _stop(program, str(error))
     except Exception as error:
-        if not _is_want_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
         advice = " or give a smaller --batch_size" if "batch_size" in FLAGS else ""
         _fail(program, f"Not enough memory; end other programs{advice}.")
@@ -217,7 +216,7 @@ def _check_working_folder() -> None:
         ) from None
 
 
-def _is_want_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     # By its name: TensorFlow may not have been imported.
     return (
         isinstance(error, MemoryError)
@@ -232,10 +231,10 @@ def show(text: str) -> None:
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow, without its greetings and without a traceback at Ctrl-C.
+    """Imports TensorFlow, without its start messages or a traceback on Ctrl-C.
 
-    The C++ side's first messages go to standard error before TF_CPP_MIN_LOG_LEVEL is
-    heard (TensorFlow 2.18 and later); only --log=DEBUG shows them.
+    From TensorFlow 2.18 on, the C++ side's first messages go to standard error before
+    it reads TF_CPP_MIN_LOG_LEVEL; only --log=DEBUG shows them.
     """
     with _silence(FLAGS.log.upper() != "DEBUG") as restore:
 
@@ -243,8 +242,8 @@ def load_tensorflow() -> None:
             restore()
             _stop(os.path.basename(sys.argv[0]), "")
 
-        # A module that a KeyboardInterrupt meets while it is imported may call it a
-        # broken installation; and there is nothing yet to tidy up.
+        # A module that is interrupted during its import may report a broken
+        # installation; and there is nothing to tidy up yet.
         replaced = [
             number
             for number in (signal.SIGINT, *_orderly_stops())
@@ -268,7 +267,7 @@ def load_tensorflow() -> None:
 
 
 def _check_address_space() -> None:
-    """Raises MemoryError where a limit would have TensorFlow abort the program."""
+    """Raises MemoryError if a limit would make TensorFlow abort the program."""
     try:
         import resource  # not on Windows
 
@@ -282,14 +281,14 @@ def _check_address_space() -> None:
 
 
 def _orderly_stops() -> list[int]:
-    """The signals beside Ctrl-C's that ask for an end: a job's, a hang-up's."""
+    """The signals other than Ctrl-C's that ask a program to end."""
     names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 @contextlib.contextmanager
 def _silence(silent: bool) -> Iterator[Callable[[], None]]:
-    """Drops what anything writes to standard error; yields what ends that early."""
+    """Drops what is written to standard error; yields a function that ends that."""
     if not silent or sys.stderr is None:
         yield lambda: None
         return
@@ -303,8 +302,8 @@ def _silence(silent: bool) -> Iterator[Callable[[], None]]:
         os.close(kept)
 
 
-def _without_old_spellings(argv: Sequence[str]) -> list[str]:
-    """Absl reads -help as --help, and so do we; `help` alone means it too."""
+def _with_help_flag(argv: Sequence[str]) -> list[str]:
+    """The arguments; `help` alone stands for --help."""
     if list(argv[1:]) == ["help"]:
         return [argv[0], "--help"]
     return list(argv)
@@ -314,7 +313,15 @@ def _flag_help(name: str) -> str:
     flag = FLAGS[name]
     default = "" if flag.default in (None, "", []) else f" [{flag.default}]"
     spelling = f"--[no]{name}" if flag.boolean else f"--{name}"
-    return f"  {spelling}\n      {' '.join(flag.help.split())}{default}"
+    text = textwrap.fill(
+        " ".join(flag.help.split()) + default,
+        _HELP_WIDTH,
+        initial_indent=" " * 6,
+        subsequent_indent=" " * 6,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"  {spelling}\n{text}"
 
 
 def _set_up_logging(level: str) -> None:

@@ -168,19 +168,19 @@ def test_wrong_flags_are_one_line(arguments, words):
 def program(tmp_path):
     """Runs a program made of `cli.run` and a main of its own."""
 
-    def run_program(body, *arguments, modules=(), **options):
+    def run_program(body, *arguments, modules=(), options="[Output]", **limits):
         path = tmp_path / "program"
         text = "import logging, os, signal\nfrom absl import logging as absl_logging\n"
         text += "from magenta_nsynth import cli\n"
         text += "from magenta_nsynth.errors import InputError\n"
         text += "from magenta_nsynth.commands.options import Output\n"
-        text += "def main(output):\n" + textwrap.indent(textwrap.dedent(body), "  ")
-        text += "\ncli.run(main, 'What {program} does.', [Output])\n"
+        text += "def main(*options):\n" + textwrap.indent(textwrap.dedent(body), "  ")
+        text += f"\ncli.run(main, 'What {{program}} does.', {options})\n"
         path.write_text(text, encoding="utf-8")
         for name, content in modules:
             (tmp_path / f"{name}.py").write_text(content, encoding="utf-8")
         words = [sys.executable, str(path), *arguments]
-        return finish(words, env=environment(tmp_path), **options)
+        return finish(words, env=environment(tmp_path), **limits)
 
     return run_program
 
@@ -261,7 +261,7 @@ def test_a_full_disk_says_what_to_do(program):
     full = "raise OSError(28, 'No space left on device', 'a.npy')"
     line = error_line(program(full))
     assert "a.npy" in line and "--skip_existing" in line
-    line = error_line(program(full))
+    line = error_line(program(full, options="[]"))
     assert "run again" in line and "--skip_existing" not in line
 
 
@@ -393,7 +393,7 @@ def test_flags_reach_save_embeddings():
     others = ["--save_path=o", "--sample_length=0", "--batch_size=3", "--recursive"]
     others += ["--skip_existing"]
     text = given("nsynth_save_embeddings", *paths, *network, *others)
-    assert "source_path=['a b', 'c*']" in text
+    assert "source_path=('a b', 'c*')" in text
     assert "checkpoint_path='x', model='', use_ema=True, hop_length=64" in text
     assert "save_path='o', skip_existing=True" in text
     assert "recursive=True" in text and "sample_length=0" in text
@@ -405,7 +405,7 @@ def test_the_originals_flags_reach_save_embeddings():
     arguments = ["--tfrecord_path=a", "--savedir=o", "--expdir=x", "--model=ae"]
     arguments += ["--config=nfft_1024", "--master=", "--skip_corrupt", "--log=INFO"]
     text = given("nsynth_save_embeddings", *arguments)
-    assert "source_path=['a']" in text and "skip_corrupt=True" in text
+    assert "source_path=('a',)" in text and "skip_corrupt=True" in text
     assert "checkpoint_path='x', model='baseline'" in text
     assert "save_path='o', skip_existing=False" in text
     assert "Encoding(batch_size=16, config='nfft_1024', master='')" in text
@@ -457,61 +457,34 @@ def test_the_gpu_is_chosen_only_where_a_number_is_given():
     assert "gpu 1" in given("nsynth_generate", "--gpu_number=1", gpu="7")
 
 
-MIXING = "api,commands.interpolate"
-
-
 def test_flags_reach_interpolate():
     arguments = ["--source_path=a", "--source_path=a", "--save_path=o", "--sum"]
     arguments += ["--weights=1,-2.5", "--method=spherical", "--stretch=2", "--generate"]
     arguments += ["--match_loudness", "--bit_depth=16", "--sample_length=0", "--seed=5"]
     arguments += ["--skip_existing", "--temperature=0.5", "--checkpoint_path=x"]
-    result = recorded("nsynth_interpolate", MIXING, *arguments, "--gpu_number=1")
-    [[_, _, model], [job, positional, options]] = result["calls"]
-    assert (model["checkpoint_path"], result["gpu"]) == ("x", "1")
-    assert (job, positional) == ("interpolate", ["load_model", ["a", "a"], "o"])
-    assert options == {
-        "weights": [1.0, -2.5],
-        "steps": None,
-        "grid": None,
-        "method": "spherical",
-        "stretch": 2.0,
-        "crossfade": None,
-        "sum_signals": True,
-        "match_loudness": True,
-        "bit_depth": "16",
-        "sample_length": 0,
-        "skip_existing": True,
-        "generation": {
-            "batch_size": 1,
-            "seed": 5,
-            "normalize": False,
-            "temperature": 0.5,
-            "samples_per_save": 10000,
-        },
-    }
+    text = given("nsynth_interpolate", *arguments, "--gpu_number=1")
+    assert "source_path=['a', 'a']" in text and "sample_length=0" in text
+    assert "checkpoint_path='x'" in text and "gpu 1" in text
+    assert "save_path='o', skip_existing=True" in text
+    assert (
+        "Mixing(weights=(1.0, -2.5), steps=None, grid='', crossfade=None, "
+        "method='spherical', stretch=2.0, sum=True, generate=True, "
+        "match_loudness=True)" in text
+    )
+    assert (
+        "Generation(batch_size=1, seed=5, bit_depth='16', normalize=False, "
+        "temperature=0.5" in text
+    )
 
 
-def test_interpolate_needs_no_checkpoint_and_generates_with_the_baseline():
-    arguments = ["--source_path=a", "--save_path=o", "--grid=5X3"]
-    [[_, positional, options]] = recorded("nsynth_interpolate", MIXING, *arguments)[
-        "calls"
-    ]
-    assert positional == [None, ["a"], "o"]
-    assert options["grid"] == [5, 3] and "generation" not in options
+def test_flags_of_the_baseline_reach_interpolate():
     arguments = ["--checkpoint_path=x", "--model=ae", "--generate", "--pitch=60"]
     arguments += ["--crossfade=0.25,1", "--griffin_lim_iterations=3", "--pitch_shift=1"]
-    [_, [_, positional, options]] = recorded("nsynth_interpolate", MIXING, *arguments)[
-        "calls"
-    ]
-    assert positional[0] == "B" and options["crossfade"] == [0.25, 1.0]
-    assert options["generation"] == {
-        "batch_size": 1,
-        "seed": None,
-        "normalize": False,
-        "pitch": 60,
-        "pitch_shift": 1,
-        "num_iters": 3,
-    }
+    arguments += ["--pitch_from_name=midi", "--middle_c=C3"]
+    text = given("nsynth_interpolate", *arguments)
+    assert "model='baseline'" in text and "crossfade=(0.25, 1.0)" in text
+    assert "pitch=60, pitch_shift=1, griffin_lim_iterations=3" in text
+    assert "NameRules(pitch_from_name='midi', middle_c='C3')" in text
 
 
 @pytest.mark.parametrize(

@@ -84,11 +84,11 @@ def run(tiny_checkpoint, records, tmp_path, monkeypatch, load_once):
     """Exports the records, or something else, to tmp_path/out; the exit status."""
     monkeypatch.setattr(api, "load_model", load_once)
 
-    def export(out="out", workers=(None, None), **options):
+    def export(out="out", workers=(None, None), save_path=None, **options):
         options = {
             "checkpoint": {"checkpoint_path": tiny_checkpoint},
             "paths": [records],
-            "out": tmp_path / out,
+            "out": tmp_path / out if save_path is None else save_path,
             "notes_per_shard": 4,
             "batch_size": 3,
             **options,
@@ -175,7 +175,13 @@ def test_a_file_saved_alone_and_exported_is_the_same(run, tmp_path, tiny_checkpo
         noise = np.random.default_rng(i).uniform(-1, 1, 1024).astype(np.float32)
         wavfile.write(folder / f"{i}.wav", 16_000, noise)
     assert run(paths=[folder], notes_per_shard=5, batch_size=5) == 0
-    save_embeddings(WaveNet(tiny_checkpoint), [folder], tmp_path / "saved", 0, 5)
+    save_embeddings(
+        WaveNet(tiny_checkpoint),
+        [folder],
+        tmp_path / "saved",
+        sample_length=0,
+        batch_size=5,
+    )
     for note in open_embeddings(tmp_path / "out"):
         saved = np.load(tmp_path / "saved" / f"{note.note_str}_embeddings.npy")
         assert np.array_equal(note.embedding, saved)
@@ -365,7 +371,7 @@ def test_folders_say_the_family(run, tmp_path, clips):
     [
         ({"paths": ["nowhere"]}, "nowhere: does not exist"),
         ({"paths": []}, "Nothing to read"),
-        ({"out": ""}, "--save_path"),
+        ({"save_path": ""}, "--save_path"),
         ({"notes_per_shard": 0}, "--notes_per_shard"),
         ({"batch_size": 0}, "--batch_size"),
         ({"sample_length": 511}, "--sample_length=511"),
@@ -409,7 +415,7 @@ def test_its_own_shards_are_no_source(run, tmp_path, records):
     for _ in range(2):
         assert run(**options) == 0
         assert open_embeddings(tmp_path / "out").names() == IDS
-    with pytest.raises(InputError, match="is the folder that is written to"):
+    with pytest.raises(InputError, match="is also the folder to write to"):
         run(paths=[tmp_path / "out"], format="tfrecord")
 
 
@@ -908,7 +914,7 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
     status, text = shown(*flags.split(), "--save_path=o", "--checkpoint_path=c")
     assert status == 2 and text.endswith(" 1 3\n")
     for part in (
-        "format='parquet'", "notes_per_shard=7", "bfloat16=True", "source_path=['a']",
+        "format='parquet'", "notes_per_shard=7", "bfloat16=True", "source_path=('a',)",
         "skip_corrupt=True", "use_ema=True", "read_as='list'", "'o'",
         "checkpoint_path='c'", "batch_size=2",
     ):  # fmt: skip

@@ -21,7 +21,7 @@ from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample
 from magenta_nsynth.commands.evaluate import evaluate_notes, table
 from magenta_nsynth.commands.export_embeddings import export_embeddings
-from magenta_nsynth.commands.pictured import Inputs, find_items
+from magenta_nsynth.commands.picture_sources import find_subjects
 from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.reading import (
     NoteFilter,
@@ -31,6 +31,7 @@ from magenta_nsynth.data.reading import (
     training_batches,
 )
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.record_clips import RecordClips
 from magenta_nsynth.schema import QUALITIES
 from magenta_nsynth.training.recipes import RECIPES
@@ -133,7 +134,8 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
         assert {row["instrument_source"] for row in rows} == {"synthetic"}
         assert {row["qualities"] for row in rows} == {"dark"}
     assert save_embeddings(baseline, [path], tmp_path / "codes") == 0
-    assert [item.name for item in find_items(Inputs([path])).items] == ids
+    found = find_subjects(Inputs([path], sample_length=0), NoteFilter())
+    assert [subject.name for subject in found.subjects] == ids
     assert evaluated(path)["family"].tolist() == [0 if kind == "tfds" else -1] * 3
     assert make_tfrecord([path], tmp_path / "json", as_float=True) == 0
     entries = json.loads((tmp_path / "json" / "examples.json").read_text())
@@ -229,8 +231,9 @@ def test_other_rates_are_resampled_everywhere(rate, model, baseline, tmp_path):
     assert save_embeddings(baseline, [path], tmp_path / "codes") == 0
     codes = np.load(tmp_path / "codes" / "x_z.npy")
     np.testing.assert_allclose(codes, baseline.encode(at_16k), atol=1e-4)
-    [item] = find_items(Inputs([path])).items
-    assert np.array_equal(item.load()[0], at_16k)
+    found = find_subjects(Inputs([path], sample_length=0), NoteFilter())
+    [subject] = found.subjects
+    assert np.array_equal(subject.load().audio, at_16k)
     # Enough at 16 kHz, or just not.
     assert open_notes(path, skip_corrupt=True, min_samples=len(at_16k)).num_notes
     with pytest.raises(InputError, match="none of its 1 records"):

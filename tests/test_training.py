@@ -12,7 +12,7 @@ from notes import SMALL
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, negative_log_likelihood
-from magenta_nsynth.plotting.drawing import rainbowgram_image
+from magenta_nsynth.plotting.rainbowgrams import rainbowgram_image
 from magenta_nsynth.training.evaluation import Evaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.training.noise import noisy_past, with_noisy_past

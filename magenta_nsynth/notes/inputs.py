@@ -34,7 +34,7 @@ class Inputs:
     read_as: Kind | None = option(
         None,
         "What --source_path is, where that is not clear.",
-        choices=("audio", "list", "jsonwav", "tfrecord"),
+        choices=("audio", "list", "jsonwav", "archive", "tfrecord"),
     )
     recursive: bool = option(
         False,

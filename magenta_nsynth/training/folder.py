@@ -6,7 +6,7 @@ import os
 
 from absl import logging
 
-from magenta_nsynth.disk import lock, remove
+from magenta_nsynth.disk import open_locked, remove
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.weights.checkpoint import WRITING, Checkpoint, mark_latest
@@ -46,17 +46,16 @@ class TrainingFolder:
         try:
             os.makedirs(self.path, exist_ok=True)
             # Held open, and so locked, for as long as this object lives.
-            self._lock = open(os.path.join(self.path, ".lock"), "w")  # noqa: SIM115
+            self._lock = open_locked(
+                os.path.join(self.path, ".lock"),
+                f"{folder}: another program is training there; wait for it, or give "
+                "another --logdir.",
+            )
         except OSError as error:
             raise InputError(
                 f"{folder}: can't be written to ({error.strerror}); give another "
                 "--logdir."
             ) from error
-        lock(
-            self._lock,
-            f"{folder}: another program is training there; wait for it, or give "
-            "another --logdir.",
-        )
         self.damaged: set[str] = set()
         self._written: list[str] = []
         if os.path.exists(os.path.join(self.path, "config.json")):

@@ -34,7 +34,7 @@ def rainbowgram_summary(
       InputError: as `rainbowgram_image`.
     """
     # Here, not above: who writes no pictures needs no matplotlib.
-    from magenta_nsynth.plotting.drawing import rainbowgram_image
+    from magenta_nsynth.plotting.rainbowgrams import rainbowgram_image
 
     audio = np.atleast_2d(np.asarray(audio))[:max_outputs]
     images = rainbowgram_image(audio, **options)

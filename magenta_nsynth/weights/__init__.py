@@ -1,1 +1,1 @@
-"""TF1 checkpoints: find, read, check, load, write and download them."""
+"""TF1 checkpoints: finding, reading, checking, loading, writing."""

@@ -7,7 +7,7 @@ import re
 
 from absl import logging
 
-from magenta_nsynth.archives import is_archive, read_members
+from magenta_nsynth.download.archives import is_archive, read_members
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import expand
 

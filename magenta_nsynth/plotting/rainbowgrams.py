@@ -1,28 +1,37 @@
-"""From audio to pictures: one call each."""
+"""Pictures of sounds and embeddings, each by one call. Needs TensorFlow."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.plotting import axes
-from magenta_nsynth.plotting.colors import RAINBOW, color_of
-from magenta_nsynth.plotting.panel import Panel, check_curves
+from magenta_nsynth.plotting.backend import Axes, matplotlib
+from magenta_nsynth.plotting.options import AXES
+from magenta_nsynth.plotting.panel import Panel, check_curves, draw_curves, draw_image
 from magenta_nsynth.spectral import rainbowgram
 from magenta_nsynth.spectral.rainbowgram import HOP_LENGTH, Rainbowgram
 
-__all__ = ["draw_embedding", "draw_rainbowgram", "make_panel", "rainbowgram_image"]
+__all__ = [
+    "color_of",
+    "draw_embedding",
+    "draw_rainbowgram",
+    "make_panel",
+    "rainbowgram_image",
+]
+
+_COLORMAP = "rainbow"  # matplotlib's, as in the original
 
 
 def make_panel(
     name: str,
     audio: np.ndarray | None = None,
     encoding: np.ndarray | None = None,
-    colormap: str = RAINBOW,
+    colormap: str = _COLORMAP,
     embedding_hop_length: int = 512,
+    hop_length: int = HOP_LENGTH,
+    sample_rate: float = SAMPLE_RATE,
     **options: Any,
 ) -> Panel:
     """What a figure shows of a sound, of its embedding, or of both.
@@ -33,22 +42,28 @@ def make_panel(
       encoding: [frames, channels], or None.
       colormap: one of matplotlib's.
       embedding_hop_length: samples per frame of the encoding.
-      **options: of `rainbowgram`.
+      hop_length: samples between the picture's columns.
+      sample_rate: of the audio, in Hz.
+      **options: other options of `rainbowgram`.
 
     Raises:
       InputError: a shape, colour map or option that can't be used.
     """
     panel = Panel(name)
     if audio is not None:
-        gram = rainbowgram(_checked(audio, name), **options)
-        panel = _pictured(name, gram, colormap, options)
+        gram = rainbowgram(
+            _checked(audio, name),
+            hop_length=hop_length,
+            sample_rate=sample_rate,
+            **options,
+        )
+        panel = _pictured(name, gram, colormap, hop_length / sample_rate)
     if encoding is None:
         return panel
-    rate = options.get("sample_rate", SAMPLE_RATE)
     return dataclasses.replace(
         panel,
         curves=check_curves(encoding, name),
-        seconds_per_row=embedding_hop_length / rate,
+        seconds_per_row=embedding_hop_length / sample_rate,
     )
 
 
@@ -56,17 +71,21 @@ def draw_rainbowgram(
     ax: Axes,
     audio: np.ndarray,
     axis: str = "none",
-    colormap: str = RAINBOW,
+    colormap: str = _COLORMAP,
+    hop_length: int = HOP_LENGTH,
+    sample_rate: float = SAMPLE_RATE,
     **options: Any,
 ) -> Rainbowgram:
     """Draws the rainbowgram of a sound on a matplotlib axis.
 
     Args:
-      ax: what to draw on. Seconds go to the right, bins up.
+      ax: what to draw on. Time goes to the right in seconds, bins go up.
       audio: [t] floats in [-1, 1].
-      axis: beside the picture: "none", "notes" or "hz".
+      axis: labels of the axes: "none", "notes" or "hz".
       colormap: one of matplotlib's.
-      **options: of `rainbowgram`.
+      hop_length: samples between the picture's columns.
+      sample_rate: of the audio, in Hz.
+      **options: other options of `rainbowgram`.
 
     Returns:
       The numbers that were drawn.
@@ -75,8 +94,11 @@ def draw_rainbowgram(
       InputError: a shape, colour map or option that can't be used.
     """
     _check_axis(axis)
-    gram = rainbowgram(_checked(audio, "the audio"), **options)
-    axes.draw_image(ax, _pictured("the audio", gram, colormap, options), axis)
+    name = "the audio"
+    gram = rainbowgram(
+        _checked(audio, name), hop_length=hop_length, sample_rate=sample_rate, **options
+    )
+    draw_image(ax, _pictured(name, gram, colormap, hop_length / sample_rate), axis)
     return gram
 
 
@@ -91,8 +113,8 @@ def draw_embedding(
 
     Args:
       ax: what to draw on.
-      encoding: [frames, channels], of 64 channels at most.
-      axis: "none", or another of `draw_rainbowgram`'s to have seconds and values.
+      encoding: [frames, channels], with at most 64 channels.
+      axis: "none", or "notes" or "hz" to label seconds and values.
       hop_length: samples per frame.
       sample_rate: of the sound, in Hz.
 
@@ -104,11 +126,11 @@ def draw_embedding(
         raise InputError("hop_length and sample_rate must be above 0.")
     curves = check_curves(encoding)
     panel = Panel("", curves=curves, seconds_per_row=hop_length / sample_rate)
-    axes.draw_curves(ax, panel, axis)
+    draw_curves(ax, panel, axis)
 
 
 def rainbowgram_image(
-    audio: np.ndarray, colormap: str = RAINBOW, **options: Any
+    audio: np.ndarray, colormap: str = _COLORMAP, **options: Any
 ) -> np.ndarray:
     """Rainbowgrams as plain images, for TensorBoard or a web page.
 
@@ -118,30 +140,55 @@ def rainbowgram_image(
       **options: of `rainbowgram`.
 
     Returns:
-      uint8 [bins, frames, 3] or [b, bins, frames, 3]: RGB, the highest bin first, as
-      images are kept.
+      uint8 [bins, frames, 3] or [b, bins, frames, 3]: RGB. The highest bin comes
+      first, as images are stored.
 
     Raises:
       InputError: as `rainbowgram`, or another colour map.
     """
-    gram = rainbowgram(_checked(audio, "the audio"), **options)
-    image = _colored("the audio", gram, colormap)
+    name = "the audio"
+    image = _colored(name, rainbowgram(_checked(audio, name), **options), colormap)
     return image[..., ::-1, :, :]
 
 
+def color_of(
+    magnitude: np.ndarray, phase: np.ndarray, colormap: str = _COLORMAP
+) -> np.ndarray:
+    """The picture of a rainbowgram.
+
+    Args:
+      magnitude: [..., bins, frames] in [0, 1]; 0 is black.
+      phase: of the same shape, in [-1, 1]: the ends of the colour map.
+      colormap: one of matplotlib's.
+
+    Returns:
+      uint8 [..., bins, frames, 3]: RGB, the bins in the same order.
+
+    Raises:
+      InputError: another colour map.
+
+    Source: NSynth's rainbowgrams, which lay black with an opacity of 1 - magnitude
+    over the colours; the result is the same.
+    """
+    if colormap not in matplotlib.colormaps:
+        raise InputError(f"{colormap!r} is not one of matplotlib's colour maps.")
+    colors = matplotlib.colormaps[colormap](np.clip((np.asarray(phase) + 1) / 2, 0, 1))
+    shades = colors[..., :3] * np.clip(np.asarray(magnitude), 0, 1)[..., None]
+    return np.round(shades * 255).astype(np.uint8)
+
+
 def _pictured(
-    name: str, gram: Rainbowgram, colormap: str, options: dict[str, Any]
+    name: str, gram: Rainbowgram, colormap: str, seconds_per_frame: float
 ) -> Panel:
     if len(gram.magnitude.shape) != 2:
         raise InputError(
-            f"{name}: a picture is of one clip [t], not of {len(gram.magnitude)}."
+            f"{name}: a picture shows one clip [t], not {len(gram.magnitude)}."
         )
-    hop_length = options.get("hop_length", HOP_LENGTH)
     return Panel(
         name,
         image=_colored(name, gram, colormap),
         frequencies=gram.frequencies,
-        seconds_per_frame=hop_length / options.get("sample_rate", SAMPLE_RATE),
+        seconds_per_frame=seconds_per_frame,
     )
 
 
@@ -168,5 +215,5 @@ def _checked(audio: Any, name: str) -> np.ndarray:
 
 
 def _check_axis(axis: str) -> None:
-    if axis not in axes.AXES:
-        raise InputError(f"axis must be {', '.join(axes.AXES)}, not {axis!r}.")
+    if axis not in AXES:
+        raise InputError(f"axis must be {', '.join(AXES)}, not {axis!r}.")

@@ -1,6 +1,10 @@
-"""Sums of signals, and their loudness, to compare mixed embeddings with."""
+"""Loudness, and weighted sums of signals: what mixes of embeddings are compared with.
+
+NumPy alone.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -22,18 +26,18 @@ _MOST_GAIN = 100.0  # 40 dB
 def normalized_weights(
     weights: Sequence[float] | np.ndarray | None, count: int
 ) -> np.ndarray:
-    """Scales weights so that they sum to 1.
+    """Divides weights by their sum.
 
     Args:
-      weights: `count` finite numbers that don't sum to 0. A negative weight moves away
-        from its source. Or [count, n], for n points in time. None means equal weights.
-      count: the number of sources.
+      weights: `count` finite numbers whose sum is not 0, or [count, n], which change
+        over time. They may be below 0. None weights all equally.
+      count: how many sounds or embeddings are mixed.
 
     Returns:
-      float64 [count] or [count, n].
+      float64 [count] or [count, n]; the sum over the first axis is 1.
 
     Raises:
-      InputError: another number of weights, or weights that aren't finite or sum to 0.
+      InputError: another number of weights, or weights that can't be used.
     """
     if weights is None:
         weights = np.ones(count)
@@ -43,21 +47,20 @@ def normalized_weights(
         values = np.zeros(())
     if values.ndim not in (1, 2) or len(values) != count or not values.size:
         raise InputError(
-            f"Weights {_shown(weights)}: {count} sources need {count} weights, one "
-            "number each."
+            f"Weights {_shown(weights)}: {count} sources need {count} numbers."
         )
     if not np.isfinite(values).all():
         raise InputError(f"Weights must be finite numbers, not {_shown(weights)}.")
     total = values.sum(axis=0)
     if (abs(total) <= 1e-6 * abs(values).sum(axis=0)).any():
         raise InputError(
-            f"The weights {_shown(weights)} sum to 0, so they can't be normalised; "
-            "give others."
+            f"The weights {_shown(weights)} sum to 0, and they have to be divided by "
+            "their sum; use others."
         )
     return values / total
 
 
-def _shown(weights: Sequence[float] | np.ndarray) -> str:
+def _shown(weights: Any) -> str:
     if not np.ndim(weights):
         return repr(weights)
     if np.ndim(weights) > 1:
@@ -70,25 +73,22 @@ def sum_signals(
     weights: Sequence[float] | np.ndarray | None = None,
     prevent_clipping: bool = True,
 ) -> np.ndarray:
-    """The weighted mean of signals, to compare a mix of their embeddings with.
+    """The weighted sum of signals, to compare with a mix of their embeddings.
 
     Args:
-      sounds: [t] float each. All are cut to the shortest.
-      weights: one number per sound, scaled to sum to 1; None means equal weights.
-        [count, t] change over time.
-      prevent_clipping: scales the result to a peak of 1 if it is louder.
+      sounds: one or more, each [t] float. All are cut to the shortest.
+      weights: as in `normalized_weights`; [count, t] change over time.
+      prevent_clipping: scales the sum to a peak of 1 if its peak is above 1.
 
     Returns:
-      [t] float32.
+      [t] float32; with equal weights, the mean of the signals.
 
     Raises:
       InputError: weights or sounds that can't be used.
 
     Examples:
-      >>> import numpy as np
-      >>> import magenta_nsynth as nsynth
-      >>> nsynth.sum_signals([np.zeros(2), np.full(3, 0.8)], weights=[3, 1]).tolist()
-      [0.20000000298023224, 0.20000000298023224]
+      >>> sum_signals([np.array([0.5, -0.5]), np.array([0.0, 1.0])])
+      array([0.25, 0.25], dtype=float32)
     """
     clips = [_checked(sound, f"sound {i}") for i, sound in enumerate(sounds)]
     if not clips:
@@ -97,8 +97,8 @@ def sum_signals(
     length = min(map(len, clips))
     if shares.ndim == 2 and shares.shape[1] < length:
         raise InputError(
-            f"There are weights for {shares.shape[1]} of {length} samples; give one "
-            "for each."
+            f"The weights are for {shares.shape[1]} samples, and the sounds have "
+            f"{length}."
         )
     shares = shares[..., None] if shares.ndim == 1 else shares[:, :length]
     total = np.zeros(length)
@@ -106,18 +106,18 @@ def sum_signals(
         total += share * clip[:length]
     scale = clipping_scale(total) if prevent_clipping else 1.0
     if scale < 1:
-        logging.info("Scaling the sum of the signals by %.3f to avoid clipping.", scale)
+        logging.info("The sum is scaled by %.3f to prevent clipping.", scale)
     return (total * scale).astype(np.float32)
 
 
 def clipping_scale(audio: np.ndarray) -> float:
-    """The factor that keeps audio [t] from clipping; 1 if it doesn't clip."""
+    """The factor that keeps audio [t] from clipping; 1 if it does not clip."""
     peak = float(np.abs(audio).max(initial=0))
     return 1 / peak if peak > 1 else 1.0
 
 
 def rms(audio: np.ndarray) -> float:
-    """The root mean square of audio [t]; 0 for empty audio."""
+    """The root mean square of audio [t]; 0 for an empty array."""
     if not len(audio):
         return 0.0
     return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
@@ -128,16 +128,16 @@ def match_loudness(
     sources: Sequence[np.ndarray],
     weights: Sequence[float] | np.ndarray | None = None,
 ) -> np.ndarray:
-    """Scales audio to the weighted mean RMS of the sounds that it is a mix of.
+    """Scales a mix to the weighted mean RMS of its sources.
 
-    The result never clips: its peak is at most 1. Nor is audio amplified by more than
-    40 dB, because anything that quiet is noise. In either case a log line says how much
-    quieter than its sources it is.
+    The result never clips: if its peak would be above 1, it is scaled to a peak of 1.
+    The gain is limited to 40 dB, since anything quieter is the noise of silence. In
+    both cases a log line says how far below its sources the result stays.
 
     Args:
       audio: [t] float.
-      sources: [t] float each, of any lengths.
-      weights: as for `sum_signals`; only their magnitudes count.
+      sources: the sounds that were mixed, each [t] float, of any length.
+      weights: as in `normalized_weights`; their absolute values are used.
 
     Returns:
       [t] float32.
@@ -146,11 +146,8 @@ def match_loudness(
       InputError: weights or sounds that can't be used.
 
     Examples:
-      >>> import numpy as np
-      >>> import magenta_nsynth as nsynth
-      >>> quiet, loud = np.full(4, 0.25), np.full(4, 0.75)
-      >>> nsynth.match_loudness(np.full(2, 0.1), [quiet, loud]).tolist()
-      [0.5, 0.5]
+      >>> match_loudness(np.full(3, 0.1), [np.full(5, 0.5), np.full(5, 0.3)])
+      array([0.4, 0.4, 0.4], dtype=float32)
     """
     levels = [rms(_checked(s, f"source {i}")) for i, s in enumerate(sources)]
     scale = loudness_scale(_checked(audio, "the audio"), levels, weights)
@@ -163,13 +160,13 @@ def loudness_scale(
     weights: Sequence[float] | np.ndarray | None = None,
     name: str = "The audio",
 ) -> float:
-    """The factor that `match_loudness` applies.
+    """The factor that `match_loudness` multiplies by.
 
     Args:
       audio: [t] float.
       levels: the RMS of each source.
-      weights: as for `match_loudness`.
-      name: the name of the audio in the log.
+      weights: as in `match_loudness`.
+      name: what a log line calls the audio.
     """
     shares = np.abs(normalized_weights(weights, len(levels)))
     shares = shares.mean(axis=1) if shares.ndim == 2 else shares
@@ -178,13 +175,13 @@ def loudness_scale(
     if not level:
         return 1.0
     scale = wanted / level
-    limit, reason = 1 / float(np.abs(audio).max()), "it would clip"
+    limit, reason = 1 / float(np.abs(audio).max()), "it would clip if it were louder"
     if limit > _MOST_GAIN:
-        limit, reason = _MOST_GAIN, "its noise would be audible"
+        limit, reason = _MOST_GAIN, "more gain would make the noise of silence audible"
     if scale <= limit:
         return scale
     logging.info(
-        "%s is %.1f dB quieter than its sources: any louder, %s.",
+        "%s stays %.1f dB below the loudness of its sources: %s.",
         *(name, 20 * np.log10(scale / limit), reason),
     )
     return limit
