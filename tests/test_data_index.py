@@ -196,7 +196,7 @@ def damaged(tmp_path, packed):
     records = {
         3: (b"\xff\xfe no example", "not a tf.Example"),
         4: (without(good[4], "audio"), "the feature audio is missing"),
-        5: (wrong_type.SerializeToString(), "the feature pitch has a float_list"),
+        5: (wrong_type.SerializeToString(), "the feature pitch is a float_list"),
         6: (many.SerializeToString(), "the feature pitch has 2 values, not 1"),
         9: (without(good[9], "pitch"), "the feature pitch is missing"),
         10: (b"", "there is nothing in it"),

@@ -347,7 +347,7 @@ def spoilt(path, kind, packed):
         example.features.feature["audio"].int64_list.value.extend(range(300))
         records[17], words = (
             example.SerializeToString(),
-            "the feature audio has a int64_list",
+            "the feature audio is a int64_list",
         )
     elif kind == "too short":
         records[17] = note_to_example(note(17, 199))

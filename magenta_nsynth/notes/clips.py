@@ -14,7 +14,7 @@ from magenta_nsynth.files import Source, expand, open_file
 from magenta_nsynth.notes.json_wav import plan_folder
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.sound_labels import SoundLabels
-from magenta_nsynth.notes.unread import UnreadNote, in_order, stat_print
+from magenta_nsynth.notes.unread import UnreadNote, file_stamp, in_order
 
 __all__ = [
     "Clip",
@@ -141,7 +141,7 @@ class SoundClips:
 
     def fingerprint(self, first: int, end: int) -> str:
         """As `Clips.fingerprint`, from sizes and dates."""
-        return fingerprint(stat_print(s.path) for s in self.files[first:end])
+        return fingerprint(file_stamp(s.path) for s in self.files[first:end])
 
     def read(
         self, numbers: np.ndarray, sample_length: int, quiet: bool = False
@@ -188,7 +188,7 @@ class JsonWavClips:
     def fingerprint(self, first: int, end: int) -> str:
         """As `Clips.fingerprint`, from labels, sizes and dates."""
         return fingerprint(
-            (unread.note, stat_print(unread.path), unread.problem)
+            (unread.note, file_stamp(unread.path), unread.problem)
             for unread in self._notes[first:end]
         )
 
