@@ -343,7 +343,7 @@ def test_it_says_where_pitch_and_family_come_from(sounds, tmp_path, caplog):
         "name (sounds/guitar_acoustic_007-060-100.wav: guitar); 1 not known "
         "(sounds/recording-012-003.wav)."
     ) in caplog.messages
-    assert "2 of 8 files say no pitch" in caplog.text
+    assert "2 of 8 files have no known pitch" in caplog.text
     caplog.clear()
     csv = sounds.folder / "left.csv"
     rules = NameRules("none", "C3")
@@ -368,9 +368,7 @@ def test_unity_notes_that_say_nothing(sounds, tmp_path, caplog):
     sampled("b.wav", 60)
     sampled("c.wav", 0)
     assert pitches() == [-1, -1, -1]
-    assert "2 not known: all unity notes are 60, a common default" in (
-        caplog.text
-    )
+    assert "2 not known: all unity notes are 60, a common default" in (caplog.text)
     sampled("d.wav", 61)
     assert pitches() == [60, 60, -1, 61]
     assert "--middle_c" not in caplog.text
