@@ -114,7 +114,7 @@ def test_an_empty_file_is_named(tmp_path, packed):
 
 def test_what_is_no_tfrecord_file(tmp_path):
     (tmp_path / "a.tfrecord").write_text("note_str,pitch\n" * 10, encoding="utf-8")
-    with pytest.raises(InputError, match=r"a\.tfrecord, record 0 .*no TFRecord file"):
+    with pytest.raises(InputError, match=r"a\.tfrecord, record 0 .*not a TFRecord file"):
         open_notes(tmp_path)
     with pytest.raises(InputError, match="no record that can be read"):
         open_notes(tmp_path, skip_corrupt=True)
@@ -215,7 +215,7 @@ def damaged(tmp_path, packed):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_skip_corrupt_counts_every_kind(tmp_path, packed, caplog, monkeypatch):
-    monkeypatch.setattr("magenta_nsynth.data.index._SAID", 100)
+    monkeypatch.setattr("magenta_nsynth.data.index._LOGGED", 100)
     path, said = damaged(tmp_path, packed)
     seen = []
     index = open_notes(

@@ -232,18 +232,18 @@ class LabelReader:
     """Reads labels and ids of records; logs once what is missing."""
 
     def __init__(
-        self, files: Sequence[str], names: Sequence[str], said: set[str]
+        self, files: Sequence[str], names: Sequence[str], reported: set[str]
     ) -> None:
         """Prepares ids for records that have none.
 
         Args:
           files: the paths of all TFRecord files.
           names: the labels to read.
-          said: labels already reported as missing; this reader adds to it.
+          reported: labels already logged as missing; this reader adds to it.
         """
         self._names = names
         self._stems = _distinct_stems(files)
-        self._said = said
+        self._reported = reported
 
     def of(
         self, example: Example, file: int, record: int, where: str
@@ -258,17 +258,17 @@ class LabelReader:
         """
         labels = {name: example.label(name) for name in self._names}
         missing = [name for name, value in labels.items() if value is None]
-        new = [name for name in missing if name not in self._said]
+        new = [name for name in missing if name not in self._reported]
         if new:
-            self._said.update(new)
-            logging.info("%s: %s", where, _said_of(new))
+            self._reported.update(new)
+            logging.info("%s: %s", where, _missing_message(new))
         labels = {name: v for name, v in labels.items() if v is not None}
         if "note_str" in missing:
             labels["note_str"] = f"{self._stems[file]}-{record}"
         return labels
 
 
-def _said_of(missing: list[str]) -> str:
+def _missing_message(missing: list[str]) -> str:
     others = [name for name in missing if name != "note_str"]
     parts = []
     if "note_str" in missing:

@@ -19,6 +19,7 @@ __all__ = [
     "FEATURES",
     "Demand",
     "Features",
+    "Piece",
     "check_number",
     "checked_shard",
     "feature_names",

@@ -32,7 +32,7 @@ class NoteIndex:
       num_samples: int64 [num_notes], the length of each note's audio at 16 kHz, if all
         were inspected (with skip_corrupt); else None.
       checked: what all notes are known to have, as in `Demand.checks`.
-      said: labels that were already logged as missing.
+      reported: labels that were already logged as missing.
     """
 
     table: NoteTable
@@ -40,7 +40,7 @@ class NoteIndex:
     num_skipped: int = 0
     num_samples: np.ndarray | None = None
     checked: frozenset[str] = frozenset()
-    said: set[str] = dataclasses.field(default_factory=set)
+    reported: set[str] = dataclasses.field(default_factory=set)
     _demands: list[Demand] = dataclasses.field(default_factory=list)
 
     @property

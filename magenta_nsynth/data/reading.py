@@ -14,6 +14,7 @@ from magenta_nsynth.data.crops import training_batches
 from magenta_nsynth.data.features import (
     Demand,
     Features,
+    Piece,
     check_number,
     checked_shard,
     feature_names,
@@ -98,7 +99,6 @@ def read_notes(
       67 (16000,)
     """
     names = feature_names(features)
-    shard_number, num_shards = checked_shard(shard)
     exact = None
     if length is not None:
         check_number(length, "length", 1)
@@ -110,23 +110,13 @@ def read_notes(
         check_number(seed, "seed", 0)
     demand = Demand(names, max(length or 1, min_samples), exact, needs_pitch)
     table = index.demanding(demand).table
-    bounds = len(table.file) * np.arange(num_shards + 1) // num_shards
-    notes = np.arange(*bounds[shard_number : shard_number + 2])
-    if not len(notes):
-        raise InputError(
-            f"There is no note for worker {shard_number} of {num_shards}, with only "
-            f"{len(table.file)} in all; use fewer workers."
-        )
+    notes = _part(len(table.file), shard)
     places = tf.constant(np.stack([table.file[notes], table.record[notes]], axis=1))
     runs = plan_runs(table, notes, 0 if seed is None else _BLOCK_NOTES)
     rows, slots = runs.rows, tf.constant(runs.slots)
     if seed is not None:
         rows = rows[np.argsort(np.random.default_rng(seed).random(len(rows)))]
-
-    def middle(num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return (num_samples - length) // 2, tf.constant(length, tf.int64)
-
-    piece = whole if length is None else middle
+    piece = whole if length is None else _middle(length)
 
     def parse(slot: tf.Tensor, serialized: tf.Tensor) -> Features:
         values = parse_note(serialized, demand, places[slot], table.files, piece)
@@ -147,6 +137,28 @@ def read_notes(
     elif batch_size is not None:
         dataset = dataset.batch(batch_size)
     return dataset.prefetch(2)
+
+
+def _part(num_notes: int, shard: tuple[int, int]) -> np.ndarray:
+    """The notes that worker i of n reads, for `shard` (i, n); int64, at least one."""
+    number, count = checked_shard(shard)
+    bounds = num_notes * np.arange(count + 1) // count
+    notes = np.arange(*bounds[number : number + 2])
+    if not len(notes):
+        raise InputError(
+            f"There is no note for worker {number} of {count}, with only {num_notes} "
+            "in all; use fewer workers."
+        )
+    return notes
+
+
+def _middle(length: int) -> Piece:
+    """The `Piece` of this many samples in the middle of the audio."""
+
+    def middle(num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return (num_samples - length) // 2, tf.constant(length, tf.int64)
+
+    return middle
 
 
 def iterate(dataset: tf.data.Dataset, index: NoteIndex) -> Iterator[Any]:

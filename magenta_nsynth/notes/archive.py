@@ -19,7 +19,7 @@ from magenta_nsynth.data.writing import (
 )
 from magenta_nsynth.download.archives import read_members
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.notes.json_wav import LABELS_FILE, Labels, read_labels
+from magenta_nsynth.notes.json_wav import LABELS_FILE, Entry, read_entries
 from magenta_nsynth.notes.record_making import Target, count_shards, write_missing
 from magenta_nsynth.notes.unread import file_stamp, in_order
 from magenta_nsynth.progress import Progress
@@ -111,7 +111,7 @@ def _finished(
 
 
 def _tasks(
-    path: str, labels: dict[str, Labels], shards: RecordShards
+    path: str, labels: dict[str, Entry], shards: RecordShards
 ) -> Iterator[_Task]:
     """The notes of the missing shards, in the archive's order.
 
@@ -174,12 +174,12 @@ def _notes(
             yield task.shard, dataclasses.replace(task.note, audio=result)
 
 
-def _read_labels(path: str) -> dict[str, Labels]:
+def _read_labels(path: str) -> dict[str, Entry]:
     """The entries of the archive's examples.json, which may be anywhere in it."""
     with Progress(None, "files", f"looking for {LABELS_FILE}") as progress:
         for member, content in _files(path):
             if os.path.basename(member.name) == LABELS_FILE:
-                return read_labels(content, f"{path}: {member.name}")
+                return read_entries(content, f"{path}: {member.name}")
             progress.advance()
             if ".tfrecord" in member.name:
                 break

@@ -30,7 +30,7 @@ __all__ = [
     "entry_to_note",
     "note_to_entry",
     "plan_folder",
-    "read_labels",
+    "read_entries",
 ]
 
 LABELS_FILE = "examples.json"
@@ -54,7 +54,7 @@ _NO_AUDIO = np.zeros(0, np.float32)
 _DECODER = json.JSONDecoder()
 _SPACES = re.compile(r"[ \t\n\r]*")
 
-Labels = tuple[Note, str]  # a note without audio, and what is wrong with it or ""
+Entry = tuple[Note, str]  # a note without audio, and what is wrong with it or ""
 
 
 def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
@@ -73,7 +73,7 @@ def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
     path = os.path.join(folder, LABELS_FILE)
     try:
         with open_file(path) as file:
-            labels = read_labels(iter(lambda: file.read(CHUNK), b""), path)
+            labels = read_entries(iter(lambda: file.read(CHUNK), b""), path)
         audio_folder = os.path.join(folder, AUDIO_FOLDER)
         found = {
             pathlib.Path(name).stem: os.path.join(audio_folder, name)
@@ -95,7 +95,7 @@ def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
     return notes, [f"{wav}: {path} has no entry for it." for wav in found.values()]
 
 
-def read_labels(pieces: Iterable[bytes], where: str) -> dict[str, Labels]:
+def read_entries(pieces: Iterable[bytes], where: str) -> dict[str, Entry]:
     """Reads an examples.json piece by piece.
 
     The train split's is 200 MB, too much for `files.parse_json`.
@@ -110,7 +110,7 @@ def read_labels(pieces: Iterable[bytes], where: str) -> dict[str, Labels]:
     Raises:
       InputError: not JSON, not an object, or far too many notes.
     """
-    labels: dict[str, Labels] = {}
+    labels: dict[str, Entry] = {}
     try:
         for name, entry in _entries(_Text(pieces)):
             labels[name] = entry_to_note(name, entry, where)
@@ -193,7 +193,7 @@ def _entries(text: _Text) -> Iterator[tuple[str, Any]]:
         raise ValueError("something after its end")
 
 
-def entry_to_note(name: str, entry: object, where: str) -> Labels:
+def entry_to_note(name: str, entry: object, where: str) -> Entry:
     """Makes a note without audio from its entry in examples.json.
 
     Args:
@@ -208,7 +208,7 @@ def entry_to_note(name: str, entry: object, where: str) -> Labels:
     """
     empty = Note(note_str=name, audio=_NO_AUDIO)
 
-    def problem(what: str) -> Labels:
+    def problem(what: str) -> Entry:
         return empty, f"{where}: the entry {_brief(name)} {what}; {_ADVICE}."
 
     if not _is_name(name):

@@ -95,7 +95,7 @@ def read_notes_as_clips(
       InputError: a record can't be used.
     """
     table = index.demanding(demand).table
-    labels = LabelReader(table.files, names, index.said)
+    labels = LabelReader(table.files, names, index.reported)
     notes = np.arange(len(table.file))
     for clip in _read_clips(table, notes, demand, labels, sample_length, quiet):
         if isinstance(clip, NSynthError):

@@ -71,8 +71,8 @@ class SoundLabels:
             for path, known in zip(paths, labels, strict=True)
             if known.pitch_from == NOT_KNOWN
         }
-        said = [note for note in notes.values() if note > 0]
-        is_default = len(said) > 1 and set(said) == {_DEFAULT_NOTE}
+        positive = [note for note in notes.values() if note > 0]
+        is_default = len(positive) > 1 and set(positive) == {_DEFAULT_NOTE}
         for path, known in zip(paths, labels, strict=True):
             note = notes.get(path, UNKNOWN)
             if note <= 0:

@@ -138,17 +138,8 @@ def in_order(
     """
 
     def call(task: Task) -> Result | NSynthError:
-        if problem := skip(task):
-            return InputError(problem)
-        try:
-            return function(task)
-        except NSynthError as error:
-            return error
-        except OSError as error:
-            if error.errno in _NO_SPACE:
-                raise
-            name = error.filename2 or error.filename
-            return AudioError(f"{name}: {error.strerror or error}.")
+        problem = skip(task)
+        return InputError(problem) if problem else _attempt(function, task)
 
     waiting: collections.deque[tuple[Task, Future[Result | NSynthError]]]
     waiting = collections.deque()
@@ -179,3 +170,15 @@ def in_order(
                 future.cancel()
     if isinstance(end, NSynthError):
         raise end
+
+
+def _attempt(function: Callable[[Task], Result], task: Task) -> Result | NSynthError:
+    try:
+        return function(task)
+    except NSynthError as error:
+        return error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise
+        name = error.filename2 or error.filename
+        return AudioError(f"{name}: {error.strerror or error}.")
