@@ -471,7 +471,7 @@ TF_CONFIGS = [
 
 @pytest.mark.parametrize("content", TF_CONFIGS)
 def test_a_cluster_of_the_wrong_type(monkeypatch, content):
-    from magenta_nsynth.training.distribution import Cluster
+    from magenta_nsynth.training.workers import Cluster
 
     monkeypatch.setenv("TF_CONFIG", content)
     with pytest.raises(InputError, match="TF_CONFIG") as error:

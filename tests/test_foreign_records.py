@@ -284,7 +284,7 @@ BAD = {
     "negative rate": ({"sample_rate": -16_000}, "a sample_rate of -16000 Hz can't"),
     "rate 0": ({"sample_rate": 0}, "a sample_rate of 0 Hz can't"),
     "two rates": ({"sample_rate": [16_000, 8_000]}, "sample_rate has 2 values, not 1"),
-    "float rate": ({"sample_rate": np.float32(44_100)}, "sample_rate has a float_list"),
+    "float rate": ({"sample_rate": np.float32(44_100)}, "sample_rate is a float_list"),
     "int16 numbers": (
         {"audio": tone() * 32_000},
         "samples reach 16000; they look like 16-bit integers in floating-point form: "
@@ -296,11 +296,11 @@ BAD = {
     "empty": ({"audio": np.zeros(0, np.float32)}, "its audio has 0 samples, 512 are"),
     "int64": (
         {"audio": (tone() * 32_000).astype(int)},
-        "the feature audio has a int64_list (2,000 whole numbers up to 16,000; divide",
+        "the feature audio is a int64_list (2,000 whole numbers up to 16,000; divide",
     ),
     "int16 bytes": (
         {"audio": (tone() * 32_000).astype("<i2").tobytes()},
-        "the feature audio has a bytes_list (4,000 bytes, which look like 16-bit",
+        "the feature audio is a bytes_list (4,000 bytes, which look like 16-bit",
     ),
     "float64 bytes": (
         {"audio": tone().astype("<f8").tobytes()},
