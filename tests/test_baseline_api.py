@@ -215,7 +215,7 @@ def test_z_in_every_form():
     for bad in (np.zeros([2, 2, 8]), np.zeros(0), np.float32(1), np.zeros(7)):
         with pytest.raises(InputError, match="expected z of shape"):
             check_z(bad, 8, "my.npy")
-    with pytest.raises(InputError, match=r"my\.npy: holds NaN or infinite"):
+    with pytest.raises(InputError, match=r"my\.npy: contains NaN or infinite"):
         check_z(np.full(8, np.inf), 8, "my.npy")
     with pytest.raises(InputError, match=r"my\.npy: expected floats, got int64"):
         check_z(np.ones(8, int), 8, "my.npy")

@@ -268,7 +268,7 @@ def test_folders_are_mirrored(model, folder, tmp_path):
 def test_a_full_disk_leaves_nothing_half_written(
     model, folder, tmp_path, monkeypatch, where
 ):
-    import magenta_nsynth.embeddings.codes as codes
+    import magenta_nsynth.embeddings.npy_csv as npy_csv
 
     path = tfrecords.write(folder / "a.tfrecord", examples(3, 600))
     name = "_write_header" if where == "header" else "add"
@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(codes.CodesWriter, name, fail)
+    monkeypatch.setattr(npy_csv.NpyCsvWriter, name, fail)
     with pytest.raises(OSError, match="No space") as error:
         save_embeddings(model, [path], tmp_path / "out")
     assert error.value.filename == str(tmp_path / "out" / "a_z.npy")
@@ -690,7 +690,7 @@ def test_a_csv_of_another_file_is_refused(model, folder, tmp_path, caplog):
     npy, table = tmp_path / "z" / "a_C4_z.npy", tmp_path / "z" / "a_C4_z.csv"
     np.save(npy, np.zeros([2, 124], np.float32))
     assert generate(model, [npy], tmp_path / "out") == 1
-    assert "a_C4_z.csv: speaks of 1 rows, and " in caplog.text
+    assert "a_C4_z.csv: describes 1 rows, but " in caplog.text
     assert "a_C4_z.npy has 2; it belongs to another file" in caplog.text
     table.write_text("note_str,pitch\na,b\n")
     assert generate(model, [npy], tmp_path / "out") == 1
@@ -709,7 +709,7 @@ def test_a_csv_of_another_file_is_refused(model, folder, tmp_path, caplog):
         ({"num_iters": 0}, "--griffin_lim_iterations must be 1 or more"),
         ({"batch_size": 0}, "--batch_size must be 1 or more"),
         ({"sample_length": 512}, "less than the 513 samples"),
-        ({"out": ""}, "No --save_path given"),
+        ({"out": ""}, "Give --save_path"),
         ({"paths": ["nowhere"]}, "nowhere: does not exist"),
         ({"paths": []}, "Nothing to read"),
     ],

@@ -247,7 +247,7 @@ def test_a_working_folder_that_is_gone_is_said(program, tmp_path):
         os.rmdir(tmp_path / "gone")
 
     line = error_line(program("return 0", preexec_fn=enter))
-    assert line.startswith("program: The working folder is gone")
+    assert line.startswith("program: The working folder no longer exists")
 
 
 def test_too_little_address_space_is_said_before_tensorflow_aborts(program):

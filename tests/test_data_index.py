@@ -114,7 +114,9 @@ def test_an_empty_file_is_named(tmp_path, packed):
 
 def test_what_is_no_tfrecord_file(tmp_path):
     (tmp_path / "a.tfrecord").write_text("note_str,pitch\n" * 10, encoding="utf-8")
-    with pytest.raises(InputError, match=r"a\.tfrecord, record 0 .*not a TFRecord file"):
+    with pytest.raises(
+        InputError, match=r"a\.tfrecord, record 0 .*not a TFRecord file"
+    ):
         open_notes(tmp_path)
     with pytest.raises(InputError, match="no record that can be read"):
         open_notes(tmp_path, skip_corrupt=True)

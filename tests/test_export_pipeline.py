@@ -1,15 +1,16 @@
 """Stages that run ahead of each other: in order, not too far, and to a clean end."""
 
-import io
 import threading
 import time
 
 import numpy as np
 import pytest
 
+from magenta_nsynth.config import SpectralConfig
 from magenta_nsynth.embeddings.arrays import save_array
-from magenta_nsynth.embeddings.codes import CodesWriter
+from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.embeddings.encode_many import ahead, encoding
+from magenta_nsynth.embeddings.files import CodeFiles
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.notes.clips import Clip
 
@@ -136,7 +137,11 @@ def test_embeddings_that_are_no_numbers_are_not_written(tmp_path):
     bad = np.full([2, 3], np.nan, np.float32)
     with pytest.raises(InputError, match=r"a\.npy: its embedding has NaN"):
         save_array(str(tmp_path / "a.npy"), bad)
-    writer = CodesWriter(io.BytesIO(), io.StringIO(), 3)
-    with pytest.raises(InputError, match="one: its embedding has NaN"):
-        writer.add(bad, {"note_str": "one"}, 9)
+    embedding = Embedding("one", "one.wav", bad, 9, {"note_str": "one"})
+    files = CodeFiles(SpectralConfig(), 3)
+    with (
+        pytest.raises(InputError, match="one: its embedding has NaN"),
+        files.writing(str(tmp_path / "b_z.npy")) as writer,
+    ):
+        writer.add(embedding)
     assert list(tmp_path.iterdir()) == []

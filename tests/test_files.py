@@ -15,7 +15,7 @@ from magenta_nsynth import files
 from magenta_nsynth.audio import load_audio, save_audio
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.codes import read_table
+from magenta_nsynth.embeddings.npy_csv import read_note_csv
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import (
     Source,
@@ -117,7 +117,7 @@ def test_files_globs_and_several_paths(tree, paths, found):
         (["nowhere"], "nowhere: does not exist"),
         (["nowhere/*.wav"], "nowhere/*.wav: matches nothing"),
         (["note.txt"], "note.txt: not one of .wav"),
-        (["empty"], "empty: no .wav file in there"),
+        (["empty"], "empty: no .wav file found"),
         (["b.wav", "nowhere"], "nowhere: does not exist"),
     ],
 )
@@ -171,16 +171,14 @@ def test_other_kinds_are_counted_once(tmp_path, caplog):
     for instead in ([], [".npy"]):
         assert len(find_sources(paths, [".wav"], True, instead=instead)) == 2
         assert caplog.messages == [
-            "Files of other kinds are left out: 3 .aiff, 1 without extension, 1 .npy, "
-            "1 .txt."
+            "Files with other extensions are left out: 3 .aiff, 1 without extension, "
+            "1 .npy, 1 .txt."
         ]
         caplog.clear()
     assert len(find_sources([tmp_path], [".wav"], True, quiet=True)) == 2
     assert len(find_sources([tmp_path / "a.wav"], [".wav"])) == 1
     assert not caplog.messages
-    with pytest.raises(
-        InputError, match=r"no .mp3 file in there \(there are 3 .aiff, "
-    ):
+    with pytest.raises(InputError, match=r"no .mp3 file found \(but 3 .aiff, "):
         find_sources([tmp_path], [".mp3"], True)
     for i in range(9):
         (tmp_path / f"x.{i}").touch()
@@ -307,7 +305,7 @@ def test_a_file_that_another_program_is_writing_is_left_to_it(tmp_path, monkeypa
     with atomic_path(tmp_path / "a.npy") as temporary:
         pathlib.Path(temporary).write_text("first", encoding="utf-8")
         with (
-            pytest.raises(InputError, match=r"a\.npy: another program is writing it"),
+            pytest.raises(InputError, match=r"a\.npy: another program is writing this"),
             atomic_path(tmp_path / "a.npy"),
         ):
             pass
@@ -488,7 +486,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     for read in (
         load_array,
         lambda path: load_array(path, in_memory=False),
-        read_table,
+        read_note_csv,
         read_list,
         lambda path: read_labels(path, []),
         load_json,

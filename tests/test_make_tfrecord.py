@@ -629,7 +629,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(
 
     monkeypatch.setattr(tf.io.TFRecordWriter, "write", fill)
     out = tmp_path / "out"
-    with pytest.raises(InputError, match=r"00002-of-00004: No space left.*make room"):
+    with pytest.raises(
+        InputError, match=r"00002-of-00004: No space left.*free some space"
+    ):
         make_tfrecord([nsynth], out, num_shards=4)
     assert names(out) == [
         "notes.manifest.json",
@@ -648,7 +650,7 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(wavfile, "write", fill)
-    with pytest.raises(InputError, match=r"\.wav: No space left.*make room"):
+    with pytest.raises(InputError, match=r"\.wav: No space left.*free some space"):
         make_tfrecord([tmp_path / "records"], tmp_path / "back")
     assert names(tmp_path / "back") == [".made_from.json"]
 
@@ -668,7 +670,7 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         ({"paths": ["bad"]}, "no valid JSON"),
         ({"paths": ["x.tfrecord"]}, "x.tfrecord"),
         ({"out": ""}, "--save_path"),
-        ({"out": "x.tar"}, "has to be a folder"),
+        ({"out": "x.tar"}, "must be a folder"),
         ({"csv": "x.csv"}, "--csv can't be used with a JSON/WAV folder"),
         ({"as_float": True}, "--float can't be used with a JSON/WAV folder"),
         ({"rules": NameRules("midi")}, "--pitch_from_name can't be used with a JSON"),

@@ -233,7 +233,7 @@ def test_skip_existing_does_what_is_missing(model, sounds, equals, caplog):
 def test_where_nothing_can_be_written_is_said_before_work(model, sounds, monkeypatch):
     monkeypatch.setattr(WaveNet, "encode", None)
     file = sounds("a.wav")
-    with pytest.raises(InputError, match="has to be a folder"):
+    with pytest.raises(InputError, match="must be a folder"):
         save_embeddings(model, [sounds.folder], file)
     with pytest.raises(InputError, match="give another --save_path"):
         save_embeddings(model, [sounds.folder], file / "below")
