@@ -6,15 +6,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo_output
 
-.PHONY: help demo test test-slow test-newest fuzz lint format benchmark clean
+.PHONY: help demo test test-slow test-newest doctest fuzz lint format benchmark clean
 
 help:
 	@echo "demo         embeddings and a reconstruction of bundled notes (3 minutes)"
 	@echo "test         the tests"
 	@echo "test-slow    the tests that take minutes or a GB of disk"
 	@echo "test-newest  the tests on TensorFlow 2.21 without tensorflow-io"
+	@echo "doctest      the examples in docstrings, which \`make test\` runs too"
 	@echo "fuzz         10,000 damaged files of all kinds"
-	@echo "lint         formatter and linter, checking only;  format: applying"
+	@echo "lint         formatter, linter, spelling and types: checks only"
+	@echo "format       applies the formatter and the linter's fixes"
 	@echo "benchmark    generation against one session.run per sample"
 	@echo "clean        removes the environments and the demo's output"
 
@@ -44,12 +46,18 @@ test-slow: .venv/installed-dev
 test-newest: .venv-newest/installed
 	.venv-newest/bin/python -m pytest -m "not slow"
 
+doctest: .venv/installed-dev
+	$(BIN)/python -m pytest tests/test_doctests.py
+
 fuzz: .venv/installed-dev
 	$(BIN)/python tests/fuzz.py --cases=10000
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell *.md *.py *.toml Makefile bin benchmarks checkpoints examples \
+	    magenta_nsynth tests
+	$(BIN)/mypy
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .

@@ -27,7 +27,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["magenta_nsynth", "magenta_nsynth.*"]),
-    package_data={"magenta_nsynth.plotting": ["page.html"]},
+    package_data={
+        "magenta_nsynth": ["py.typed"],
+        "magenta_nsynth.plotting": ["page.html"],
+    },
     scripts=sorted(
         str(path.relative_to(HERE)) for path in (HERE / "bin").glob("nsynth_*")
     ),
@@ -46,7 +49,14 @@ setup(
         "tensorboard>=2.16",
     ],
     extras_require={
-        "dev": ["hypothesis>=6", "pytest>=8", "ruff==0.17.6", "soundfile>=0.13"],
+        "dev": [
+            "codespell==2.4.3",
+            "hypothesis>=6",
+            "mypy==2.4.1",
+            "pytest>=8",
+            "ruff==0.17.6",
+            "soundfile>=0.13",
+        ],
         # Later ones want numpy 2, which that TensorFlow can't work with.
         "parquet": [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"],
         "beam": ["apache-beam>=2.60"],

@@ -33,8 +33,11 @@ from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.commands.export_embeddings import Export, Work, make_shards
+from magenta_nsynth.commands.options import Network, ShardOptions
 from magenta_nsynth.config import H512_BO16, WaveNetConfig
 from magenta_nsynth.data.writing import note_to_example
+from magenta_nsynth.notes.inputs import Inputs
+from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.schema import Note
 from magenta_nsynth.weights.engine import new_autoencoder, save_weights
 
@@ -63,12 +66,13 @@ def compare_with_bare(folder: str, batch_size: int, batches: int, rounds: int) -
     model.encode_prepared(clips)  # compiled
     ratios, processor_ratios = [], []
     for i in range(rounds):
+        per_shard = batch_size * max(1, batches // 2)
         export = Export(
-            {"checkpoint_path": checkpoint},
-            [records],
+            Network(checkpoint_path=checkpoint),
+            Inputs(source_path=[records]),
             f"{folder}/out{i}",
-            batch_size=batch_size,
-            notes_per_shard=batch_size * max(1, batches // 2),
+            NameRules(),
+            ShardOptions(batch_size=batch_size, notes_per_shard=per_shard),
         )
         work = Work(export)
         work.model = model

@@ -1,43 +1,24 @@
-"""What the binaries share: their common flags, --help, and errors in one line."""
+"""What the binaries share: flags from options, --help, and errors in one line."""
 
 import contextlib
+import dataclasses
 import logging as python_logging
 import os
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 from absl import flags, logging
 
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.formatting import one_line
 from magenta_nsynth.importing import without_matplotlib
-from magenta_nsynth.notes.naming import MIDDLE_C, PITCH_FROM_NAME, NameRules
+from magenta_nsynth.options import Option, options_of
 
-__all__ = [
-    "FLAGS",
-    "GENERATION_FLAGS",
-    "NAME_RULES_FLAGS",
-    "check_old",
-    "checkpoint_options",
-    "choose_gpu",
-    "define",
-    "define_old",
-    "define_temperature",
-    "generation_options",
-    "grid_option",
-    "load_tensorflow",
-    "model_option",
-    "name_rules",
-    "note_filter_options",
-    "refuse",
-    "refuse_given",
-    "run",
-    "show",
-    "source_paths",
-]
+__all__ = ["OF_THE_ORIGINAL", "Flags", "load_tensorflow", "run", "show"]
 
 FLAGS = flags.FLAGS
 _LOG_LEVELS = {
@@ -48,29 +29,13 @@ _LOG_LEVELS = {
     "ERROR": logging.ERROR,
     "FATAL": logging.FATAL,
 }
-_NAMED_FILTERS = {
-    "families": "families (bass, flute ...)",
-    "sources": "sources (acoustic, electronic, synthetic)",
-    "qualities": "qualities (bright, percussive ...; all of them)",
-}
-# --model and what it means.
-_MODELS = {"wavenet": "wavenet", "baseline": "baseline", "ae": "baseline"}
-# Flags of generation, and the argument of each model's job that they give.
-_GENERATION = {"batch_size": "batch_size", "seed": "seed", "normalize": "normalize"}
-_WAVENET_GENERATION = {
-    "temperature": "temperature",
-    "samples_per_save": "samples_per_save",
-}
-_BASELINE_GENERATION = {
-    "pitch": "pitch",
-    "pitch_shift": "pitch_shift",
-    "griffin_lim_iterations": "num_iters",
-}
-GENERATION_FLAGS = (*_GENERATION, *_WAVENET_GENERATION, *_BASELINE_GENERATION)
-NAME_RULES_FLAGS = ("pitch_from_name", "middle_c")
-_defined: list[str] = []
-_CLOSED_PIPE = 141  # the exit status: as of a program that SIGPIPE ended
-# Bytes under `ulimit -v` that the stacks of TensorFlow's threads need at least.
+OF_THE_ORIGINAL = (
+    "was the original's way to several machines and does nothing here: set TF_CONFIG "
+    "on each machine, as TensorFlow's guide says."
+)
+_CLOSED_PIPE = 141  # the exit status of a program that SIGPIPE ended
+_HELP_WIDTH = 88
+# The least room under `ulimit -v` for the stacks of TensorFlow's threads, in bytes.
 _LEAST_ADDRESS_SPACE = 700_000_000
 
 
@@ -81,283 +46,102 @@ class _OneLine(python_logging.Formatter):
         return one_line(super().formatMessage(record))
 
 
-def define(kind: str, name: str, *arguments: object, **options: object) -> None:
-    """Calls absl's flags.DEFINE_<kind>, and notes the flag for --help."""
-    getattr(flags, f"DEFINE_{kind}")(name, *arguments, **options)
-    _defined.append(name)
+class Flags(NamedTuple):
+    """Options that a binary takes as flags.
 
-
-def _define_shared(names: Sequence[str]) -> None:
-    """The flags that mean the same in every binary."""
-    shared = {
-        "model": lambda: define(
-            "enum", "model", "", ["", *_MODELS],
-            "wavenet or baseline (the original's name for that is ae), which the "
-            "checkpoint then has to be; by default the checkpoint says it.",
-        ),
-        "source_path": lambda: define(
-            "multi_string", "source_path", [],
-            "What to read: a file, a folder or a glob",  # absl adds: repeat for several
-        ),
-        "recursive": lambda: define(
-            "boolean", "recursive", False,
-            "Read the folders below --source_path too, and mirror them in --save_path.",
-        ),
-        "save_path": lambda: define(
-            "string", "save_path", "", "The folder to write to; created if missing."
-        ),
-        "checkpoint_path": lambda: define(
-            "string", "checkpoint_path", "",
-            "The TF1 checkpoint: its prefix (model.ckpt-200000), one of its files, or "
-            "its folder for the latest one in there.",
-        ),
-        "expdir": lambda: define(
-            "string", "expdir", "",
-            "The original's name for a --checkpoint_path that is a folder.",
-        ),
-        "use_ema": lambda: define(
-            "boolean", "use_ema", False,
-            "Use the averaged weights of the checkpoint, not the raw ones.",
-        ),
-        "hop_length": lambda: define(
-            "integer", "hop_length", None,
-            "Samples per frame of the checkpoint's model, where it is neither 512 nor "
-            "said by config.json beside it.", lower_bound=1,
-        ),
-        "dilation_cycle": lambda: define(
-            "integer", "dilation_cycle", None,
-            "Layers after which the dilations start again at 1, where it is neither "
-            "10 nor said by config.json.", lower_bound=1,
-        ),
-        "sample_length": lambda: define(
-            "integer", "sample_length", 64000,
-            "Use at most so many samples (at 16 kHz) of each file; 0 uses all.",
-            lower_bound=0,
-        ),
-        "skip_existing": lambda: define(
-            "boolean", "skip_existing", False,
-            "Leave out files whose output is there already, to resume a broken run.",
-        ),
-        "skip_corrupt": lambda: define(
-            "boolean", "skip_corrupt", False,
-            "Leave out damaged notes, and say how many, in place of stopping; to find "
-            "them all notes are read once at the start.",
-        ),
-        "note_filters": _define_note_filters,
-        "generation": _define_generation,
-        "name_rules": _define_name_rules,
-        "seed": lambda: define(
-            "integer", "seed", None,
-            "Makes the random draws repeatable; the same for every file.",
-            lower_bound=0, upper_bound=2**32 - 1,
-        ),
-    }  # fmt: skip
-    for name in names:
-        shared[name]()
-    define(
-        "enum", "log", "INFO", list(_LOG_LEVELS),
-        "The least severe messages to show.", case_sensitive=False,
-    )  # fmt: skip
-
-
-def _define_note_filters() -> None:
-    """Which notes of a TFRecord to take; `note_filter_options` reads them."""
-    for name, of in _NAMED_FILTERS.items():
-        define(
-            "list", name, [], f"Take notes of these {of} alone, with commas between."
-        )
-    define("list", "velocities", [], "Take notes of these velocities alone.")
-    define("integer", "min_pitch", None, "Take no note below this MIDI pitch.")
-    define("integer", "max_pitch", None, "Take no note above this MIDI pitch.")
-
-
-def _define_name_rules() -> None:
-    """How pitches are read from names; `name_rules` reads the flags."""
-    define(
-        "enum", "pitch_from_name", "auto", list(PITCH_FROM_NAME),
-        "Where a sound's pitch is looked for in its file's name. auto: note names, but "
-        "not models such as Hammond B3, and the numbers of piano_60, piano_64 ...; "
-        "note: every note name; midi: every number at the end (one_60 alone); none: "
-        "nowhere. A unity note in the file (smpl chunk) is taken where the name says "
-        "nothing.",
-    )  # fmt: skip
-    define(
-        "enum", "middle_c", "C4", list(MIDDLE_C), "What names call MIDI note 60."
-    )  # fmt: skip
-
-
-def name_rules() -> dict[str, NameRules]:
-    """The argument `rules` that those flags give; {} where none of them was given."""
-    rules = NameRules(FLAGS.pitch_from_name, FLAGS.middle_c)
-    return {} if rules == NameRules() else {"rules": rules}
-
-
-def _define_generation() -> None:
-    """How sounds are generated; `generation_options` and `choose_gpu` read them."""
-    define("integer", "batch_size", 1, "Files that are generated side by side.")
-    define_temperature()
-    define("enum", "bit_depth", "float", ["float", "16"], "The samples of the WAV.")
-    define("boolean", "normalize", False, "Scale each finished sound to a peak of 1.")
-    define(
-        "integer", "samples_per_save", 10000,
-        "WaveNet: write each file again after so many samples, to listen to its start.",
-        lower_bound=1,
-    )  # fmt: skip
-    define(
-        "integer", "pitch", None,
-        "Baseline: the MIDI pitch of all sounds, in place of their own. 60 is C4.",
-    )  # fmt: skip
-    define("integer", "pitch_shift", 0, "Baseline: so many semitones above the pitch.")
-    define(
-        "integer", "griffin_lim_iterations", 1000,
-        "Baseline: after 100 there is little left to gain.",
-    )  # fmt: skip
-    define(
-        "integer", "gpu_number", None,
-        "The one GPU to use, by its number; by default TensorFlow's choice.",
-    )  # fmt: skip
-
-
-def define_temperature() -> None:
-    """How boldly a WaveNet draws its samples."""
-    define(
-        "float", "temperature", 1.0,
-        "WaveNet: divides the logits. Below 1 is safer, 0 takes the likeliest sample.",
-        lower_bound=0,
-    )  # fmt: skip
-
-
-def generation_options(is_baseline: bool) -> dict[str, object]:
-    """What the flags of generation give the model's job, beside --bit_depth.
-
-    Args:
-      is_baseline: whether the checkpoint is the baseline's.
-
-    Raises:
-      InputError: a flag of the other model.
+    Attributes:
+      cls: a dataclass whose fields are options.
+      only: the names of the fields that become flags; "" for all.
+      defaults: of this binary, by field, where they are not the class's.
     """
-    own, others = _WAVENET_GENERATION, _BASELINE_GENERATION
-    if is_baseline:
-        own, others = others, own
-    refuse(list(others), "the WaveNet" if is_baseline else "the baseline")
-    return {
-        argument: FLAGS[name].value for name, argument in (_GENERATION | own).items()
-    }
 
+    cls: type
+    only: str = ""
+    defaults: Mapping[str, Any] = {}
 
-def choose_gpu() -> None:
-    """Heeds --gpu_number; to be called before TensorFlow is loaded."""
-    if FLAGS.gpu_number is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(FLAGS.gpu_number)
+    def fields(self) -> list[tuple[dataclasses.Field[Any], Option, str]]:
+        """Each field that becomes a flag, its option, and the flag's name."""
+        only = self.only.split()
+        fields = list(options_of(self.cls))
+        return [one for one in fields if not only or one[0].name in only]
 
+    def define(self) -> list[str]:
+        """Defines the flags; returns their names."""
+        hints = get_type_hints(self.cls)
+        names = []
+        for field, described, name in self.fields():
+            kind = described.kind(hints[field.name])
+            default = self.defaults.get(field.name, field.default)
+            arguments: list[Any] = [name, default]
+            limits: dict[str, Any] = {}
+            if kind == "enum":
+                arguments.append(list(described.choices))
+            elif kind in ("list", "multi_string"):
+                arguments[1] = default if default is None else list(default)
+            elif kind in ("integer", "float"):
+                limits = {"lower_bound": described.low, "upper_bound": described.high}
+            getattr(flags, f"DEFINE_{kind}")(*arguments, described.help, **limits)
+            names.append(name)
+        return names
 
-def note_filter_options() -> dict[str, object]:
-    """The arguments of `NoteFilter` that the flags give; {} takes all notes."""
-    options: dict[str, object] = {name: FLAGS[name].value for name in _NAMED_FILTERS}
-    try:
-        options["velocities"] = [int(text) for text in FLAGS.velocities]
-    except ValueError:
-        raise InputError(
-            f"--velocities={','.join(FLAGS.velocities)}: give whole numbers from 0 to "
-            "127, with commas between."
-        ) from None
-    options.update(min_pitch=FLAGS.min_pitch, max_pitch=FLAGS.max_pitch)
-    return {name: value for name, value in options.items() if value not in ([], None)}
-
-
-def grid_option() -> tuple[int, int] | None:
-    """The rows and columns of --grid, None if it isn't given."""
-    text = FLAGS.grid
-    if not text:
-        return None
-    rows, _, columns = text.lower().partition("x")
-    try:
-        values = int(rows), int(columns)
-        if min(values) < 1:
-            raise ValueError
-    except ValueError:
-        raise InputError(f"--grid={text}: give rows x columns, such as 3x5.") from None
-    return values
-
-
-def model_option() -> str:
-    """What --model says: "wavenet", "baseline", or "" for the checkpoint's."""
-    return _MODELS.get(FLAGS.model, "")
-
-
-def define_old(defaults: Mapping[str, str | int]) -> None:
-    """Flags of the original's way to several machines, for scripts that name them."""
-    for name, default in defaults.items():
-        kind = "string" if isinstance(default, str) else "integer"
-        define(kind, name, default, "The original's; TF_CONFIG has taken its place.")
-
-
-def check_old(defaults: Mapping[str, str | int]) -> None:
-    """Raises InputError if one of those flags asks for something."""
-    for name, default in defaults.items():
-        if FLAGS[name].value != default:
-            raise InputError(
-                f"--{name} was the original's way to several machines and does nothing "
-                "here: set TF_CONFIG on each machine, as TensorFlow's guide says."
-            )
-
-
-def refuse(names: Sequence[str], owner: str) -> None:
-    """Raises InputError if a flag was given that the checkpoint's model has no use for.
-
-    Args:
-      names: of flags.
-      owner: the model that they are for.
-    """
-    refuse_given(
-        names, f"is for {owner}, and this is another model's checkpoint; leave it out."
-    )
-
-
-def refuse_given(names: Sequence[str], reason: str) -> None:
-    """Raises InputError, "--<name> <reason>", if one of these flags was given."""
-    for name in names:
-        if FLAGS[name].value != FLAGS[name].default:
-            raise InputError(f"--{name} {reason}")
+    def read(self) -> Any:
+        """An instance with the values of the flags."""
+        values = dict(self.defaults)
+        for field, described, name in self.fields():
+            value = FLAGS[name].value
+            if isinstance(value, list):  # as the defaults of options are
+                value = tuple(value)
+            values[field.name] = described.parse(value) if described.parse else value
+        return self.cls(**values)
 
 
 def run(
-    main: Callable[[list[str]], int | None],
+    main: Callable[..., int | None],
     doc: str,
-    shared: str = "",
-    define_own: Callable[[], None] | None = None,
+    options: Sequence[type | Flags] = (),
+    aliases: Mapping[str, str] | None = None,
+    takes_words: bool = False,
 ) -> None:
-    """Parses the flags, runs `main(positional arguments)` and exits.
+    """Parses the flags, calls `main` with the options, and exits.
 
     --help prints `doc` and the flags and exits with 0; TensorFlow is not imported
-    for it. An `NSynthError`, an `OSError` or a want of memory becomes one line and
+    for it. An `NSynthError`, an `OSError` or a lack of memory becomes one line and
     status 1; Ctrl-C status 130; a closed pipe behind standard output 141. Any other
     exception is a bug and shows its traceback.
 
     Args:
-      main: the work; what it returns is the exit status, None is 0.
+      main: the work. It gets an instance of each of the options, in their order. What
+        it returns is the exit status; None is 0.
       doc: what --help says first.
-      shared: names of the shared flags that this binary takes, between spaces.
-      define_own: defines the others, by calling `define`.
+      options: the dataclasses of the flags; `Flags` takes a part of one.
+      aliases: other names of flags.
+      takes_words: whether words without a flag are allowed; `main` then gets them
+        first, as a list.
     """
     program = os.path.basename(sys.argv[0])
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that aren't UTF-8
-    flags.DEFINE_boolean("help", False, "Show this text.", short_name="h")
-    _define_shared(shared.split())
-    if define_own is not None:
-        define_own()
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may not be UTF-8
+    groups = [one if isinstance(one, Flags) else Flags(one) for one in options]
+    headings = {_heading(group.cls): group.define() for group in groups}
+    headings["General."] = _define_general(aliases or {})
     try:
-        arguments = FLAGS(_without_old_spellings(sys.argv))[1:]
+        words = FLAGS(_with_help_flag(sys.argv))[1:]
     except flags.Error as error:
-        words = " ".join(str(error).splitlines())
-        _fail(program, f"{words} (--help lists the flags.)")
+        _fail(program, f"{' '.join(str(error).splitlines())} (--help lists the flags.)")
+
+    def call() -> int | None:
+        values = [group.read() for group in groups]
+        if takes_words:
+            return main(words, *values)
+        _refuse_words(words)
+        return main(*values)
+
     try:
-        status = _help(doc, program) if FLAGS.help else _run(main, arguments, program)
+        status = _help(doc, program, headings) if FLAGS.help else _run(call, program)
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # Of standard output. What is left for it would be written once more at the end.
+        # From standard output. Python would write what is left for it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):
             _fail(program, f"standard output: {error.strerror}.")
@@ -365,23 +149,49 @@ def run(
     sys.exit(status)
 
 
-def _help(doc: str, program: str) -> int:
+def _heading(cls: type) -> str:
+    return (cls.__doc__ or "").splitlines()[0]
+
+
+def _define_general(aliases: Mapping[str, str]) -> list[str]:
+    """The flags of every binary, and other names of flags; returns their names."""
+    flags.DEFINE_boolean("help", False, "Show this text.", short_name="h")
+    flags.DEFINE_enum(
+        "log", "INFO", list(_LOG_LEVELS), "The least severe messages to show.",
+        case_sensitive=False,
+    )  # fmt: skip
+    for alias, name in aliases.items():
+        flags.DEFINE_alias(alias, name)
+    return ["log", *aliases]
+
+
+def _refuse_words(words: Sequence[str]) -> None:
+    """Raises InputError for words without a flag, as an unquoted glob leaves them."""
+    if words:
+        raise InputError(
+            f"Unexpected argument {words[0]!r}: every path needs its flag. Quote a "
+            "glob, --source_path='sounds/*.wav', and repeat the flag for several paths."
+        )
+
+
+def _help(doc: str, program: str, headings: Mapping[str, Sequence[str]]) -> int:
     print(doc.strip().format(program=program))
-    print("\nFlags:\n" + "\n".join(_flag_help(name) for name in sorted(_defined)))
+    print("\nFlags:")
+    for heading, names in headings.items():
+        print(f"\n  {heading}")
+        print("\n".join(_flag_help(name) for name in names))
     return 0
 
 
-def _run(
-    main: Callable[[list[str]], int | None], arguments: list[str], program: str
-) -> int:
+def _run(call: Callable[[], int | None], program: str) -> int:
     _set_up_logging(FLAGS.log)
-    # A terminal's hang-up or a job's end is as orderly a stop as Ctrl-C.
+    # A hang-up or a job's end stops the program as Ctrl-C does.
     for number in _orderly_stops():
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup means that
             signal.signal(number, signal.default_int_handler)
     try:
         _check_working_folder()
-        return main(arguments) or 0
+        return call() or 0
     except NSynthError as error:
         _fail(program, str(error))
     except BrokenPipeError:
@@ -391,7 +201,7 @@ def _run(
     except KeyboardInterrupt as error:
         _stop(program, str(error))
     except Exception as error:
-        if not _is_want_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
         advice = " or give a smaller --batch_size" if "batch_size" in FLAGS else ""
         _fail(program, f"Not enough memory; end other programs{advice}.")
@@ -406,7 +216,7 @@ def _check_working_folder() -> None:
         ) from None
 
 
-def _is_want_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     # By its name: TensorFlow may not have been imported.
     return (
         isinstance(error, MemoryError)
@@ -421,10 +231,10 @@ def show(text: str) -> None:
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow, without its greetings and without a traceback at Ctrl-C.
+    """Imports TensorFlow, without its start messages or a traceback on Ctrl-C.
 
-    The C++ side's first messages go to standard error before TF_CPP_MIN_LOG_LEVEL is
-    heard (TensorFlow 2.18 and later); only --log=DEBUG shows them.
+    From TensorFlow 2.18 on, the C++ side's first messages go to standard error before
+    it reads TF_CPP_MIN_LOG_LEVEL; only --log=DEBUG shows them.
     """
     with _silence(FLAGS.log.upper() != "DEBUG") as restore:
 
@@ -432,8 +242,8 @@ def load_tensorflow() -> None:
             restore()
             _stop(os.path.basename(sys.argv[0]), "")
 
-        # A module that a KeyboardInterrupt meets while it is imported may call it a
-        # broken installation; and there is nothing yet to tidy up.
+        # A module that is interrupted during its import may report a broken
+        # installation; and there is nothing to tidy up yet.
         replaced = [
             number
             for number in (signal.SIGINT, *_orderly_stops())
@@ -457,7 +267,7 @@ def load_tensorflow() -> None:
 
 
 def _check_address_space() -> None:
-    """Raises MemoryError where a limit would have TensorFlow abort the program."""
+    """Raises MemoryError if a limit would make TensorFlow abort the program."""
     try:
         import resource  # not on Windows
 
@@ -471,14 +281,14 @@ def _check_address_space() -> None:
 
 
 def _orderly_stops() -> list[int]:
-    """The signals beside Ctrl-C's that ask for an end: a job's, a hang-up's."""
+    """The signals other than Ctrl-C's that ask a program to end."""
     names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 @contextlib.contextmanager
 def _silence(silent: bool) -> Iterator[Callable[[], None]]:
-    """Drops what anything writes to standard error; yields what ends that early."""
+    """Drops what is written to standard error; yields a function that ends that."""
     if not silent or sys.stderr is None:
         yield lambda: None
         return
@@ -492,31 +302,8 @@ def _silence(silent: bool) -> Iterator[Callable[[], None]]:
         os.close(kept)
 
 
-def source_paths(arguments: Sequence[str]) -> list[str]:
-    """The paths of --source_path; refuses leftover words, as of a spread glob."""
-    if arguments:
-        raise InputError(
-            f"What is {arguments[0]!r}? Every path needs its flag: quote a glob, "
-            "--source_path='sounds/*.wav', and repeat --source_path for several."
-        )
-    return FLAGS.source_path
-
-
-def checkpoint_options() -> dict[str, object]:
-    """The arguments of `WaveNet` that the shared checkpoint flags give."""
-    path = FLAGS.checkpoint_path
-    if "expdir" in FLAGS:
-        path = path or FLAGS.expdir
-    return {
-        "checkpoint_path": path,
-        "use_ema": FLAGS.use_ema,
-        "hop_length": FLAGS.hop_length,
-        "num_stages": FLAGS.dilation_cycle,
-    }
-
-
-def _without_old_spellings(argv: Sequence[str]) -> list[str]:
-    """Absl reads -help as --help, and so do we; `help` alone means it too."""
+def _with_help_flag(argv: Sequence[str]) -> list[str]:
+    """The arguments; `help` alone stands for --help."""
     if list(argv[1:]) == ["help"]:
         return [argv[0], "--help"]
     return list(argv)
@@ -526,7 +313,15 @@ def _flag_help(name: str) -> str:
     flag = FLAGS[name]
     default = "" if flag.default in (None, "", []) else f" [{flag.default}]"
     spelling = f"--[no]{name}" if flag.boolean else f"--{name}"
-    return f"  {spelling}\n      {' '.join(flag.help.split())}{default}"
+    text = textwrap.fill(
+        " ".join(flag.help.split()) + default,
+        _HELP_WIDTH,
+        initial_indent=" " * 6,
+        subsequent_indent=" " * 6,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"  {spelling}\n{text}"
 
 
 def _set_up_logging(level: str) -> None:

@@ -1,8 +1,8 @@
-"""The numbers that define a model, and the arithmetic between samples and frames."""
+"""The sizes that define a model, and conversions between samples and frames."""
 
 import dataclasses
 import os
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import load_json
@@ -15,6 +15,7 @@ __all__ = [
     "NFFT_1024",
     "PHASES",
     "SAMPLE_RATE",
+    "Config",
     "SpectralConfig",
     "WaveNetConfig",
     "read_fields",
@@ -24,21 +25,24 @@ SAMPLE_RATE = 16_000  # Hz. Every model, embedding and output file uses this rat
 NUM_CLASSES = 256  # 8-bit mu-law
 NUM_PITCHES = 128  # MIDI
 C2_HZ = 65.40639132514966  # the lowest bin of a rainbowgram
-PHASES = ("griffin_lim", "source")  # where the baseline's sounds have theirs from
+PHASES = ("griffin_lim", "source")  # sources of the phase of the baseline's sounds
+
+_C = TypeVar("_C", bound="_Config")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Config:
-    """What both configurations share: plain values that are checked."""
+    """What both configurations share: fields with checked, plain values."""
 
-    model_name: ClassVar[str]  # as checkpoints, flags and config.json say it
+    model_name: ClassVar[str]  # in checkpoints, flags and config.json
 
     def __post_init__(self) -> None:
-        """Refuses what no network can be built from."""
+        """Refuses values that no network can be built from."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            wanted = type(field.default)
-            if type(value) is not wanted or (wanted is int and not 0 < value < 2**31):
+            wanted: type = type(field.default)
+            fits = type(value) is wanted
+            if not fits or (wanted is int and not 0 < value < 2**31):
                 kind = "True or False" if wanted is bool else "a whole number above 0"
                 raise InputError(
                     f"{type(self).__name__}.{field.name} must be {kind}, not {value!r}."
@@ -49,8 +53,12 @@ class _Config:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Any:
-        """The reverse of `to_dict`; unknown names are refused."""
+    def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
+        """The inverse of `to_dict`.
+
+        Raises:
+          InputError: an unknown field, or a value that no network can have.
+        """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -62,25 +70,35 @@ class _Config:
 
 @dataclasses.dataclass(frozen=True)
 class WaveNetConfig(_Config):
-    """The shape of a WaveNet autoencoder.
+    """The sizes of a WaveNet autoencoder.
 
-    The defaults are the released model, h512_bo16. Source: NSynth, the
-    configuration of the same name; there the numbers are fixed, here any will do.
+    The defaults are those of the released model, h512_bo16.
+
+    Source: NSynth, the configuration h512_bo16. Differs: NSynth's sizes are fixed.
 
     Attributes:
       width: channels of the decoder's residual stream.
       skip_width: channels of the decoder's skip stream.
       num_layers: gated layers of the decoder.
-      num_stages: the decoder's dilations are 2 ** (i % num_stages) for layer i.
+      num_stages: layer i of the decoder has the dilation 2 ** (i % num_stages).
       filter_length: taps of the decoder's dilated convolutions.
       ae_width: channels of the encoder.
       ae_num_layers: residual layers of the encoder.
-      ae_num_stages: as num_stages, for the encoder.
-      ae_filter_length: as filter_length, for the encoder. Odd.
+      ae_num_stages: like num_stages, for the encoder.
+      ae_filter_length: like filter_length, for the encoder. Odd.
       ae_bottleneck_width: channels of the embedding.
       ae_hop_length: samples per frame of the embedding.
-      rescale_inputs: True feeds the networks mu-law companded audio, as the
-        released weights expect; False feeds them linear audio.
+      rescale_inputs: True feeds the networks mu-law companded audio, as the released
+        weights expect. False feeds them linear audio.
+
+    Raises:
+      InputError: a value that no network can have.
+
+    Examples:
+      >>> from magenta_nsynth import WaveNetConfig
+      >>> small = WaveNetConfig(width=64, skip_width=64, ae_width=32)
+      >>> small.num_frames(64_000)
+      125
     """
 
     model_name: ClassVar[str] = "wavenet"
@@ -99,7 +117,7 @@ class WaveNetConfig(_Config):
     rescale_inputs: bool = True
 
     def __post_init__(self) -> None:
-        """Refuses what no network can be built from."""
+        """Refuses values that no network can be built from."""
         super().__post_init__()
         if self.ae_filter_length % 2 == 0:
             raise InputError(
@@ -109,48 +127,57 @@ class WaveNetConfig(_Config):
 
     @property
     def dilations(self) -> list[int]:
-        """The decoder's dilation per layer, in samples."""
+        """The dilation of each layer of the decoder, in samples."""
         return [2 ** (i % self.num_stages) for i in range(self.num_layers)]
 
     @property
     def ae_dilations(self) -> list[int]:
-        """The encoder's dilation per layer, in samples."""
+        """The dilation of each layer of the encoder, in samples."""
         return [2 ** (i % self.ae_num_stages) for i in range(self.ae_num_layers)]
 
     @property
     def encoder_reach(self) -> int:
-        """Samples on either side of a sample that its code depends on."""
+        """How many samples before and after a sample affect its code."""
         half = (self.ae_filter_length - 1) // 2
         return half * (1 + sum(self.ae_dilations))
 
     def num_frames(self, num_samples: int) -> int:
-        """Whole frames in `num_samples` samples; a shorter tail is no frame."""
+        """The number of whole frames in `num_samples` samples."""
         return num_samples // self.ae_hop_length
 
     def num_samples(self, num_frames: int) -> int:
-        """Samples that `num_frames` frames stand for."""
+        """The number of samples that `num_frames` frames represent."""
         return num_frames * self.ae_hop_length
 
 
 @dataclasses.dataclass(frozen=True)
 class SpectralConfig(_Config):
-    """The shape of a spectral autoencoder, the baseline.
+    """The sizes of a spectral autoencoder, the baseline.
 
-    The defaults are the released model, nfft_1024. Source: NSynth, the configuration
-    of the same name; there the numbers are fixed.
+    The defaults are those of the released model, nfft_1024.
+
+    Source: NSynth, the configuration nfft_1024. Differs: NSynth's sizes are fixed.
 
     Attributes:
-      width: channels of the outermost layers; the others have 2, 4 and 8 times as many.
-      num_latent: numbers of the code z.
-      pitch_width: numbers that stand for a pitch in the decoder.
-      n_fft: samples of a spectrogram's frame.
+      width: channels of the outermost layers. The others have 2, 4 and 8 times as many.
+      num_latent: size of the code z.
+      pitch_width: size of the decoder's embedding of a pitch.
+      n_fft: samples in a frame of the spectrogram.
       hop_length: samples between frames.
-      num_bins: bins that the network sees: the top one is left out.
-      num_frames: frames that one z stands for; shorter clips are filled up.
+      num_bins: bins that the network sees, all but the top one.
+      num_frames: frames that one z represents. Shorter clips are padded.
+
+    Raises:
+      InputError: a value that no network can have.
+
+    Examples:
+      >>> from magenta_nsynth import NFFT_1024
+      >>> NFFT_1024.min_samples, NFFT_1024.max_samples, NFFT_1024.frames_of(64_000)
+      (513, 65535, 251)
     """
 
     model_name: ClassVar[str] = "baseline"
-    # The layers halve 512 bins nine times and 256 frames eight times, to one of each.
+    # The layers halve 512 bins nine times and 256 frames eight times, down to 1 x 1.
     n_fft: ClassVar[int] = 1024
     hop_length: ClassVar[int] = 256
     num_bins: ClassVar[int] = 512
@@ -162,40 +189,44 @@ class SpectralConfig(_Config):
 
     @property
     def min_samples(self) -> int:
-        """The shortest clip: half a frame, to be reflected, and one sample."""
+        """The shortest clip: half a frame, for the reflection, plus one sample."""
         return self.n_fft // 2 + 1
 
     @property
     def max_samples(self) -> int:
-        """The longest clip that one z stands for."""
+        """The longest clip that one z represents."""
         return self.num_frames * self.hop_length - 1
 
     def frames_of(self, num_samples: int) -> int:
-        """Frames of a clip's spectrogram."""
+        """The number of frames in a clip's spectrogram."""
         return 1 + num_samples // self.hop_length
 
+
+Config = WaveNetConfig | SpectralConfig
 
 H512_BO16 = WaveNetConfig()
 NFFT_1024 = SpectralConfig()
 
-_NAMED = {"h512_bo16": H512_BO16, "nfft_1024": NFFT_1024}
-CONFIGS = {cls.model_name: cls for cls in (WaveNetConfig, SpectralConfig)}
-# The form of config.json.
+_NAMED: dict[str, Config] = {"h512_bo16": H512_BO16, "nfft_1024": NFFT_1024}
+CONFIGS: dict[str, type[Config]] = {
+    "wavenet": WaveNetConfig,
+    "baseline": SpectralConfig,
+}
+# The form of config.json, for `load_json`.
 CONFIG_JSON = {"model": (str, None), "config": {str: (int, bool)}}
 
 
 def read_fields(name: str | os.PathLike) -> tuple[str, dict[str, Any]]:
-    """The model and the fields of a named configuration, or of a config.json.
+    """Reads a named configuration or a config.json.
 
     Args:
-      name: "h512_bo16", "nfft_1024", or the path of a config.json that stands beside a
-        checkpoint.
+      name: "h512_bo16", "nfft_1024", or the path of a checkpoint's config.json.
 
     Returns:
       "wavenet" or "baseline", and the fields of its config.
 
     Raises:
-      InputError: neither, or the file isn't of that form.
+      InputError: an unknown name, or a file of another form.
     """
     named = _NAMED.get(os.fspath(name))
     if named is not None:
@@ -206,6 +237,6 @@ def read_fields(name: str | os.PathLike) -> tuple[str, dict[str, Any]]:
         return config.model_name, config.to_dict()
     except (OSError, InputError, KeyError) as error:
         raise InputError(
-            f"--config={name}: neither {' nor '.join(_NAMED)} nor a config.json as it "
-            f"stands beside a checkpoint ({error})."
+            f"--config={name}: neither {' nor '.join(_NAMED)} nor a checkpoint's "
+            f"config.json ({error})."
         ) from None

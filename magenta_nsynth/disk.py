@@ -1,4 +1,4 @@
-"""What a disk refuses, told in one line with advice."""
+"""Errors of the disk in one line with advice, and locks between programs."""
 
 import contextlib
 import errno
@@ -6,17 +6,21 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, BinaryIO
 
 from absl import logging
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.formatting import format_bytes
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = [
     "CHUNK",
     "disk_errors",
-    "lock",
     "locked_range",
     "only_writer",
     "open_locked",
@@ -31,22 +35,23 @@ _LOCK = ".writing.lock"  # in a folder that one program at a time writes to
 
 @contextlib.contextmanager
 def disk_errors(path: str) -> Iterator[None]:
-    """Turns what the operating system refuses into one line with advice."""
+    """Turns an OSError in the block into an InputError with advice.
+
+    Args:
+      path: the file to name where the error names none.
+    """
     try:
         yield
     except OSError as error:
         name = error.filename2 or error.filename or path
+        advice = "choose another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "make room and run again; what is there is kept"
-        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            advice = "choose a folder that you may write to"
-        else:
-            advice = "choose another folder"
         raise InputError(f"{name}: {error.strerror or error}; {advice}.") from error
 
 
 def require_space(path: str, num_bytes: int) -> None:
-    """Raises InputError unless `num_bytes` more fit beside `path`."""
+    """Raises InputError unless the disk of `path` has `num_bytes` free."""
     free = shutil.disk_usage(os.path.dirname(path) or ".").free
     if num_bytes > free:
         raise InputError(
@@ -55,77 +60,81 @@ def require_space(path: str, num_bytes: int) -> None:
         )
 
 
-def lock(file: IO, in_use: str) -> None:
-    """Locks an open file until it is closed, where the system knows locks.
+def open_locked(
+    path: str, in_use: str, patience: float = 0, needed: bool = False
+) -> BinaryIO:
+    """Opens a file, created if missing, and locks it until it is closed.
 
-    Raises:
-      InputError: another program holds the lock; `in_use` is the message.
-    """
-    try:
-        import fcntl  # not on Windows
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(in_use) from None
-    except OSError as error:  # some network drives have no locks
-        logging.info("%s: can't be locked (%s).", file.name, error.strerror)
-
-
-def open_locked(path: str, in_use: str, patience: float = 0) -> int:
-    """Opens a file, creates it where it is missing, and locks it until it is closed.
-
-    Whoever holds it may rename or remove it; the next one then creates another.
+    Whoever holds the lock may rename or remove the file; the next one then creates
+    another.
 
     Args:
       path: of the file; a symbolic link is not followed.
-      in_use: the message where another program, or another thread, holds it.
-      patience: seconds to wait until nobody does.
+      in_use: the message if another program, or another thread, holds the lock.
+      patience: seconds to wait for it.
+      needed: whether a system or drive without locks is an error; else the file is
+        opened all the same.
 
     Returns:
-      A file descriptor.
+      The file, at its beginning, for reading and writing.
 
     Raises:
       InputError: `in_use`.
-      OSError: it can't be opened, or there are no locks on this system or drive.
+      OSError: it cannot be opened; or there are no locks, and one is needed.
     """
-    try:
-        import fcntl  # not on Windows
-    except ImportError:
-        raise OSError(errno.ENOSYS, "no locks on this system", path) from None
     end = time.monotonic() + patience
     while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(path, flags, 0o666)
+        file = open(path, "r+b", opener=_open_or_create)  # noqa: SIM115
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between the two calls it may have been removed, by who held it.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.lstat(path)):
-                    kept, handle = handle, -1
-                    return kept
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise InputError(in_use) from None
-            time.sleep(0.02)
-        except OSError:
-            remove(path)  # where there are no locks nobody else uses it
+            is_locked = _try_lock(file)
+        except OSError as error:
+            if not needed:
+                logging.info("%s: cannot be locked (%s).", path, error.strerror)
+                return file
+            file.close()
+            remove(path)  # without locks nobody holds it
             raise
-        finally:
-            if handle >= 0:
-                os.close(handle)
+        # Who held the lock may have removed or renamed the file since it was opened.
+        if is_locked and _is_at(path, file):
+            return file
+        file.close()
+        if not is_locked:
+            if time.monotonic() > end:
+                raise InputError(in_use)
+            time.sleep(0.02)
+
+
+def _open_or_create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    """Whether the file could be locked; raises OSError if there are no locks."""
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(path: str, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
 def only_writer(
     folder: str, flag: str = "--save_path", patience: float = 0
 ) -> Iterator[None]:
-    """Keeps other programs that ask for the same out of a folder, in the block.
+    """Keeps out of a folder other programs that ask for the same, in the block.
 
     Args:
       folder: exists.
-      flag: that named the folder, for the message.
+      flag: the flag that named the folder, for the message.
       patience: seconds to wait for another program to end.
 
     Raises:
@@ -136,39 +145,31 @@ def only_writer(
         f"{folder}: another program is writing there; wait for it, or give another "
         f"{flag}."
     )
-    try:
-        handle = open_locked(path, in_use, patience)
-    except OSError as error:  # some network drives have no locks
-        logging.info("%s: can't be locked (%s).", folder, error.strerror)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # no locks here, or a read-only folder
+            stack.enter_context(open_locked(path, in_use, patience, needed=True))
+            stack.callback(remove, path)
         yield
-        return
-    try:
-        yield
-    finally:
-        remove(path)
-        os.close(handle)
 
 
 @contextlib.contextmanager
 def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator[None]:
-    """Holds a part of an open file locked in the block, where the system knows locks.
+    """Locks a part of an open file in the block, if the system and drive have locks.
 
-    Programs that lock different parts don't hinder each other. (Nor do two of one
-    process, whatever they lock.)
+    Programs that lock different parts do not hinder each other. (Nor do two threads
+    of one process, whatever they lock.)
 
     Args:
       file: open for writing; may be empty.
       first: the first byte, which need not exist.
       count: how many bytes; at least 1.
-      in_use: the message where another program holds a lock on one of them; "" waits
-        until it holds none.
+      in_use: the message if another program holds a lock on one of them; "" waits
+        until none does.
 
     Raises:
       InputError: `in_use`.
     """
-    try:
-        import fcntl  # not on Windows
-    except ImportError:
+    if fcntl is None:
         yield
         return
     try:
@@ -177,7 +178,7 @@ def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             raise InputError(in_use) from None
-        logging.info("%s: can't be locked (%s).", file.name, error.strerror)
+        logging.info("%s: cannot be locked (%s).", file.name, error.strerror)
     try:
         yield
     finally:
@@ -193,9 +194,10 @@ def remove(*paths: str) -> None:
 
 
 def remove_unlocked(*paths: str) -> None:
-    """Removes those of the files that no other program has locked to write to them."""
+    """Removes those of the files that no other program has locked for writing."""
     for path in paths:
-        with contextlib.suppress(OSError, InputError):
-            handle = open_locked(path, f"{path}: in use.")
+        with (
+            contextlib.suppress(OSError, InputError),
+            open_locked(path, f"{path}: in use.", needed=True),
+        ):
             remove(path)
-            os.close(handle)

@@ -1,9 +1,8 @@
-"""The errors that a user can mend.
+"""The errors that a user can fix.
 
-Everything that this package refuses on purpose is an `NSynthError`: its message
-says what was received and what to do about it. The binaries print that message as
-one line and exit with status 1; any other exception is a bug and keeps its
-traceback.
+Everything that this package refuses on purpose is an `NSynthError`. Its message says
+what was received and what to do about it. The binaries print the message as one line
+and exit with status 1. Any other exception is a bug and keeps its traceback.
 """
 
 __all__ = [
@@ -16,14 +15,24 @@ __all__ = [
 
 
 class NSynthError(ValueError):
-    """Base class: what was received, and what to do about it, in one line."""
+    """Base class: one line that says what was received and how to fix it.
 
-    # Not ValueError's own, or AutoGraph makes a StagingError of it in a tf.function.
+    Examples:
+      >>> import magenta_nsynth as nsynth
+      >>> try:
+      ...     audio = nsynth.load_audio("missing.wav")
+      ... except nsynth.NSynthError as error:
+      ...     print(error)
+      missing.wav: can't be read (No such file or directory).
+    """
+
+    # With ValueError's own __init__, AutoGraph would replace the error by a
+    # StagingError inside a tf.function.
     __init__ = Exception.__init__
 
 
 class InputError(NSynthError):
-    """An argument, a path or an array that can't be used as it is."""
+    """An argument, a path or an array that can't be used."""
 
 
 class AudioError(NSynthError):
@@ -31,8 +40,8 @@ class AudioError(NSynthError):
 
 
 class CheckpointError(NSynthError):
-    """A checkpoint that is missing, damaged, or of another model."""
+    """A checkpoint that is missing, damaged, or belongs to another model."""
 
 
 class TrainingError(NSynthError):
-    """A training that can't go on from where it is."""
+    """A training run that can't continue from its current state."""

@@ -55,6 +55,11 @@ class Source(NamedTuple):
         """The file's name without folder and extension."""
         return pathlib.Path(self.path).stem
 
+    @property
+    def is_npy(self) -> bool:
+        """Whether it is an array's file, and so no sound."""
+        return self.path.lower().endswith(".npy")
+
 
 def expand(path: str | os.PathLike) -> str:
     """The path with `~` and environment variables replaced, unless it exists as it is.
@@ -272,22 +277,18 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
 @contextlib.contextmanager
 def _temporary_beside(path: pathlib.Path) -> Iterator[str]:
     """An empty file beside `path` that no other program writes to in the block."""
-    # One name, so that what a kill left is found; its lock says that nobody is at it.
+    # One name, so that what a kill left is found; its lock shows that nobody uses it.
     temporary = str(path.parent / f".writing-{path.name}")
     in_use = f"{path}: another program is writing it; wait for that to end."
-    try:
-        handle = open_locked(temporary, in_use, _PATIENCE)
-    except OSError:  # no locks here, or too long a name
-        name = f".writing-{secrets.token_hex(8)}{path.suffix}"
-        temporary = str(path.parent / name)
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    with contextlib.ExitStack() as stack:
+        try:
+            file = open_locked(temporary, in_use, _PATIENCE, needed=True)
+            stack.enter_context(file).truncate()
+        except OSError:  # no locks here, or too long a name
+            name = f".writing-{secrets.token_hex(8)}{path.suffix}"
+            temporary = str(path.parent / name)
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield temporary
-        return
-    try:
-        os.ftruncate(handle, 0)
-        yield temporary
-    finally:
-        os.close(handle)
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:

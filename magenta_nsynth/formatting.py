@@ -1,4 +1,4 @@
-"""Numbers as people read them: lengths of time, sizes and rates."""
+"""Durations, sizes and rates formatted for people, and text made safe to show."""
 
 import math
 import re
@@ -14,10 +14,10 @@ __all__ = [
 
 
 def format_duration(seconds: float) -> str:
-    """A length of time to read: "0.4 s", "8 s", "3 min 20 s", "2 h 05 min", "3 d 04 h".
+    """Formats a duration: "0.4 s", "8 s", "3 min 20 s", "2 h 05 min", "3 d 04 h".
 
     Args:
-      seconds: negative counts as 0; not finite gives "?".
+      seconds: a negative number counts as 0; NaN and infinity give "?".
     """
     if not math.isfinite(seconds):
         return "?"
@@ -36,7 +36,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(num_bytes: float) -> str:
-    """A size in bytes to read, in powers of 1000: "512 B", "9.8 kB", "987 MB"."""
+    """Formats a size in powers of 1000: "512 B", "9.8 kB", "987 MB", "74.2 GB"."""
     if num_bytes < 999.5:
         return f"{num_bytes:.0f} B"
     value = float(num_bytes)
@@ -44,13 +44,20 @@ def format_bytes(num_bytes: float) -> str:
         value /= 1000
         if value < 999.5 or unit == "TB":
             break
-    # Of gigabytes a tenth matters: 73.4 of 74.2 GB.
+    # A tenth of a gigabyte matters: 73.4 of 74.2 GB.
     digits = 1 if value < 9.95 or unit in ("GB", "TB") else 0
     return f"{value:.{digits}f} {unit}"
 
 
 def format_rate(rate: float, unit: str) -> str:
-    """`rate` (per second) by the second, minute or hour: what is easiest to read."""
+    """Formats a rate: "60 MB/s", "2.0 files/s", "7.5 files/h".
+
+    Args:
+      rate: in `unit` per second.
+      unit: "B" for bytes, or what is counted, in the plural.
+    """
+    if unit == "B":
+        return f"{format_bytes(rate)}/s"
     seconds, name = 1, "s"
     if rate < 1:
         seconds, name = (60, "min") if rate * 60 >= 1 else (3600, "h")
@@ -59,16 +66,16 @@ def format_rate(rate: float, unit: str) -> str:
 
 
 def format_clock(seconds: float) -> str:
-    """A length of time as on a clock: "1:05:09"; negative counts as 0."""
+    """Formats a duration as a clock does: "1:05:09"; a negative one counts as 0."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def one_line(text: str) -> str:
-    """A text as one line of a log: line breaks and control characters as escapes."""
+    """Escapes line breaks and control characters, so that the text stays one line."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def readable(text: str) -> str:
-    """A text as UTF-8 has it: what a file's name has of other bytes becomes U+FFFD."""
+    """Replaces what UTF-8 cannot encode, such as odd bytes of names, by U+FFFD."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -1,4 +1,4 @@
-"""Importing TensorFlow without what it brings along for drawing."""
+"""Importing TensorFlow without the plotting library that it imports if it can."""
 
 import contextlib
 import sys
@@ -9,11 +9,11 @@ __all__ = ["without_matplotlib"]
 
 @contextlib.contextmanager
 def without_matplotlib() -> Iterator[None]:
-    """Matplotlib can't be imported in the block, unless it was before.
+    """Prevents the import of matplotlib in the block, unless it is imported already.
 
-    Keras imports pyplot where it can, for its own galleries of pictures, and TensorFlow
-    imports Keras. That takes half a second, and fails where MPLBACKEND names a backend
-    that isn't installed. (Who needs `keras.visualization` imports Keras first.)
+    TensorFlow imports Keras, which imports pyplot if it can, for its own visualization.
+    That takes half a second, and fails if MPLBACKEND names a backend that is not
+    installed. (To use `keras.visualization`, import Keras first.)
     """
     if "matplotlib" in sys.modules:
         yield

@@ -1,13 +1,15 @@
 """Calls in other processes, a few at a time, in the order they were asked for."""
 
 import collections
+import functools
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -16,9 +18,9 @@ from magenta_nsynth.errors import NSynthError
 __all__ = ["in_processes"]
 
 Key = TypeVar("Key")
-# Calls that wait for a worker, for each worker: enough to keep it busy, few enough
-# that what they hold stays little.
-_WAITING = 3
+# Calls per worker that have been taken and not been returned: enough to keep it busy,
+# few enough to hold little in memory.
+_TAKEN = 4
 
 
 def in_processes(
@@ -26,52 +28,45 @@ def in_processes(
     calls: Iterable[tuple[Key, tuple]],
     num_workers: int,
 ) -> Iterator[tuple[Key, Callable[[], Any]]]:
-    """Calls a function in worker processes, and gives what each call returned.
+    """Calls a function in worker processes.
 
     Args:
-      function: a module's own, whose module the workers import. It should not need
-        TensorFlow, which takes each of them seconds and half a GB.
-      calls: (key, arguments) pairs; taken as workers get free, never all at once.
-      num_workers: processes; with 1 the calls are made in this one.
+      function: defined at the top of a module, which each worker imports. TensorFlow
+        in it would take each worker seconds and half a GB.
+      calls: (key, arguments) pairs; taken as workers become free, never all at once.
+      num_workers: processes; with 1 the calls are made in this process.
 
     Yields:
-      (key, result) in the order of the calls; `result()` returns what the call did or
-      raises what it raised.
+      (key, result) in the order of the calls. `result()` returns what the call
+      returned, or raises what it raised.
 
     Raises:
-      NSynthError: a worker ended by itself.
+      NSynthError: a worker has died.
     """
     if num_workers <= 1:
         for key, arguments in calls:
-            yield key, lambda arguments=arguments: function(*arguments)
+            yield key, functools.partial(function, *arguments)
         return
-    # Not a fork: threads of TensorFlow's would be missing in it.
-    pool = ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("spawn"), _become_worker
-    )
-    waiting: collections.deque[tuple[Key, Future]] = collections.deque()
+    # Not forked: a fork would lack TensorFlow's threads.
+    spawning = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, spawning, _become_worker)
     try:
-        for key, arguments in calls:
-            waiting.append((key, pool.submit(function, *arguments)))
-            while len(waiting) > _WAITING * num_workers:
-                key, future = waiting.popleft()
-                yield key, _result_of(future)
-        for key, future in waiting:
-            yield key, _result_of(future)
+        futures = ((key, pool.submit(function, *args)) for key, args in calls)
+        taken = collections.deque(itertools.islice(futures, _TAKEN * num_workers))
+        while taken:
+            key, future = taken.popleft()
+            error = future.exception()  # waits for the result
+            if isinstance(error, BrokenProcessPool):
+                raise error
+            yield key, future.result
+            taken.extend(itertools.islice(futures, 1))
     except BrokenProcessPool as error:
         raise NSynthError(
-            "A process that was at work has ended, for want of memory perhaps; run it "
-            "again with fewer --num_workers (--skip_existing keeps what is done)."
+            "A worker process has died, perhaps for lack of memory; run again with "
+            "fewer --num_workers (--skip_existing keeps what is done)."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _result_of(future: Future) -> Callable[[], Any]:
-    """Waits; that the worker is gone is no result of the call."""
-    if isinstance(future.exception(), BrokenProcessPool):
-        raise future.exception()
-    return future.result
 
 
 def _become_worker() -> None:
@@ -81,7 +76,8 @@ def _become_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """Ends a worker whose parent was killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

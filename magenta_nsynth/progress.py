@@ -1,14 +1,7 @@
-"""One progress display for everything that takes long: files, bytes, audio samples.
+"""One progress display for everything that takes long: files, bytes, audio samples."""
 
-On a terminal it is a bar, redrawn in place; anywhere else, plain lines far enough
-apart that a log file stays readable. It never fails: a display that can't be
-written is given up in silence, because the work matters more.
-"""
-
-import collections
 import logging
 import os
-import shutil
 import sys
 import time
 import unicodedata
@@ -27,19 +20,23 @@ __all__ = ["Progress"]
 
 _REDRAW_SECONDS = 0.2  # on a terminal
 _LOG_SECONDS = 20.0  # elsewhere
-_RATE_SECONDS = 30.0  # the rate shown is that of about so long
-_MIN_BAR = 10  # columns; a shorter bar says nothing
+_RATE_SECONDS = 30.0  # the rate shown is that of the last 30 to 60 s
+_MIN_BAR = 10  # columns; a shorter bar is not drawn
 
 
 class Progress:
-    """How much is done, how fast, and how long the rest will take.
+    """Shows how much is done, how fast, and how long the rest will take.
 
-    Used as a context manager, or closed with `close`. One at a time: two bars on one
-    terminal would draw over each other.
+    On a terminal and in a notebook it is one line, redrawn in place. Elsewhere it is
+    plain lines, far enough apart to keep a log file readable. Nothing is shown if the
+    log level excludes INFO messages. A display that cannot be written is given up
+    silently, because the work matters more.
+
+    Used as a context manager, one at a time: two bars would overwrite each other.
 
     Attributes:
-      total: how much there is to do, or None while that is unknown. May be set late.
-      label: what stands before the numbers, e.g. a file's name. May be changed.
+      total: how much there is to do, or None while unknown. May be set late.
+      label: the text before the numbers, such as a file's name. May be changed.
     """
 
     def __init__(
@@ -47,7 +44,6 @@ class Progress:
         total: int | None,
         unit: str,
         label: str = "",
-        stream: TextIO | None = None,
         *,
         initial: int = 0,
         clock: Callable[[], float] = time.monotonic,
@@ -58,168 +54,147 @@ class Progress:
           total: how much there is to do, in `unit`; None if unknown.
           unit: what is counted, in the plural ("files", "samples"); "B" for bytes,
             which are shown as kB, MB and so on.
-          label: what to write before the numbers.
-          stream: where to draw; None is sys.stderr as it is now.
-          initial: how much was done before, by an earlier run. Not part of the rate.
-          clock: seconds since any fixed moment.
+          label: the text before the numbers.
+          initial: how much an earlier run has done; not part of the rate.
+          clock: returns seconds since any fixed moment.
         """
         self.total = total
         self.label = label
         self._unit = unit
-        self._stream = sys.stderr if stream is None else stream
         self._clock = clock
-        self._terminal = _is_terminal(self._stream)
-        self._done = self._initial = initial
-        self._start = self._last_drawn = clock()
-        if self._terminal:
-            self._last_drawn -= _REDRAW_SECONDS  # the first bar shows at once
-        self._marks = collections.deque([(self._start, initial)])
+        # The level of this program's own messages, set by --log.
+        quiet = logging.getLogger("absl").level > logging.INFO
+        self._stream: TextIO | None = None if quiet else sys.stderr
+        on_terminal = _columns(self._stream) > 0
+        self._interval = _REDRAW_SECONDS if on_terminal else _LOG_SECONDS
+        self._begin(initial)
+        # On a terminal the first bar shows at once.
+        self._last_drawn = self._start - _REDRAW_SECONDS
         self._updated = False
         self._line_open = False
 
+    def _begin(self, done: int) -> None:
+        self._start = self._clock()
+        self._done = self._initial = done
+        # The two latest moments with progress that are `_RATE_SECONDS` apart.
+        self._marks = [(self._start, done)] * 2
+
     def __enter__(self) -> "Progress":
-        # A message logged while the bar stands would be glued to its end.
-        logging.getLogger("absl").addFilter(self._make_room)
+        logging.getLogger("absl").addFilter(self._clear_line)
         return self
 
     def __exit__(self, error_type: type | None, *_: object) -> None:
-        self.close(finished=error_type is None)
+        logging.getLogger("absl").removeFilter(self._clear_line)
+        if self._updated:
+            seconds = self._clock() - self._start
+            ending = "stopped after" if error_type else "in"
+            timing = f"{ending} {format_duration(seconds)}"
+            self._draw(self._initial, seconds, timing, last=True)
 
     def advance(self, amount: int = 1) -> None:
-        """Notes that `amount` more is done, in `unit`."""
+        """Reports that `amount` more is done, in `unit`."""
         self.update(self._done + amount)
 
     def update(self, done: int) -> None:
-        """Notes that `done` is done in all, in `unit`; less than before is allowed."""
+        """Reports how much is done in all, in `unit`; it may be less than before."""
+        if done < self._done:
+            self._begin(done)
+        self._done, self._updated = done, True
         now = self._clock()
-        self._updated = True
-        if done < self._done:  # begun again
-            self._initial, self._start = done, now
-            self._marks = collections.deque([(now, done)])
-        self._done = done
-        interval = _REDRAW_SECONDS if self._terminal else _LOG_SECONDS
-        if now - self._last_drawn >= interval:
+        if now - self._last_drawn >= self._interval:
             self._last_drawn = now
-            self._draw(now)
-        if now - self._marks[-1][0] >= _REDRAW_SECONDS and done > self._marks[-1][1]:
-            self._marks.append((now, done))
+            self._draw_running(now)
+        # Only progress makes a mark: one file in five minutes must not become a rate
+        # of zero.
+        if now - self._marks[1][0] >= _RATE_SECONDS and done > self._marks[1][1]:
+            self._marks = [self._marks[1], (now, done)]
 
-    def close(self, finished: bool = True) -> None:
-        """Draws the last line, with the time it took. A second call does nothing.
-
-        Args:
-          finished: False says "stopped after", for work that was broken off.
-        """
-        logging.getLogger("absl").removeFilter(self._make_room)
-        if self._updated:
-            seconds = self._clock() - self._start
-            rate = _ratio(self._done - self._initial, seconds)
-            ending = "in" if finished else "stopped after"
-            text = "  ".join(
-                [*self._numbers(rate), f"{ending} {format_duration(seconds)}"]
-            )
-            self._write(self._fitted(text, bar=False) + "\n")
-        self._updated = self._line_open = False
-        self._stream = None
-
-    def _draw(self, now: float) -> None:
-        # Old marks go, but only while newer ones still show progress: the rate of
-        # one file in five minutes must not become zero after thirty seconds.
-        marks = self._marks
-        while (
-            len(marks) > 1
-            and now - marks[1][0] > _RATE_SECONDS
-            and marks[1][1] < self._done
-        ):
-            marks.popleft()
-        rate = _ratio(self._done - marks[0][1], now - marks[0][0])
-        parts = self._numbers(rate)
+    def _draw_running(self, now: float) -> None:
+        then, before = self._marks[0]
+        timing = ""
         if self.total is None:
-            parts.append(f"{format_clock(now - self._start)} so far")
-        elif rate:
-            # Below 0 where more was done than announced.
-            left = (self.total - self._done) / rate
-            parts.append(f"{format_clock(left)} left")
-        line = self._fitted("  ".join(parts), bar=True)
-        self._write(line if self._terminal else line + "\n")
-        self._line_open = self._terminal
+            timing = f"{format_clock(now - self._start)} so far"
+        elif self._done > before:
+            # Negative if more was done than announced, which is shown as 0.
+            left = (self.total - self._done) * (now - then) / (self._done - before)
+            timing = f"{format_clock(left)} left"
+        self._draw(before, now - then, timing)
 
-    def _numbers(self, rate: float) -> list[str]:
-        """The count, and the rate where there is one."""
-        if self._unit == "B":
-            parts = [format_bytes(self._done)]
-            if self.total is not None:
-                parts[0] += f" of {format_bytes(self.total)}"
-            return [*parts, f"{format_bytes(rate)}/s"] if rate else parts
-        count = f"{self._done:,}"
-        if self.total is not None:
-            total = f"{self.total:,}"
-            count = f"{count:>{len(total)}}/{total}"
-        parts = [f"{count} {self._unit}"]
-        return [*parts, format_rate(rate, self._unit)] if rate else parts
-
-    def _fitted(self, text: str, bar: bool) -> str:
-        """The label, a bar where there is room, and `text`; one column stays free."""
+    def _draw(
+        self, before: int, seconds: float, timing: str, last: bool = False
+    ) -> None:
+        """Draws the line, with the rate since `before`, `seconds` ago."""
+        parts = [self._count()]
+        if self._done > before and seconds > 0:
+            parts.append(format_rate((self._done - before) / seconds, self._unit))
+        text = "  ".join([*parts, timing] if timing else parts)
         label = one_line(self.label)
-        if not self._terminal:
-            return f"{label}  {text}" if label else text
-        width = _columns(self._stream) - 1
-        room = max(width // 3, width - len(text) - _MIN_BAR - 6)
-        if _width(label) > room:
-            while label and _width(label) > room - 3:
+        columns = _columns(self._stream)
+        if columns:
+            text = self._fitted(label, text, columns - 1, bar=not last)
+        elif label:
+            text = f"{label}  {text}"
+        self._line_open = columns > 0 and not last
+        self._write(text if self._line_open else f"{text}\n")
+
+    def _count(self) -> str:
+        if self._unit == "B":
+            done = format_bytes(self._done)
+            return (
+                done if self.total is None else f"{done} of {format_bytes(self.total)}"
+            )
+        if self.total is None:
+            return f"{self._done:,} {self._unit}"
+        total = f"{self.total:,}"
+        return f"{self._done:{len(total)},}/{total} {self._unit}"
+
+    def _fitted(self, label: str, text: str, width: int, bar: bool) -> str:
+        """The label, a bar where there is room, and `text`, in `width` columns."""
+        if _width(label) > width // 3:
+            while label and _width(label) > width // 3 - 3:
                 label = label[1:]
             label = f"...{label}"
         head = f"{label}  " if label else ""
-        length = width - _width(head) - len(text) - 4
+        room = width - _width(head)
+        length = room - len(text) - 4
         if bar and self.total is not None and length >= _MIN_BAR:
-            part = min(1.0, self._done / self.total) if self.total else 1.0
-            filled = int(length * part)
-            head += f"[{'#' * filled}{'.' * (length - filled)}]  "
-        # Padded, so that nothing of a longer line before it stays behind.
-        text = text[: max(0, width - _width(head))]
-        return f"\r{head}{text}" + " " * (width - _width(head) - len(text))
+            filled = int(length * min(1.0, self._done / max(1, self.total)))
+            text = f"[{'#' * filled}{'.' * (length - filled)}]  {text}"
+        # Padded, to cover a longer line before it.
+        return f"\r{head}{text[:room]:{room}}"
 
-    def _make_room(self, _: logging.LogRecord) -> bool:
+    def _clear_line(self, _: logging.LogRecord) -> bool:
+        """A logging filter that gives the message a line of its own."""
         if self._line_open:
             self._write("\r" + " " * (_columns(self._stream) - 1) + "\r")
             self._line_open = False
-        return True  # as a logging filter: let the message through
+        return True
 
     def _write(self, text: str) -> None:
-        if self._stream is None:
-            return
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            if self._stream is not None:
+                self._stream.write(text)
+                self._stream.flush()
         except (OSError, ValueError):  # a closed pipe, a full disk, a closed file
             self._stream = None
 
 
-def _ratio(amount: float, seconds: float) -> float:
-    return amount / seconds if amount > 0 and seconds > 0 else 0.0
-
-
 def _width(text: str) -> int:
     """Columns that `text` takes on a terminal: East Asian letters take two."""
-    if text.isascii():
-        return len(text)
     return sum(
         0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
         for c in text
     )
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
-    try:
-        # A "dumb" terminal (an editor's shell window) can't go back in its line.
-        return stream.isatty() and os.environ.get("TERM") != "dumb"
-    except (AttributeError, OSError, ValueError):  # None, or closed
-        return False
-
-
 def _columns(stream: TextIO | None) -> int:
+    """The width of the terminal or notebook behind a stream; 0 if it is neither."""
+    if type(stream).__module__.startswith("ipykernel."):
+        return 80
     try:
-        columns = os.get_terminal_size(stream.fileno()).columns
-    except (AttributeError, OSError, ValueError):
-        columns = shutil.get_terminal_size().columns
-    return columns if columns > 0 else 80
+        # A "dumb" terminal, such as an editor's shell window, has no "\r".
+        if stream is None or not stream.isatty() or os.environ.get("TERM") == "dumb":
+            return 0
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (AttributeError, OSError, ValueError):  # closed, or an imitation
+        return 0

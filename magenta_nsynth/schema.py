@@ -1,15 +1,17 @@
-"""NSynth's notes: their labels, the words and numbers these are, and their names.
+"""NSynth's notes: their labels, the values of these, and their names.
 
-Source: the NSynth dataset's schema. Differs: -1 stands for a family, source, pitch or
-velocity that is not known, which only a user's own notes have.
+Source: the NSynth dataset's schema. Differs: -1 means an unknown family, source, pitch
+or velocity, which only a user's own notes have.
 """
 
 import dataclasses
 import re
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from magenta_nsynth.config import SAMPLE_RATE
+
+if TYPE_CHECKING:  # --help does without
+    import numpy as np
 
 __all__ = ["FAMILIES", "QUALITIES", "SOURCES", "UNKNOWN", "Note", "parse_note_str"]
 
@@ -31,15 +33,22 @@ _INSTRUMENT = re.compile(
 
 
 def parse_note_str(note_str: str) -> dict[str, int | str]:
-    """What a name in NSynth's form says: the fields of `Note` that it holds.
+    """Parses a name in NSynth's form into fields of `Note`.
 
     Args:
-      note_str: such as "bass_synthetic_033-022-050", or any "<instrument>-<pitch,
-        three digits>-<velocity, three digits>".
+      note_str: such as "bass_synthetic_033-022-050": an instrument, then pitch and
+        velocity in three digits each.
 
     Returns:
-      Of pitch, velocity, instrument_str, instrument_family and instrument_source
-      those that the name says; {} for a name of another form.
+      pitch, velocity and instrument_str; instrument_family and instrument_source too
+      if the instrument is named as NSynth's are. {} for a name of another form.
+
+    Examples:
+      >>> from magenta_nsynth.schema import parse_note_str
+      >>> parse_note_str("piano-060-100")
+      {'pitch': 60, 'velocity': 100, 'instrument_str': 'piano'}
+      >>> parse_note_str("piano C4")
+      {}
     """
     match = _NOTE_STR.fullmatch(note_str)
     if match is None or int(match["pitch"]) > 127 or int(match["velocity"]) > 127:
@@ -58,24 +67,24 @@ def parse_note_str(note_str: str) -> dict[str, int | str]:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """One note, with everything that NSynth says of it.
+    """One note with all of NSynth's labels.
 
     Attributes:
-      note_str: its name, e.g. "bass_synthetic_033-022-050". Unique in a dataset.
+      note_str: its name, such as "bass_synthetic_033-022-050". Unique in a dataset.
       audio: [n] float32 in [-1, 1] at 16 kHz.
       pitch: MIDI number, 0 to 127, or -1.
       velocity: 0 to 127, or -1.
-      instrument_str: the note's instrument, e.g. "bass_synthetic_033".
-      instrument_family: an index of `FAMILIES`, or -1.
-      instrument_source: an index of `SOURCES`, or -1.
-      qualities: ten of 0 and 1, in the order of `QUALITIES`.
-      note: a number that is unique in the dataset.
+      instrument_str: its instrument, such as "bass_synthetic_033".
+      instrument_family: an index into `FAMILIES`, or -1.
+      instrument_source: an index into `SOURCES`, or -1.
+      qualities: 0 or 1 for each of `QUALITIES`.
+      note: its number, unique in the dataset.
       instrument: the instrument's number in the dataset.
-      sample_rate: Hz.
+      sample_rate: in Hz.
     """
 
     note_str: str
-    audio: np.ndarray
+    audio: "np.ndarray"
     pitch: int = UNKNOWN
     velocity: int = UNKNOWN
     instrument_str: str = ""
@@ -88,17 +97,17 @@ class Note:
 
     @property
     def family_str(self) -> str:
-        """The family's name; "unknown" where it is not known."""
+        """The family's name, or "unknown"."""
         return _name(FAMILIES, self.instrument_family)
 
     @property
     def source_str(self) -> str:
-        """The source's name; "unknown" where it is not known."""
+        """The source's name, or "unknown"."""
         return _name(SOURCES, self.instrument_source)
 
     @property
     def qualities_str(self) -> list[str]:
-        """The names of the qualities that the note has."""
+        """The names of the note's qualities."""
         return [
             name for name, has in zip(QUALITIES, self.qualities, strict=True) if has
         ]

@@ -68,6 +68,20 @@ def baseline_start(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prefix
 
 
+def load_encoder(path, **options):
+    """A checkpoint's encoder; the decoder's weights are not read."""
+    from magenta_nsynth.api import load_model
+
+    return load_model(path, **options).encoder
+
+
+def load_decoder(path, **options):
+    """A checkpoint's decoder, likewise."""
+    from magenta_nsynth.api import load_model
+
+    return load_model(path, **options).decoder
+
+
 def recipe_tensors(table: pathlib.Path, gain: float) -> dict[str, np.ndarray]:
     tensors = {}
     for line in table.read_text().splitlines():

@@ -287,14 +287,16 @@ def csv_seeds(folder: pathlib.Path) -> dict[str, bytes]:
 
 def export_seeds(folder: pathlib.Path) -> dict[str, bytes]:
     """All files of an export, of which one gets damaged."""
-    from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
+    from commands import export
+
+    from magenta_nsynth.commands.export_embeddings import export_embeddings
 
     sounds, out = folder / "sounds", folder / "out"
     sounds.mkdir()
     for name, content in sound_seeds(("a.wav", "WAV", "PCM_16"))(folder).items():
         (sounds / name).write_bytes(content)
     checkpoint = {"checkpoint_path": str(CHECKPOINT)}
-    export_embeddings(Export(checkpoint, [sounds], out))
+    export_embeddings(export(checkpoint, [sounds], out))
     files = [path for path in out.rglob("*") if path.is_file()]
     return {
         str(path.relative_to(out)): path.read_bytes()
@@ -352,7 +354,7 @@ def read_json(path: pathlib.Path) -> int:
 
 
 def read_tar(path: pathlib.Path) -> int:
-    from magenta_nsynth.commands.make_tfrecord import make_tfrecord
+    from commands import make_tfrecord
 
     return make_tfrecord([path], path.parent / "out")
 
@@ -376,9 +378,9 @@ def read_export(path: pathlib.Path) -> int:
 
 
 def read_checkpoint(path: pathlib.Path) -> None:
-    from magenta_nsynth.weights.engine import load_encoder
+    from magenta_nsynth.api import load_model
 
-    encoder = load_encoder(str(path.parent))
+    encoder = load_model(str(path.parent)).encoder
     return [variable.numpy() for variable in encoder.variables]
 
 

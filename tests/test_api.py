@@ -1,17 +1,21 @@
 """The library as a notebook uses it."""
 
+import ast
 import os
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import recipe
+import tensorflow as tf
 from scipy.io import wavfile
 
 import magenta_nsynth as nsynth
-from magenta_nsynth.embeddings.encoding import ClipEncoder
+from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
 from magenta_nsynth.models import wavenet
+from magenta_nsynth.weights import engine
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,39 @@ def test_public_names_exist_and_importing_is_cheap():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert float(run.stdout) < 0.2
+
+
+def test_type_checkers_see_the_public_names():
+    """The imports for type checkers are those that `__getattr__` makes."""
+    tree = ast.parse(pathlib.Path(nsynth.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    assert block.test.id == "TYPE_CHECKING"
+    names = {node.names[0].asname: node.module for node in block.body}
+    assert names == {name: f"magenta_nsynth.{m}" for name, m in nsynth._HOME.items()}
+
+
+def test_a_checkpoint_is_opened_once(tiny_checkpoint, baseline_checkpoint, monkeypatch):
+    opened = []
+    real = tf.train.load_checkpoint
+
+    def load_checkpoint(prefix):
+        opened.append(prefix)
+        return real(prefix)
+
+    monkeypatch.setattr(tf.train, "load_checkpoint", load_checkpoint)
+    for path, name in ((tiny_checkpoint, "wavenet"), (baseline_checkpoint, "baseline")):
+        model = nsynth.load_model(path)
+        assert (model.name, model.checkpoint_path) == (name, path)
+        model.decoder(*decoder_inputs(model))
+        assert model.encode(np.zeros(2048, np.float32)).shape[1] == model.num_latent
+        engine.load_autoencoder(model.checkpoint)
+    assert opened == [tiny_checkpoint, baseline_checkpoint]
+
+
+def decoder_inputs(model):
+    if model.name == "wavenet":
+        return np.zeros([1, 512], np.float32), np.zeros([1, 1, 16], np.float32)
+    return np.zeros([1, 1, 1, model.num_latent], np.float32), np.array([60])
 
 
 def test_every_form_of_audio(model, golden_tiny, near, tmp_path):

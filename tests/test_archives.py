@@ -12,7 +12,7 @@ import pytest
 from binaries import ROOT
 from samples import DATA, one_line, set_free_space, tar_bytes
 
-from magenta_nsynth.archives import is_archive, read_members, unpack
+from magenta_nsynth.download.archives import is_archive, read_members, unpack
 from magenta_nsynth.errors import InputError
 
 
@@ -135,16 +135,12 @@ def test_unpack_damaged(tmp_path, name):
     assert files_below(tmp_path) == {"a.tar"}
 
 
-@pytest.mark.parametrize(
-    ("content", "kind"),
-    [(b"", "empty"), (b"\n<!DOCTYPE html>", "web page"), (DATA, "something else")],
-)
-def test_unpack_what_is_no_archive(tmp_path, content, kind):
+@pytest.mark.parametrize("content", [b"", b"\n<!DOCTYPE html>", DATA])
+def test_unpack_what_is_no_archive(tmp_path, content):
     archive = tmp_path / "a.tar"
     archive.write_bytes(content)
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=r"a\.tar: not a \.tar or"):
         unpack(archive, tmp_path / "out")
-    assert kind in one_line(error)
     with pytest.raises(InputError, match="No such file"):
         unpack(tmp_path / "missing.tar", tmp_path / "out")
 
@@ -248,7 +244,7 @@ def test_a_few_long_names_are_read(tmp_path):
 
 
 def test_more_members_than_anybody_has(tmp_path, monkeypatch):
-    monkeypatch.setattr("magenta_nsynth.archives._MOST_MEMBERS", 5)
+    monkeypatch.setattr("magenta_nsynth.download.archives._MOST_MEMBERS", 5)
     archive = tmp_path / "a.tar"
     archive.write_bytes(tar_bytes([(str(i), b"") for i in range(5)]))
     assert len(unpack(archive, tmp_path / "out")) == 5
@@ -259,7 +255,7 @@ def test_more_members_than_anybody_has(tmp_path, monkeypatch):
 
 MEASURE = """
 import resource, sys
-from magenta_nsynth.archives import read_members
+from magenta_nsynth.download.archives import read_members
 from magenta_nsynth.errors import InputError
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -149,7 +149,7 @@ def test_a_flac_header_that_announces_one_sample_more(tmp_path):
     for announced in (2399, 2401, 2**31):
         content[22:26] = announced.to_bytes(4, "big")
         path.write_bytes(content)
-        assert f"{announced:,} samples are announced, 2,400" in refused(path)
+        assert f"{announced:,} samples are announced, but 2,400" in refused(path)
 
 
 def test_flac_that_decodes_to_other_samples_than_encoded(tmp_path):
@@ -179,7 +179,7 @@ def test_mp3_without_some_of_its_frames(cases, tmp_path):
     assert "frame at byte" in refused(path)
     frames = (corpus.DATA / "cbr.mp3").read_bytes()
     path.write_bytes(frames[:432] + b"\x11" * 99 + frames[432:])
-    assert "are no MP3 frame" in refused(path)
+    assert "are not an MP3 frame" in refused(path)
 
 
 def id3(content):
@@ -250,7 +250,7 @@ def test_ogg_with_another_stream(cases, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"<!DOCTYPE html><html>", "page of the web"),
+        (b"<!DOCTYPE html><html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
         (b"caff\0\1\0\0", "CAF"),
         (b"MThd\0\0\0\6", "MIDI"),

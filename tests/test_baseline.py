@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import recipe_tensors, save_tf1
+from conftest import load_decoder, load_encoder, recipe_tensors, save_tf1
 
 from magenta_nsynth.config import NFFT_1024, SpectralConfig, read_fields
 from magenta_nsynth.errors import CheckpointError, InputError
@@ -283,15 +283,21 @@ def test_longer_clips_go_in_windows():
     ("call", "words"),
     [
         (lambda m: m.encoder(np.zeros([1, 513, 256, 1])), "takes spectrograms of"),
-        (lambda m: m.encoder(np.zeros([1, 512, 512, 1])), "`windows_of` of longer"),
+        (lambda m: m.encoder(np.zeros([1, 512, 512, 1])), "`windows_of` cuts longer"),
         (
             lambda m: m.decoder(np.zeros([1, 1, 1, 16]), np.array([60])),
             "takes z of shape",
         ),
         (lambda m: m.decoder(np.zeros([2, 1, 1, 124]), np.array([1])), "pitch of each"),
         (lambda m: m.decoder(np.zeros([1, 1, 1, 124]), np.array([1.5])), "pitch of ea"),
-        (lambda _: network_input(np.zeros(900, np.float32)), "the shape .batch, time"),
-        (lambda _: SpectralEncoder(TINY, dtype="float64"), "can't be of dtype float64"),
+        (
+            lambda _: network_input(np.zeros(900, np.float32)),
+            "must have shape .batch, time",
+        ),
+        (
+            lambda _: SpectralEncoder(TINY, dtype="float64"),
+            "can't have the dtype float64",
+        ),
         (lambda _: SpectralConfig(width=0), "SpectralConfig.width must be a whole"),
     ],
 )
@@ -306,16 +312,16 @@ def test_loading_is_checked(tmp_path, data, baseline_checkpoint, tiny_checkpoint
     prefix = str(tmp_path / "model.ckpt-1")
     save_tf1(prefix, {n: v for n, v in tensors.items() if n != name})
     with pytest.raises(CheckpointError, match=f"missing: {name}"):
-        engine.load_encoder(prefix)
+        load_encoder(prefix)
     save_tf1(prefix, {**tensors, name: np.zeros(3, np.float32)})
     with pytest.raises(CheckpointError, match="of another shape"):
-        engine.load_decoder(prefix)
+        load_decoder(prefix)
     with pytest.raises(CheckpointError, match="WaveNet autoencoder"):
         engine.load_autoencoder(tiny_checkpoint, model="baseline")
     with pytest.raises(CheckpointError, match="holds no averaged weights"):
         engine.load_autoencoder(baseline_checkpoint, use_ema=True)
     with pytest.raises(InputError, match="no --hop_length"):
-        engine.load_encoder(baseline_checkpoint, hop_length=256)
+        load_encoder(baseline_checkpoint, hop_length=256)
 
 
 def test_every_tensor_goes_where_it_belongs(tmp_path, data):
@@ -370,4 +376,4 @@ def test_the_forms_that_people_pass(tmp_path, baseline_checkpoint):
     (tmp_path / "model.ckpt-351648.meta").write_bytes(b"a graph")
     prefix = tmp_path / "model.ckpt-351648"
     for path in (tmp_path, prefix, f"{prefix}.meta", f"{prefix}.index"):
-        assert engine.load_encoder(path).config == TINY
+        assert load_encoder(path).config == TINY

@@ -1,4 +1,4 @@
-"""The baseline through the binaries' jobs: z of sounds and TFRecords, and back."""
+"""The baseline through the commands: z of sounds and TFRecords, and back."""
 
 import csv
 import errno
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import recipe
 import tfrecords
+from commands import generate, save_embeddings
 from scipy.io import wavfile
 
-from magenta_nsynth.api import load_baseline
-from magenta_nsynth.commands.generate_baseline import generate_baseline
-from magenta_nsynth.commands.save_codes import save_codes
+from magenta_nsynth.api import Baseline, load_baseline
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.notes.naming import NameRules
@@ -77,7 +76,7 @@ def assert_z(got, wanted):
 def test_z_of_sounds_are_the_originals(model, folder, tmp_path, golden):
     for name, audio in zip(("a-060-100", "b"), golden["audio"], strict=True):
         write_wav(folder / "organ" / f"{name}.wav", audio)
-    assert save_codes(model, [folder / "organ"], tmp_path / "out") == 0
+    assert save_embeddings(model, [folder / "organ"], tmp_path / "out") == 0
     assert binaries.names(tmp_path / "out") == [
         "a-060-100_z.csv",
         "a-060-100_z.npy",
@@ -107,7 +106,7 @@ def test_z_of_sounds_are_the_originals(model, folder, tmp_path, golden):
 def test_every_note_of_a_tfrecord(model, folder, tmp_path, batch_size):
     records = examples(7)
     path = tfrecords.write(folder / "nsynth-test.tfrecord", records)
-    assert save_codes(model, [path], tmp_path / "out", batch_size=batch_size) == 0
+    assert save_embeddings(model, [path], tmp_path / "out", batch_size=batch_size) == 0
     z = np.load(tmp_path / "out" / "nsynth-test_z.npy")
     assert (z.shape, z.dtype) == ((7, 124), np.float32)
     wanted = model.encode(recipe.clips(64_000, seed=9, batch=7))[:, 0]
@@ -128,7 +127,7 @@ def test_every_note_of_a_tfrecord(model, folder, tmp_path, batch_size):
 def test_the_first_group_of_features_is_enough(model, folder, tmp_path):
     records = [tfrecords.first_group(record) for record in examples(2)]
     path = tfrecords.write(folder / "a.tfrecord", records)
-    assert save_codes(model, [path], tmp_path / "out") == 0
+    assert save_embeddings(model, [path], tmp_path / "out") == 0
     assert len(np.load(tmp_path / "out" / "a_z.npy")) == 2
 
 
@@ -136,12 +135,12 @@ def test_shards_of_a_set_go_into_one_file(model, folder, tmp_path):
     records = examples(5, 2000)
     for i in range(2):
         tfrecords.write(folder / f"n.tfrecord-0000{i}-of-00002", records[i * 3 :][:3])
-    assert save_codes(model, [folder], tmp_path / "all") == 0
+    assert save_embeddings(model, [folder], tmp_path / "all") == 0
     assert binaries.names(tmp_path / "all") == ["n_z.csv", "n_z.npy"]
     z = np.load(tmp_path / "all" / "n_z.npy")
     assert len(z) == 5
     one = folder / "n.tfrecord-00001-of-00002"
-    assert save_codes(model, [one], tmp_path / "one") == 0
+    assert save_embeddings(model, [one], tmp_path / "one") == 0
     saved = np.load(tmp_path / "one" / "n-00001-of-00002_z.npy")
     assert_z(saved, z[3:])
 
@@ -152,7 +151,7 @@ def test_two_sets_of_one_name_are_refused(model, folder, tmp_path):
         tfrecords.write(folder / name / "n.tfrecord", examples(1, 600))
     paths = [folder / "a", folder / "b"]
     with pytest.raises(InputError, match="would both be written to"):
-        save_codes(model, paths, tmp_path / "out")
+        save_embeddings(model, paths, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -162,7 +161,7 @@ def test_notes_of_all_lengths(model, folder, tmp_path):
         note_to_example(Note(f"n{i}", clip(n, i))) for i, n in enumerate(lengths)
     ]
     path = tfrecords.write(folder / "a.tfrecord", records)
-    assert save_codes(model, [path], tmp_path / "out", sample_length=0) == 0
+    assert save_embeddings(model, [path], tmp_path / "out", sample_length=0) == 0
     z = np.load(tmp_path / "out" / "a_z.npy")
     assert len(z) == 5
     rows = read_csv(tmp_path / "out" / "a_z.csv")
@@ -173,7 +172,7 @@ def test_notes_of_all_lengths(model, folder, tmp_path):
     # And back: each as long as it was, of z alone.
     sounds = tmp_path / "sounds"
     options = {"pitch": 60, "num_iters": 1, "sample_length": 0}
-    assert generate_baseline(model, [tmp_path / "out"], sounds, **options) == 0
+    assert generate(model, [tmp_path / "out"], sounds, **options) == 0
     for i, length in enumerate(lengths):
         assert len(read_wav(sounds / f"gen_n{i}.wav")) == length
 
@@ -183,26 +182,26 @@ def test_a_damaged_record_is_named_or_left_out(model, folder, tmp_path, caplog):
     path = tfrecords.write(folder / "a.tfrecord", records)
     tfrecords.flip(path, tfrecords.starts(records)[2] + 500)
     other = tfrecords.write(folder / "b.tfrecord", records[:1])
-    assert save_codes(model, [path, other], tmp_path / "out") == 1
+    assert save_embeddings(model, [path, other], tmp_path / "out") == 1
     assert f"{path}" in caplog.text
     assert "record 2" in caplog.text
     assert binaries.names(tmp_path / "out") == ["b_z.csv", "b_z.npy"]
-    assert save_codes(model, [path], tmp_path / "out", skip_corrupt=True) == 0
+    assert save_embeddings(model, [path], tmp_path / "out", skip_corrupt=True) == 0
     assert len(np.load(tmp_path / "out" / "a_z.npy")) == 3
 
 
 def test_a_short_note_is_named_or_left_out(model, folder, tmp_path, caplog):
     records = [*examples(1, 512), *examples(2, 600)[1:]]
     path = tfrecords.write(folder / "a.tfrecord", records)
-    assert save_codes(model, [path], tmp_path / "out") == 1
+    assert save_embeddings(model, [path], tmp_path / "out") == 1
     assert "record 0 (from 0): its audio has 512 samples, 513 are asked" in caplog.text
     assert "--skip_corrupt" in caplog.text
     assert not (tmp_path / "out" / "a_z.npy").exists()
-    assert save_codes(model, [path], tmp_path / "out", skip_corrupt=True) == 0
+    assert save_embeddings(model, [path], tmp_path / "out", skip_corrupt=True) == 0
     assert len(np.load(tmp_path / "out" / "a_z.npy")) == 1
 
 
-@pytest.mark.parametrize("job", [save_codes, generate_baseline])
+@pytest.mark.parametrize("job", [save_embeddings, generate])
 def test_bad_sounds_are_named_and_the_others_done(model, folder, tmp_path, caplog, job):
     write_wav(folder / "one_C4.wav", clip(1))
     write_wav(folder / "few_C4.wav", clip(512))
@@ -224,7 +223,9 @@ def test_bad_sounds_are_named_and_the_others_done(model, folder, tmp_path, caplo
         assert words in caplog.text
     written = binaries.names(tmp_path / "out")
     assert written == (
-        ["good_C4_z.csv", "good_C4_z.npy"] if job is save_codes else ["gen_good_C4.wav"]
+        ["good_C4_z.csv", "good_C4_z.npy"]
+        if job is save_embeddings
+        else ["gen_good_C4.wav"]
     )
 
 
@@ -233,10 +234,10 @@ def test_stereo_and_other_rates(model, folder, tmp_path):
     write_wav(folder / "stereo_C4.wav", np.stack([mono, mono], axis=1))
     write_wav(folder / "mono_C4.wav", mono)
     write_wav(folder / "fast_C4.wav", np.repeat(mono, 3), 48_000)
-    assert save_codes(model, [folder], tmp_path / "z") == 0
+    assert save_embeddings(model, [folder], tmp_path / "z") == 0
     z = {path.stem: np.load(path) for path in (tmp_path / "z").glob("*.npy")}
     np.testing.assert_allclose(z["stereo_C4_z"], z["mono_C4_z"], atol=1e-5)
-    assert generate_baseline(model, [folder], tmp_path / "g", num_iters=1) == 0
+    assert generate(model, [folder], tmp_path / "g", num_iters=1) == 0
     for name in ("stereo", "mono", "fast"):
         assert len(read_wav(tmp_path / "g" / f"gen_{name}_C4.wav")) == 8000
 
@@ -244,11 +245,11 @@ def test_stereo_and_other_rates(model, folder, tmp_path):
 def test_skip_existing(model, folder, tmp_path):
     write_wav(folder / "a_C4.wav", clip())
     write_wav(folder / "b_C4.wav", clip(seed=1))
-    for job, name in ((save_codes, "a_C4_z.npy"), (generate_baseline, "gen_a_C4.wav")):
+    for job, name in ((save_embeddings, "a_C4_z.npy"), (generate, "gen_a_C4.wav")):
         out = tmp_path / job.__name__
         out.mkdir()
         (out / name).write_bytes(b"mine")
-        options = {} if job is save_codes else {"num_iters": 1}
+        options = {} if job is save_embeddings else {"num_iters": 1}
         assert job(model, [folder], out, skip_existing=True, **options) == 0
         assert (out / name).read_bytes() == b"mine"
         assert (out / name.replace("a_", "b_")).exists()
@@ -256,10 +257,10 @@ def test_skip_existing(model, folder, tmp_path):
 
 def test_folders_are_mirrored(model, folder, tmp_path):
     write_wav(folder / "x" / "y" / "a_C4.wav", clip())
-    assert save_codes(model, [folder], tmp_path / "z", recursive=True) == 0
+    assert save_embeddings(model, [folder], tmp_path / "z", recursive=True) == 0
     assert (tmp_path / "z" / "x" / "y" / "a_C4_z.npy").exists()
     given = {"recursive": True, "num_iters": 1}
-    assert generate_baseline(model, [tmp_path / "z"], tmp_path / "g", **given) == 0
+    assert generate(model, [tmp_path / "z"], tmp_path / "g", **given) == 0
     assert len(read_wav(tmp_path / "g" / "x" / "y" / "gen_a_C4.wav")) == 3000
 
 
@@ -277,7 +278,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 
     monkeypatch.setattr(codes.CodesWriter, name, fail)
     with pytest.raises(OSError, match="No space") as error:
-        save_codes(model, [path], tmp_path / "out")
+        save_embeddings(model, [path], tmp_path / "out")
     assert error.value.filename == str(tmp_path / "out" / "a_z.npy")
     assert binaries.names(tmp_path / "out") == []
 
@@ -288,13 +289,13 @@ def test_sound_to_sound_at_its_own_pitch(model, folder, tmp_path):
     write_wav(folder / "n-043-075.wav", audio)
     note = Note("n-043-075", audio, pitch=43)
     record = tfrecords.write(tmp_path / "r.tfrecord", [note_to_example(note)])
-    assert save_codes(model, [record], tmp_path / "z") == 0
+    assert save_embeddings(model, [record], tmp_path / "z") == 0
     options = {"num_iters": 3, "seed": 1, "normalize": True}
     wanted = model.reconstruct(audio, 43, num_iters=3, seed=1)
     wanted = wanted / np.abs(wanted).max()
     for i, source in enumerate((folder, record, tmp_path / "z")):
         out = tmp_path / f"out{i}"
-        assert generate_baseline(model, [source], out, **options) == 0
+        assert generate(model, [source], out, **options) == 0
         sound = read_wav(out / "gen_n-043-075.wav")
         assert sound.shape == (64_000,)
         np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
@@ -313,7 +314,7 @@ def test_the_pitch_can_be_changed(model, folder, tmp_path, caplog):
     ):
         out = tmp_path / str(options)
         given = {**options, "num_iters": 2, "seed": 0}
-        assert generate_baseline(model, [folder], out, **given) == 0
+        assert generate(model, [folder], out, **given) == 0
         wanted = model.reconstruct(audio, pitch, num_iters=2, seed=0)
         np.testing.assert_allclose(
             read_wav(out / "gen_n-126-075.wav"), wanted, rtol=0, atol=1e-5
@@ -324,19 +325,19 @@ def test_the_pitch_can_be_changed(model, folder, tmp_path, caplog):
 def test_an_unknown_pitch_is_asked_for(model, folder, tmp_path, caplog):
     write_wav(folder / "nameless.wav", clip())
     write_wav(folder / "tuned_A3.wav", clip())
-    assert generate_baseline(model, [folder], tmp_path / "out", num_iters=1) == 1
+    assert generate(model, [folder], tmp_path / "out", num_iters=1) == 1
     assert "nameless.wav: its pitch is not known; give --pitch (MIDI" in caplog.text
     assert "flute_midi60.wav" in caplog.text
     assert binaries.names(tmp_path / "out") == ["gen_tuned_A3.wav"]
     caplog.clear()
     np.save(tmp_path / "z.npy", np.zeros(124, np.float32))
-    assert generate_baseline(model, [tmp_path / "z.npy"], tmp_path / "out") == 1
+    assert generate(model, [tmp_path / "z.npy"], tmp_path / "out") == 1
     assert "z.npy: its pitch is not known" in caplog.text
     assert ".csv that nsynth_save_embeddings wrote" in caplog.text
     caplog.clear()
     record = [note_to_example(Note("unpitched", clip()))]
     path = tfrecords.write(tmp_path / "r.tfrecord", record)
-    assert generate_baseline(model, [path], tmp_path / "out") == 1
+    assert generate(model, [path], tmp_path / "out") == 1
     assert "record 0 (unpitched): its pitch is not known" in caplog.text
     assert "nsynth_make_tfrecord --csv" in caplog.text
 
@@ -347,7 +348,7 @@ def test_the_rules_for_names(model, folder, tmp_path, caplog):
     caplog.set_level("INFO")
 
     def pitches(**options):
-        assert save_codes(model, [folder], tmp_path / "z", **options) == 0
+        assert save_embeddings(model, [folder], tmp_path / "z", **options) == 0
         return {
             table.stem.removesuffix("_z"): row["pitch"]
             for table in sorted((tmp_path / "z").glob("*.csv"))
@@ -371,7 +372,7 @@ def test_the_rules_for_names(model, folder, tmp_path, caplog):
     }
     options = {"num_iters": 2, "seed": 0, "rules": both[0]}
     caplog.clear()
-    assert generate_baseline(model, [folder], tmp_path / "out", **options) == 1
+    assert generate(model, [folder], tmp_path / "out", **options) == 1
     assert "Hammond B3.wav: its pitch is not known" in caplog.text
     assert "--pitch_from_name" in caplog.text
     wanted = model.reconstruct(clip(), 60, num_iters=2, seed=0)
@@ -381,9 +382,9 @@ def test_the_rules_for_names(model, folder, tmp_path, caplog):
         tmp_path / "r.tfrecord", [note_to_example(Note("a", clip()))]
     )
     for job, source in (
-        (save_codes, record),
-        (generate_baseline, record),
-        (generate_baseline, tmp_path / "z"),
+        (save_embeddings, record),
+        (generate, record),
+        (generate, tmp_path / "z"),
     ):
         with pytest.raises(InputError, match="--pitch_from_name=note is for the names"):
             job(model, [source], tmp_path / "none", rules=both[1])
@@ -395,7 +396,7 @@ def test_z_without_a_csv(model, tmp_path):
     np.save(tmp_path / "nsynth-test_z.npy", z)
     options = {"pitch": 60, "num_iters": 2, "seed": 3, "sample_length": 2000}
     path = tmp_path / "nsynth-test_z.npy"
-    assert generate_baseline(model, [path], tmp_path / "out", **options) == 0
+    assert generate(model, [path], tmp_path / "out", **options) == 0
     assert binaries.names(tmp_path / "out") == [
         f"gen_nsynth-test_z_{i:02}.wav" for i in range(11)
     ]
@@ -404,9 +405,7 @@ def test_z_without_a_csv(model, tmp_path):
     np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
     np.save(tmp_path / "one.npy", z[0])
     assert (
-        generate_baseline(
-            model, [tmp_path / "one.npy"], tmp_path / "out", pitch=60, num_iters=1
-        )
+        generate(model, [tmp_path / "one.npy"], tmp_path / "out", pitch=60, num_iters=1)
         == 0
     )
     assert len(read_wav(tmp_path / "out" / "gen_one.wav")) == 64_000
@@ -419,7 +418,7 @@ def test_halfway_between_two_notes(model, folder, tmp_path):
     write_wav(folder / "c.wav", third)
     options = {"num_iters": 4, "seed": 0}
     out = tmp_path / "out"
-    assert generate_baseline(model, [folder], out, halfway=True, **options) == 0
+    assert generate(model, [folder], out, halfway=True, **options) == 0
     assert binaries.names(out) == ["gen_a_C4_b_D4.wav", "gen_b_D4_c.wav"]
     z = (model.encode(one) + model.encode(other)) / 2
     peak = (np.abs(one).max() + np.abs(other).max()) / 2
@@ -429,18 +428,18 @@ def test_halfway_between_two_notes(model, folder, tmp_path):
     # With the phase of the two together, and from z.
     given = {"halfway": True, "pitch": 50}
     paths = [folder / "a_C4.wav", folder / "b_D4.wav"]
-    assert generate_baseline(model, paths, out, phase="source", **given) == 0
+    assert generate(model, paths, out, phase="source", **given) == 0
     phase = model.phase((one[:3000] + other) / 2)
     wanted = model.generate(z, 50, 3000, phase=phase, peak=peak)
     sound = read_wav(out / "gen_a_C4_b_D4.wav")
     np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
-    assert save_codes(model, paths, tmp_path / "z") == 0
-    assert generate_baseline(model, [tmp_path / "z"], out, **given, **options) == 0
+    assert save_embeddings(model, paths, tmp_path / "z") == 0
+    assert generate(model, [tmp_path / "z"], out, **given, **options) == 0
     wanted = model.generate(z, 50, 3000, **options)
     sound = read_wav(out / "gen_a_C4_b_D4.wav")
     np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
     with pytest.raises(InputError, match="--halfway needs two inputs"):
-        generate_baseline(model, paths[:1], out, halfway=True)
+        generate(model, paths[:1], out, halfway=True)
 
 
 def test_a_bad_neighbour_spoils_its_pairs_alone(model, folder, tmp_path, caplog):
@@ -448,7 +447,7 @@ def test_a_bad_neighbour_spoils_its_pairs_alone(model, folder, tmp_path, caplog)
         write_wav(folder / f"{name}_C4.wav", clip(1000, ord(name)))
     (folder / "c_C4.wav").write_bytes(b"")
     given = {"halfway": True, "num_iters": 1, "batch_size": 1}
-    assert generate_baseline(model, [folder], tmp_path / "out", **given) == 1
+    assert generate(model, [folder], tmp_path / "out", **given) == 1
     assert binaries.names(tmp_path / "out") == [
         "gen_a_C4_b_C4.wav",
         "gen_d_C4_e_C4.wav",
@@ -461,8 +460,10 @@ def test_silence_stays_silence(model, folder, tmp_path):
     for phase in ("griffin_lim", "source"):
         for normalize in (False, True):
             out = tmp_path / f"{phase}{normalize}"
-            given = {"phase": phase, "normalize": normalize, "num_iters": 2}
-            assert generate_baseline(model, [folder], out, **given) == 0
+            given = {"phase": phase, "normalize": normalize}
+            if phase == "griffin_lim":
+                given["num_iters"] = 2
+            assert generate(model, [folder], out, **given) == 0
             silent = read_wav(out / "gen_nothing_C4.wav")
             assert silent.shape == (64_000,)
             assert not np.any(silent)
@@ -473,17 +474,17 @@ def test_silence_stays_silence(model, folder, tmp_path):
 def test_ids_that_are_no_file_names(model, tmp_path):
     notes = [Note("a/b é", clip(600), pitch=1), Note("a:b", clip(600), pitch=2)]
     path = tfrecords.write(tmp_path / "r.tfrecord", map(note_to_example, notes))
-    assert generate_baseline(model, [path], tmp_path / "out", num_iters=1) == 0
+    assert generate(model, [path], tmp_path / "out", num_iters=1) == 0
     assert binaries.names(tmp_path / "out") == ["gen_a:b.wav", "gen_a_b é.wav"]
 
 
 def test_ids_that_are_not_unique_get_numbers(model, tmp_path):
     notes = [Note(name, clip(600, i), pitch=60) for i, name in enumerate("aba")]
     path = tfrecords.write(tmp_path / "r.tfrecord", map(note_to_example, notes))
-    assert save_codes(model, [path], tmp_path / "z") == 0
+    assert save_embeddings(model, [path], tmp_path / "z") == 0
     for source, out in ((path, tmp_path / "a"), (tmp_path / "z", tmp_path / "b")):
         given = {"num_iters": 2, "seed": 1, "normalize": True}
-        assert generate_baseline(model, [source], out, **given) == 0
+        assert generate(model, [source], out, **given) == 0
         assert binaries.names(out) == [
             "gen_a_0.wav",
             "gen_a_2.wav",
@@ -504,12 +505,12 @@ def test_records_left_out_do_not_shift_the_names(model, tmp_path, caplog):
     other = tfrecords.write(tmp_path / "s.tfrecord", examples(5, 600)[4:])
     given = {"num_iters": 2, "seed": 1}
     # As a whole, with a line that says so; the other set is done.
-    assert generate_baseline(model, [path, other], tmp_path / "a", **given) == 1
+    assert generate(model, [path, other], tmp_path / "a", **given) == 1
     assert binaries.names(tmp_path / "a") == ["gen_organ_electronic_004-044-075.wav"]
     assert "record 1 (from 0): the feature audio is missing" in caplog.text
     assert "1 of 2 files failed" in caplog.text
     paths, out = [path, other], tmp_path / "b"
-    assert generate_baseline(model, paths, out, skip_corrupt=True, **given) == 0
+    assert generate(model, paths, out, skip_corrupt=True, **given) == 0
     assert len(binaries.names(out)) == 4
     for i, audio in enumerate(recipe.clips(2000, seed=9, batch=4)):
         name = f"gen_organ_electronic_{i:03}-{40 + i:03}-075.wav"
@@ -526,7 +527,7 @@ def test_a_sound_is_the_same_to_the_bit_in_every_batch(model, folder, tmp_path):
     for batch_size in (1, 2, 5):
         out = tmp_path / str(batch_size)
         given = {"num_iters": 30, "seed": 2, "batch_size": batch_size}
-        assert generate_baseline(model, [folder], out, **given) == 0
+        assert generate(model, [folder], out, **given) == 0
         sounds.append([read_wav(out / f"gen_{i}_C4.wav") for i in range(5)])
     for i in range(5):
         np.testing.assert_array_equal(sounds[0][i], sounds[1][i])
@@ -537,35 +538,33 @@ def test_loud_and_wrong_samples(model, folder, tmp_path, caplog):
     write_wav(folder / "loud_C4.wav", clip(900) * np.float32(6))
     write_wav(folder / "mad_C4.wav", clip(900) * np.float32(1e35))
     write_wav(folder / "good_C4.wav", clip(900))
-    assert save_codes(model, [folder], tmp_path / "z") == 1
+    assert save_embeddings(model, [folder], tmp_path / "z") == 1
     assert "mad_C4.wav: samples reach" in caplog.text
     loud = np.load(tmp_path / "z" / "loud_C4_z.npy")
     np.testing.assert_allclose(
         loud, np.load(tmp_path / "z" / "good_C4_z.npy"), atol=1e-4
     )
     given = {"num_iters": 1, "batch_size": 3}
-    assert generate_baseline(model, [folder], tmp_path / "g", **given) == 1
+    assert generate(model, [folder], tmp_path / "g", **given) == 1
     assert binaries.names(tmp_path / "g") == ["gen_good_C4.wav", "gen_loud_C4.wav"]
 
 
 def test_what_fails_in_a_batch_is_told_and_the_rest_done(
     model, folder, tmp_path, caplog, monkeypatch
 ):
-    import magenta_nsynth.commands.generate_baseline as job
+    make, calls = Baseline.sounds, []
 
-    make, calls = job._make, []
-
-    def fail_once(*arguments):
-        calls.append(len(arguments[1]))
+    def fail_once(model, embeddings, options):
+        calls.append(len(embeddings))
         if len(calls) == 1:
             raise InputError("no luck.")
-        return make(*arguments)
+        return make(model, embeddings, options)
 
-    monkeypatch.setattr(job, "_make", fail_once)
+    monkeypatch.setattr(Baseline, "sounds", fail_once)
     for name in "abc":
         write_wav(folder / f"{name}_C4.wav", clip(600))
     given = {"num_iters": 1, "batch_size": 2}
-    assert generate_baseline(model, [folder], tmp_path / "out", **given) == 1
+    assert generate(model, [folder], tmp_path / "out", **given) == 1
     assert calls == [2, 1]
     assert binaries.names(tmp_path / "out") == ["gen_c_C4.wav"]
     assert "gen_a_C4.wav: no luck." in caplog.text
@@ -578,7 +577,7 @@ def test_one_bad_file_of_z_is_told_and_the_others_done(model, tmp_path, caplog):
         np.save(tmp_path / "z" / f"{name}.npy", np.zeros(z, np.float32))
     (tmp_path / "z" / "bad.npy").write_bytes(b"no")
     given = {"num_iters": 1, "pitch": 60, "sample_length": 600}
-    assert generate_baseline(model, [tmp_path / "z"], tmp_path / "out", **given) == 1
+    assert generate(model, [tmp_path / "z"], tmp_path / "out", **given) == 1
     assert binaries.names(tmp_path / "out") == ["gen_a.wav"]
     assert "bad.npy: not a .npy array" in caplog.text
     assert "wide.npy: expected z of shape [124]" in caplog.text
@@ -588,48 +587,45 @@ def test_one_bad_file_of_z_is_told_and_the_others_done(model, tmp_path, caplog):
 def test_a_pitch_out_of_range_is_none(model, tmp_path, caplog):
     notes = [Note("n1", clip(600), pitch=200), Note("n2", clip(600), pitch=7)]
     path = tfrecords.write(tmp_path / "r.tfrecord", map(note_to_example, notes))
-    assert save_codes(model, [path], tmp_path / "z") == 0
+    assert save_embeddings(model, [path], tmp_path / "z") == 0
     assert [row["pitch"] for row in read_csv(tmp_path / "z" / "r_z.csv")] == ["", "7"]
     for source in (path, tmp_path / "z"):
         caplog.clear()
-        assert generate_baseline(model, [source], tmp_path / "o", num_iters=1) == 1
+        assert generate(model, [source], tmp_path / "o", num_iters=1) == 1
         assert binaries.names(tmp_path / "o") == ["gen_n2.wav"]
         assert "its pitch is not known; give --pitch" in caplog.text
-    assert "--csv" not in caplog.text  # that is for records
 
 
 def test_cuts_are_said(model, tmp_path, caplog):
     caplog.set_level("INFO")
     note = note_to_example(Note("n1", clip(70_000), pitch=60))
     path = tfrecords.write(tmp_path / "r.tfrecord", [note])
-    assert save_codes(model, [path], tmp_path / "z") == 0
+    assert save_embeddings(model, [path], tmp_path / "z") == 0
     assert "record 0 (n1): 70000 samples are cut to 64000" in caplog.text
-    assert save_codes(model, [path], tmp_path / "all", sample_length=0) == 0
+    assert save_embeddings(model, [path], tmp_path / "all", sample_length=0) == 0
     caplog.clear()
-    assert (
-        generate_baseline(model, [tmp_path / "all"], tmp_path / "o", num_iters=1) == 0
-    )
+    assert generate(model, [tmp_path / "all"], tmp_path / "o", num_iters=1) == 0
     assert "r_z.npy: 70000 samples are cut to 64000" in caplog.text
     caplog.clear()
-    assert generate_baseline(model, [path], tmp_path / "o", num_iters=1) == 0
+    assert generate(model, [path], tmp_path / "o", num_iters=1) == 0
     assert caplog.text.count("70000 samples are cut to 64000") == 1
 
 
 def test_options_that_would_do_nothing(model, folder, tmp_path):
     write_wav(folder / "a_C4.wav", clip(600))
     path = tfrecords.write(tmp_path / "r.tfrecord", examples(1, 600))
-    for job in (save_codes, generate_baseline):
+    for job in (save_embeddings, generate):
         with pytest.raises(InputError, match="--skip_corrupt is for TFRecords"):
             job(model, [folder], tmp_path / "out", skip_corrupt=True)
         with pytest.raises(InputError, match="--recursive is for folders of sounds"):
             job(model, [path], tmp_path / "out", recursive=True)
-        with pytest.raises(InputError, match="both TFRecords and others"):
+        with pytest.raises(InputError, match=r"of different kinds \(audio, tfrecord\)"):
             job(model, [path, folder], tmp_path / "out")
-    with pytest.raises(InputError, match="--seed is Griffin-Lim's"):
-        generate_baseline(model, [folder], tmp_path / "o", seed=1, phase="source")
+    with pytest.raises(InputError, match="--seed does nothing with --phase=source"):
+        generate(model, [folder], tmp_path / "o", seed=1, phase="source")
     tfrecords.write(folder / "r.tfrecord", examples(1, 600))
-    with pytest.raises(InputError, match=r"holds TFRecords .* and sounds"):
-        save_codes(model, [folder], tmp_path / "out")
+    with pytest.raises(InputError, match=r"holds TFRecords .* and other things"):
+        save_embeddings(model, [folder], tmp_path / "out")
 
 
 def test_output_below_the_records(model, folder):
@@ -637,32 +633,32 @@ def test_output_below_the_records(model, folder):
     tfrecords.write(folder / "r.tfrecord", examples(1, 600))
     for skip in (False, True):
         out = folder / "z"
-        assert save_codes(model, [folder], out, skip_existing=skip) == 0
-    assert save_codes(model, [folder], folder) == 0
-    assert save_codes(model, [folder], folder, skip_existing=True) == 0
+        assert save_embeddings(model, [folder], out, skip_existing=skip) == 0
+    assert save_embeddings(model, [folder], folder) == 0
+    assert save_embeddings(model, [folder], folder, skip_existing=True) == 0
 
 
 def test_names_that_are_not_utf_8(model, folder, tmp_path):
     name = os.fsencode(folder) + b"/caf\xe9_C4.wav"
     write_wav(folder / "a_C4.wav", clip(600))
     os.rename(folder / "a_C4.wav", name)
-    assert save_codes(model, [folder], tmp_path / "z") == 0
-    assert generate_baseline(model, [tmp_path / "z"], tmp_path / "g", num_iters=1) == 0
+    assert save_embeddings(model, [folder], tmp_path / "z") == 0
+    assert generate(model, [tmp_path / "z"], tmp_path / "g", num_iters=1) == 0
     [written] = os.listdir(os.fsencode(tmp_path / "g"))
     assert written == b"gen_caf\xe9_C4.wav"
     record = tfrecords.write(tmp_path / "r.tfrecord", examples(2, 600))
     moved = os.fsencode(tmp_path) + b"/caf\xe9.tfrecord"
     os.rename(record, moved)
-    assert save_codes(model, [os.fsdecode(moved)], tmp_path / "r") == 0
+    assert save_embeddings(model, [os.fsdecode(moved)], tmp_path / "r") == 0
 
 
 def test_a_csv_from_a_spreadsheet(model, folder, tmp_path):
     write_wav(folder / "a_C4.wav", clip(600))
-    assert save_codes(model, [folder], tmp_path / "z") == 0
+    assert save_embeddings(model, [folder], tmp_path / "z") == 0
     table = tmp_path / "z" / "a_C4_z.csv"
     text = table.read_text().replace(",", ";")
     table.write_text(text, encoding="utf-8-sig")
-    assert generate_baseline(model, [tmp_path / "z"], tmp_path / "g", num_iters=1) == 0
+    assert generate(model, [tmp_path / "z"], tmp_path / "g", num_iters=1) == 0
 
 
 def test_a_pair_is_never_of_two_runs(model, folder, tmp_path, monkeypatch):
@@ -670,7 +666,7 @@ def test_a_pair_is_never_of_two_runs(model, folder, tmp_path, monkeypatch):
     import magenta_nsynth.files as files
 
     path = tfrecords.write(folder / "a.tfrecord", examples(2, 600))
-    assert save_codes(model, [path], tmp_path / "out") == 0
+    assert save_embeddings(model, [path], tmp_path / "out") == 0
     replace = os.replace
 
     def stop(source, target):
@@ -681,26 +677,26 @@ def test_a_pair_is_never_of_two_runs(model, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "replace", stop)
     tfrecords.write(folder / "a.tfrecord", examples(3, 600))
     with pytest.raises(KeyboardInterrupt):
-        save_codes(model, [path], tmp_path / "out")
+        save_embeddings(model, [path], tmp_path / "out")
     assert binaries.names(tmp_path / "out") == ["a_z.csv"]
     monkeypatch.undo()
-    assert save_codes(model, [path], tmp_path / "out", skip_existing=True) == 0
+    assert save_embeddings(model, [path], tmp_path / "out", skip_existing=True) == 0
     assert len(np.load(tmp_path / "out" / "a_z.npy")) == 3
 
 
 def test_a_csv_of_another_file_is_refused(model, folder, tmp_path, caplog):
     write_wav(folder / "a_C4.wav", clip())
-    assert save_codes(model, [folder], tmp_path / "z") == 0
+    assert save_embeddings(model, [folder], tmp_path / "z") == 0
     npy, table = tmp_path / "z" / "a_C4_z.npy", tmp_path / "z" / "a_C4_z.csv"
     np.save(npy, np.zeros([2, 124], np.float32))
-    assert generate_baseline(model, [npy], tmp_path / "out") == 1
+    assert generate(model, [npy], tmp_path / "out") == 1
     assert "a_C4_z.csv: speaks of 1 rows, and " in caplog.text
     assert "a_C4_z.npy has 2; it belongs to another file" in caplog.text
     table.write_text("note_str,pitch\na,b\n")
-    assert generate_baseline(model, [npy], tmp_path / "out") == 1
+    assert generate(model, [npy], tmp_path / "out") == 1
     assert "a_C4_z.csv, line 2: expected note_str, pitch" in caplog.text
     npy.write_bytes(b"\x93NUMPY")
-    assert generate_baseline(model, [npy], tmp_path / "out") == 1
+    assert generate(model, [npy], tmp_path / "out") == 1
     assert "not a .npy array, or damaged" in caplog.text
 
 
@@ -713,24 +709,24 @@ def test_a_csv_of_another_file_is_refused(model, folder, tmp_path, caplog):
         ({"num_iters": 0}, "--griffin_lim_iterations must be 1 or more"),
         ({"batch_size": 0}, "--batch_size must be 1 or more"),
         ({"sample_length": 512}, "less than the 513 samples"),
-        ({"save_path": ""}, "No --save_path given"),
-        ({"source_paths": ["nowhere"]}, "nowhere: does not exist"),
-        ({"source_paths": []}, "Nothing to read"),
+        ({"out": ""}, "No --save_path given"),
+        ({"paths": ["nowhere"]}, "nowhere: does not exist"),
+        ({"paths": []}, "Nothing to read"),
     ],
 )
 def test_bad_arguments_are_refused(model, folder, tmp_path, options, words):
     write_wav(folder / "a_C4.wav", clip())
-    given = {"source_paths": [folder], "save_path": tmp_path / "out", **options}
+    given = {"paths": [folder], "out": tmp_path / "out", **options}
     with pytest.raises(InputError, match=words):
-        generate_baseline(model, **given)
+        generate(model, **given)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_phase_of_z_is_not_known(model, folder, tmp_path, caplog):
     write_wav(folder / "a_C4.wav", clip())
-    assert save_codes(model, [folder], tmp_path / "z") == 0
+    assert save_embeddings(model, [folder], tmp_path / "z") == 0
     given = {"phase": "source"}
-    assert generate_baseline(model, [tmp_path / "z"], tmp_path / "out", **given) == 1
+    assert generate(model, [tmp_path / "z"], tmp_path / "out", **given) == 1
     assert "a_C4_z.npy: --phase=source takes the phase of a sound" in caplog.text
 
 
@@ -772,7 +768,7 @@ def test_the_csv_module_reads_what_is_written(model, tmp_path):
     """Names with commas, quotes and line breaks."""
     notes = [Note('a,"b"\nc', clip(600), pitch=1), Note("plain", clip(600), pitch=2)]
     path = tfrecords.write(tmp_path / "r.tfrecord", map(note_to_example, notes))
-    assert save_codes(model, [path], tmp_path / "out") == 0
+    assert save_embeddings(model, [path], tmp_path / "out") == 0
     rows = read_csv(tmp_path / "out" / "r_z.csv")
     assert [row["note_str"] for row in rows] == ['a,"b"\nc', "plain"]
     assert pathlib.Path(tmp_path / "out" / "r_z.npy").stat().st_size == 128 + 2 * 496

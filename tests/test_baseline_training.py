@@ -1,5 +1,6 @@
 """Training and evaluating the baseline, as a user does it."""
 
+import dataclasses
 import re
 
 import binaries
@@ -9,15 +10,17 @@ import tensorflow as tf
 import tfrecords
 from notes import make_notes
 
-from magenta_nsynth.commands.evaluate import describe_loss, table
-from magenta_nsynth.commands.train import TrainOptions
+from magenta_nsynth.commands.evaluate import table
+from magenta_nsynth.commands.options import Network
 from magenta_nsynth.commands.train import train as run_training
+from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.data.reading import open_notes, read_notes
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.models.spectral import SpectralAutoencoder
 from magenta_nsynth.schema import Note
 from magenta_nsynth.training.evaluation import SpectralEvaluator
+from magenta_nsynth.training.options import NetworkShape, Saving, Steps, TrainingNotes
 from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights import engine
@@ -118,36 +121,38 @@ def test_stopping_and_going_on_makes_the_same_weights(tmp_path, notes, whole):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
+def of_classes(given):
+    """The arguments of `train`, of the options by name."""
+    for cls in (Network, NetworkShape, TrainingNotes, NoteFilter, Steps, Saving):
+        names = {field.name for field in dataclasses.fields(cls)} & given.keys()
+        yield cls(**{name: given[name] for name in names})
+
+
 def test_other_models_and_numbers_are_refused(tmp_path, notes, whole, tiny_checkpoint):
     trained, new = str(whole[0]), str(tmp_path / "logdir")
     for given, words in (
         ({"logdir": trained, "model": "wavenet"}, "pass one of a WaveNet"),
         ({"checkpoint_path": tiny_checkpoint}, "pass one of the spectral baseline"),
-        ({"config": {"ae_width": 3}}, "--ae_width is no number of this network"),
+        ({"ae_width": 3}, "--ae_width is for the WaveNet"),
+        ({"logdir": trained, "num_stages": 3}, "--num_stages is for the WaveNet"),
         (
-            {"logdir": trained, "config": {"num_stages": 3}},
-            "--num_stages is no number of this network, baseline, which has num_latent",
+            {"checkpoint_path": tiny_checkpoint, "model": "", "num_latent": 3},
+            "--num_latent is for the baseline",
         ),
-        (
-            {
-                "checkpoint_path": tiny_checkpoint,
-                "model": "",
-                "config": {"num_latent": 3},
-            },
-            "--num_latent is no number of this network, wavenet",
-        ),
+        ({"past_noise": 1.0}, "--past_noise is for the WaveNet"),
         ({"batch_size": 1}, "--batch_size must be 2 or more for the baseline"),
         ({"crop_length": 512}, "513 to 65535"),
         ({"crop_length": 65_536}, "513 to 65535"),
-        ({"logdir": trained, "config": {"width": 2}}, "width is 1 there and 2 was"),
+        ({"logdir": trained, "width": 2}, "width is 1 there and 2 was"),
         ({"logdir": trained, "num_steps": 6}, "--num_steps=6 is reached"),
     ):
-        options = {"train_path": [notes], "logdir": new, "model": "baseline", **given}
+        given = {"train_path": [notes], "logdir": new, "model": "baseline", **given}
         with pytest.raises(NSynthError, match=words):
-            run_training(TrainOptions(**options))
+            run_training(*of_classes(given))
     words = [f"--train_path={notes}", f"--logdir={new}", "--config=h512_bo16"]
     result = binaries.run("nsynth_train", "--model=baseline", *words)
-    assert "--config=h512_bo16 is no --model=baseline" in binaries.error_line(result)
+    line = binaries.error_line(result)
+    assert "--config=h512_bo16 is for --model=wavenet, not for --model=baseline" in line
 
 
 def test_a_note_without_pitch_is_named_or_left_out(tmp_path):
@@ -162,7 +167,7 @@ def test_a_note_without_pitch_is_named_or_left_out(tmp_path):
     assert "--csv" in line and "--skip_corrupt" in line
     result = train(path, tmp_path / "left_out", *given, "--skip_corrupt")
     assert result.returncode == 0, result.stderr
-    assert "1 damaged notes are left out" in result.stderr
+    assert "Left out 1 damaged notes" in result.stderr
     index = open_notes([path])
     with pytest.raises(InputError, match="record 1"), index.errors():
         list(read_notes(index, ("audio", "pitch"), needs_pitch=True))
@@ -184,21 +189,21 @@ tf.config.set_logical_device_configuration(
 import keras, numpy as np, recipe
 from magenta_nsynth.config import SpectralConfig
 from magenta_nsynth.models.spectral import SpectralAutoencoder
-from magenta_nsynth.training.distribution import ReplicatedTrainer, distribute
+from magenta_nsynth.training.batches import distribute
 from magenta_nsynth.training.trainer import Trainer
 audio = recipe.clips(4096, 1, 4)
 batch = {"audio": audio, "pitch": np.array([60, 61, 62, 63])}
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-def make():
+def make(strategy=None):
     keras.utils.set_random_seed(0)
-    return Trainer(SpectralAutoencoder(SpectralConfig(width=1, num_latent=8)))
+    model = SpectralAutoencoder(SpectralConfig(width=1, num_latent=8))
+    return Trainer(model, strategy=strategy)
 with strategy.scope():
-    both = make()
-replicated = ReplicatedTrainer(both, strategy)
+    both = make(strategy)
 batches = distribute(
     strategy, lambda shard: tf.data.Dataset.from_tensors(batch).unbatch().batch(4), 4
 )
-loss, norm = replicated.train_step(next(batches), 1e-3)
+loss, norm = both.train_step(next(batches), 1e-3)
 halves = [make() for _ in range(2)]
 losses, means = [], []
 for i, half in enumerate(halves):
@@ -285,7 +290,7 @@ def test_the_recipe():
     ] * 2
     trainer = Trainer(SpectralAutoencoder())
     assert trainer.state.betas == (0.5, 0.999)
-    assert describe_loss(recipe, 0.0123456) == "loss 0.012346"
+    assert recipe.describe(0.0123456) == "loss 0.012346"
     lines = table(np.float32([0.25, 0.5]), np.array([0, 4]), recipe).splitlines()
     assert [line.split() for line in lines] == [
         ["family", "notes", "loss"],

@@ -1,6 +1,5 @@
 """Flags, --help, errors in one line and orderly stops; TensorFlow is not needed."""
 
-import json
 import os
 import re
 import resource
@@ -169,18 +168,19 @@ def test_wrong_flags_are_one_line(arguments, words):
 def program(tmp_path):
     """Runs a program made of `cli.run` and a main of its own."""
 
-    def run_program(body, *arguments, modules=(), shared="source_path", **options):
+    def run_program(body, *arguments, modules=(), options="[Output]", **limits):
         path = tmp_path / "program"
         text = "import logging, os, signal\nfrom absl import logging as absl_logging\n"
         text += "from magenta_nsynth import cli\n"
         text += "from magenta_nsynth.errors import InputError\n"
-        text += "def main(arguments):\n" + textwrap.indent(textwrap.dedent(body), "  ")
-        text += f"\ncli.run(main, 'What {{program}} does.', {shared!r})\n"
+        text += "from magenta_nsynth.commands.options import Output\n"
+        text += "def main(*options):\n" + textwrap.indent(textwrap.dedent(body), "  ")
+        text += f"\ncli.run(main, 'What {{program}} does.', {options})\n"
         path.write_text(text, encoding="utf-8")
         for name, content in modules:
             (tmp_path / f"{name}.py").write_text(content, encoding="utf-8")
         words = [sys.executable, str(path), *arguments]
-        return finish(words, env=environment(tmp_path), **options)
+        return finish(words, env=environment(tmp_path), **limits)
 
     return run_program
 
@@ -259,9 +259,9 @@ def test_too_little_address_space_is_said_before_tensorflow_aborts(program):
 
 def test_a_full_disk_says_what_to_do(program):
     full = "raise OSError(28, 'No space left on device', 'a.npy')"
-    line = error_line(program(full, shared="skip_existing"))
-    assert "a.npy" in line and "--skip_existing" in line
     line = error_line(program(full))
+    assert "a.npy" in line and "--skip_existing" in line
+    line = error_line(program(full, options="[]"))
     assert "run again" in line and "--skip_existing" not in line
 
 
@@ -360,178 +360,101 @@ def test_ctrl_c_after_the_import_is_an_interrupt_again(program):
 
 
 STUB = """
-import json, os, sys, types
-calls = []
-class Baseline(str):
-    pass
-class Recorder(types.ModuleType):
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name == "Baseline":
-            return Baseline
-        def record(*arguments, **options):
-            calls.append([name, arguments, options])
-            return Baseline("B") if options.get("model") == "baseline" else name
-        return record
-for name in sys.argv[2].split(","):
-    sys.modules["magenta_nsynth." + name] = Recorder(name)
+import os, runpy, sys
 from magenta_nsynth import cli
-cli.load_tensorflow = lambda: None
-sys.argv = sys.argv[1:2] + sys.argv[3:]
-import atexit, runpy
-atexit.register(lambda: print(json.dumps(
-    {"calls": calls, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}, default=str)))
-sys.exit = lambda status: None
+run = cli.run
+def shown(main, *arguments, **options):
+    def main(*values):
+        for value in values:
+            if hasattr(value, "choose"):
+                value.choose()
+            print(value)
+        print("gpu", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    run(main, *arguments, **options)
+cli.run = shown
+sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def recorded(name, modules, *arguments, gpu=None):
-    """What a binary calls, with what; its rooms below are stand-ins."""
+def given(name, *arguments, gpu=None):
+    """The options that a binary's main gets, as text; nothing is loaded."""
     words = command(name, *arguments)
-    words[1:2] = ["-c", STUB, words[1], modules]
+    words[1:2] = ["-c", STUB, words[1]]
     env = environment() | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
-    return json.loads(finish(words, env=env).stdout.splitlines()[-1])
-
-
-SAVING = "api,commands.save_embeddings,commands.save_codes"
-GENERATING = "api,commands.generate,commands.generate_baseline"
+    result = finish(words, env=env)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_flags_reach_save_embeddings():
     paths = ["--source_path=a b", "--source_path=c*"]
-    both = ["--checkpoint_path=x", "--expdir=y", "--use_ema", "--hop_length=64"]
-    arguments = ["--save_path=o", "--sample_length=0", "--batch_size=3", "--recursive"]
-    name = "nsynth_save_embeddings"
-    result = recorded(name, SAVING, *paths, *both, *arguments, "--skip_existing")
-    [[_, _, model], [job, positional, options]] = result["calls"]
-    assert model == {
-        "model": "",
-        "checkpoint_path": "x",
-        "use_ema": True,
-        "hop_length": 64,
-        "num_stages": None,
-    }
-    assert job == "save_embeddings"
-    assert positional == ["load_model", ["a b", "c*"], "o"]
-    assert options == {
-        "sample_length": 0,
-        "batch_size": 3,
-        "recursive": True,
-        "skip_existing": True,
-        "skip_corrupt": False,
-    }
-    [[_, _, model], _] = recorded(name, SAVING, "--expdir=y")["calls"]
-    assert model["checkpoint_path"] == "y"
+    network = ["--checkpoint_path=x", "--use_ema", "--hop_length=64"]
+    others = ["--save_path=o", "--sample_length=0", "--batch_size=3", "--recursive"]
+    others += ["--skip_existing"]
+    text = given("nsynth_save_embeddings", *paths, *network, *others)
+    assert "source_path=('a b', 'c*')" in text
+    assert "checkpoint_path='x', model='', use_ema=True, hop_length=64" in text
+    assert "save_path='o', skip_existing=True" in text
+    assert "recursive=True" in text and "sample_length=0" in text
+    assert "Encoding(batch_size=3, config=None" in text
+    assert "NameRules(pitch_from_name='auto', middle_c='C4')" in text
 
 
-def test_the_originals_flags_reach_the_baselines_codes():
+def test_the_originals_flags_reach_save_embeddings():
     arguments = ["--tfrecord_path=a", "--savedir=o", "--expdir=x", "--model=ae"]
     arguments += ["--config=nfft_1024", "--master=", "--skip_corrupt", "--log=INFO"]
-    result = recorded("nsynth_save_embeddings", SAVING, *arguments)
-    [[_, _, model], [job, positional, options]] = result["calls"]
-    assert (model["model"], model["checkpoint_path"]) == ("baseline", "x")
-    assert (job, positional) == ("save_codes", ["B", ["a"], "o"])
-    assert options == {
-        "sample_length": 64000,
-        "batch_size": 16,
-        "recursive": False,
-        "skip_existing": False,
-        "skip_corrupt": True,
-    }
+    text = given("nsynth_save_embeddings", *arguments)
+    assert "source_path=('a',)" in text and "skip_corrupt=True" in text
+    assert "checkpoint_path='x', model='baseline'" in text
+    assert "save_path='o', skip_existing=False" in text
+    assert "Encoding(batch_size=16, config='nfft_1024', master='')" in text
 
 
 def test_flags_reach_generate():
     arguments = ["--save_path=o", "--sample_length=7", "--batch_size=2", "--seed=5"]
     arguments += ["--encodings", "--temperature=0.5", "--bit_depth=16", "--normalize"]
-    arguments += [
-        "--samples_per_save=9",
-        "--source_path=a",
-        "--dilation_cycle=4",
-    ]
-    name = "nsynth_generate"
-    result = recorded(name, GENERATING, *arguments)
-    [[_, _, model], [job, positional, options]] = result["calls"]
-    assert model["checkpoint_path"] == "model.ckpt-200000"
-    assert (model["num_stages"], model["use_ema"]) == (4, False)
-    assert (job, positional) == ("generate", ["load_model", ["a"], "o"])
-    assert options == {
-        "sample_length": 7,
-        "batch_size": 2,
-        "npy_only": True,
-        "recursive": False,
-        "skip_existing": False,
-        "seed": 5,
-        "temperature": 0.5,
-        "bit_depth": "16",
-        "normalize": True,
-        "samples_per_save": 9,
-    }
-    assert recorded(name, GENERATING, "--npy_only")["calls"][1][2]["npy_only"]
-    assert not recorded(name, GENERATING)["calls"][1][2]["npy_only"]
+    arguments += ["--samples_per_save=9", "--source_path=a", "--dilation_cycle=4"]
+    text = given("nsynth_generate", *arguments)
+    assert "checkpoint_path='model.ckpt-200000'" in text
+    assert "dilation_cycle=4" in text
+    assert "npy_only=True" in text
+    assert (
+        "Generation(batch_size=2, seed=5, bit_depth='16', normalize=True, "
+        "temperature=0.5, samples_per_save=9, pitch=None, pitch_shift=0, "
+        "griffin_lim_iterations=1000, phase='griffin_lim', halfway=False)" in text
+    )
 
 
-def test_flags_reach_generate_of_the_baseline():
+def test_flags_of_the_baseline_reach_generate():
     arguments = ["--model=baseline", "--source_path=a", "--save_path=o", "--pitch=0"]
     arguments += ["--pitch_shift=-2", "--phase=source", "--halfway", "--skip_corrupt"]
-    arguments += ["--batch_size=3", "--skip_existing"]
-    [_, [job, positional, options]] = recorded(
-        "nsynth_generate", GENERATING, *arguments
-    )["calls"]
-    assert (job, positional) == ("generate_baseline", ["B", ["a"], "o"])
-    assert options == {
-        "sample_length": 64000,
-        "batch_size": 3,
-        "npy_only": False,
-        "recursive": False,
-        "skip_existing": True,
-        "skip_corrupt": True,
-        "seed": None,
-        "pitch": 0,
-        "pitch_shift": -2,
-        "phase": "source",
-        "num_iters": 1000,
-        "halfway": True,
-        "bit_depth": "float",
-        "normalize": False,
-    }
+    arguments += ["--pitch_from_name=midi", "--middle_c=C3"]
+    text = given("nsynth_generate", *arguments)
+    assert (
+        "pitch=0, pitch_shift=-2, griffin_lim_iterations=1000, phase='source', "
+        "halfway=True" in text
+    )
+    assert "skip_corrupt=True" in text
+    assert "NameRules(pitch_from_name='midi', middle_c='C3')" in text
 
 
-def test_iterations_reach_generate_where_they_count():
-    arguments = ["--model=baseline", "--griffin_lim_iterations=5"]
-    [_, [_, _, options]] = recorded("nsynth_generate", GENERATING, *arguments)["calls"]
-    assert options["num_iters"] == 5
+def test_flags_reach_make_tfrecord():
+    arguments = ["--source_path=a", "--float", "--nopad", "--note_seconds=0"]
+    text = given("nsynth_make_tfrecord", *arguments, "--read_as=archive")
+    assert "as_float=True" in text and "pad=False" in text
+    assert "note_seconds=0.0" in text and "read_as='archive'" in text
 
 
-@pytest.mark.parametrize(
-    ("name", "modules", "arguments"),
-    [
-        ("nsynth_save_embeddings", SAVING, ["--model=baseline"]),
-        ("nsynth_generate", GENERATING, ["--model=baseline"]),
-        ("nsynth_interpolate", "api,commands.interpolate",
-         ["--model=baseline", "--checkpoint_path=x"]),
-        ("nsynth_make_tfrecord", "commands.make_tfrecord", []),
-        ("nsynth_export_embeddings", "commands.export_embeddings", []),
-    ],
-)  # fmt: skip
-def test_the_rules_for_names_reach_all_that_read_them(name, modules, arguments):
-    [*_, [_, _, options]] = recorded(name, modules, *arguments)["calls"]
-    assert "rules" not in options
-    arguments = [*arguments, "--pitch_from_name=midi", "--middle_c=C3"]
-    calls = recorded(name, modules, *arguments)["calls"]
-    [rules] = [call[2]["rules"] for call in calls if "rules" in call[2]]
-    assert rules == "NameRules(pitch_from_name='midi', middle_c='C3')"
+def test_words_without_a_flag_are_refused():
+    result = run("nsynth_generate", "--source_path=a.wav", "b.wav")
+    assert "Unexpected argument 'b.wav'" in error_line(result)
 
 
 def test_the_gpu_is_chosen_only_where_a_number_is_given():
-    assert recorded("nsynth_generate", GENERATING)["gpu"] is None
-    assert recorded("nsynth_generate", GENERATING, gpu="7")["gpu"] == "7"
-    chosen = recorded("nsynth_generate", GENERATING, "--gpu_number=1", gpu="7")
-    assert chosen["gpu"] == "1"
-
-
-MIXING = "api,commands.interpolate"
+    assert "gpu None" in given("nsynth_generate")
+    assert "gpu 7" in given("nsynth_generate", gpu="7")
+    assert "gpu 1" in given("nsynth_generate", "--gpu_number=1", gpu="7")
 
 
 def test_flags_reach_interpolate():
@@ -539,53 +462,29 @@ def test_flags_reach_interpolate():
     arguments += ["--weights=1,-2.5", "--method=spherical", "--stretch=2", "--generate"]
     arguments += ["--match_loudness", "--bit_depth=16", "--sample_length=0", "--seed=5"]
     arguments += ["--skip_existing", "--temperature=0.5", "--checkpoint_path=x"]
-    result = recorded("nsynth_interpolate", MIXING, *arguments, "--gpu_number=1")
-    [[_, _, model], [job, positional, options]] = result["calls"]
-    assert (model["checkpoint_path"], result["gpu"]) == ("x", "1")
-    assert (job, positional) == ("interpolate", ["load_model", ["a", "a"], "o"])
-    assert options == {
-        "weights": [1.0, -2.5],
-        "steps": None,
-        "grid": None,
-        "method": "spherical",
-        "stretch": 2.0,
-        "crossfade": None,
-        "sum_signals": True,
-        "match_loudness": True,
-        "bit_depth": "16",
-        "sample_length": 0,
-        "skip_existing": True,
-        "generation": {
-            "batch_size": 1,
-            "seed": 5,
-            "normalize": False,
-            "temperature": 0.5,
-            "samples_per_save": 10000,
-        },
-    }
+    text = given("nsynth_interpolate", *arguments, "--gpu_number=1")
+    assert "source_path=['a', 'a']" in text and "sample_length=0" in text
+    assert "checkpoint_path='x'" in text and "gpu 1" in text
+    assert "save_path='o', skip_existing=True" in text
+    assert (
+        "Mixing(weights=(1.0, -2.5), steps=None, grid='', crossfade=None, "
+        "method='spherical', stretch=2.0, sum=True, generate=True, "
+        "match_loudness=True)" in text
+    )
+    assert (
+        "Generation(batch_size=1, seed=5, bit_depth='16', normalize=False, "
+        "temperature=0.5" in text
+    )
 
 
-def test_interpolate_needs_no_checkpoint_and_generates_with_the_baseline():
-    arguments = ["--source_path=a", "--save_path=o", "--grid=5X3"]
-    [[_, positional, options]] = recorded("nsynth_interpolate", MIXING, *arguments)[
-        "calls"
-    ]
-    assert positional == [None, ["a"], "o"]
-    assert options["grid"] == [5, 3] and "generation" not in options
+def test_flags_of_the_baseline_reach_interpolate():
     arguments = ["--checkpoint_path=x", "--model=ae", "--generate", "--pitch=60"]
     arguments += ["--crossfade=0.25,1", "--griffin_lim_iterations=3", "--pitch_shift=1"]
-    [_, [_, positional, options]] = recorded("nsynth_interpolate", MIXING, *arguments)[
-        "calls"
-    ]
-    assert positional[0] == "B" and options["crossfade"] == [0.25, 1.0]
-    assert options["generation"] == {
-        "batch_size": 1,
-        "seed": None,
-        "normalize": False,
-        "pitch": 60,
-        "pitch_shift": 1,
-        "num_iters": 3,
-    }
+    arguments += ["--pitch_from_name=midi", "--middle_c=C3"]
+    text = given("nsynth_interpolate", *arguments)
+    assert "model='baseline'" in text and "crossfade=(0.25, 1.0)" in text
+    assert "pitch=60, pitch_shift=1, griffin_lim_iterations=3" in text
+    assert "NameRules(pitch_from_name='midi', middle_c='C3')" in text
 
 
 @pytest.mark.parametrize(

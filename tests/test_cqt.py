@@ -137,7 +137,7 @@ def test_the_stft_too():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_bins": 400}, "beyond half the rate"),
+        ({"num_bins": 400}, "above half the rate"),
         ({"hop_length": 0}, "hop_length must be a whole"),
         ({"fmin": -1.0}, "fmin must be above 0"),
         ({"filter_scale": float("nan")}, "filter_scale must be above 0"),

@@ -23,9 +23,8 @@ from tfrecords import (
     write,
 )
 
-from magenta_nsynth.data.finding import find_records
 from magenta_nsynth.data.reading import NoteFilter, iterate, open_notes, read_notes
-from magenta_nsynth.data.records import MAX_RECORD_BYTES, read_layout
+from magenta_nsynth.data.records import MAX_RECORD_BYTES, find_records, read_layout
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES

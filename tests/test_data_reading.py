@@ -21,6 +21,7 @@ from tfrecords import (
 )
 
 from magenta_nsynth.data import crops
+from magenta_nsynth.data.crops import block_starts, windows
 from magenta_nsynth.data.reading import (
     NoteFilter,
     iterate,
@@ -28,7 +29,6 @@ from magenta_nsynth.data.reading import (
     read_notes,
     training_batches,
 )
-from magenta_nsynth.data.windows import block_starts, windows
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
 

@@ -11,9 +11,9 @@ from binaries import error_line, names, run
 from http_server import serve
 from samples import one_line, set_free_space, tar_bytes
 
-from magenta_nsynth.commands.make_tfrecord import make_tfrecord
-from magenta_nsynth.data import download
-from magenta_nsynth.data.download import SPLITS, Split, download_split
+from magenta_nsynth.commands import download
+from magenta_nsynth.commands.download import SPLITS, Split, download_split
+from magenta_nsynth.data.records import read_layout
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.schema import Note
@@ -55,7 +55,7 @@ def test_the_addresses(monkeypatch, tmp_path):
         asked.append((url, *expected))
         raise InputError("stop")
 
-    monkeypatch.setattr(download, "fetch_into", fetch_into)
+    monkeypatch.setattr(download, "_fetch_into", fetch_into)
     set_free_space(monkeypatch, 10**12)
     base = "http://download.magenta.tensorflow.org/datasets/nsynth/"
     for form in ("tfrecord", "jsonwav"):
@@ -72,7 +72,7 @@ def test_download_unpack_and_again(site, tmp_path, caplog):
     path = download_split("test", out, url=site.url)
     assert path == str(out / "nsynth-test" / "nsynth-test.tfrecord")
     assert names(out) == ["nsynth-test/nsynth-test.tfrecord"]
-    assert make_tfrecord([path], tmp_path / "back") == 0
+    assert len(read_layout(path).record) == 3
     with caplog.at_level("INFO", logger="absl"):
         assert download_split("test", out, url=site.url) == path
     assert len(site.requests) == 1 and "already there, with all notes" in caplog.text
@@ -144,7 +144,7 @@ def test_jsonwav_is_kept_packed_and_not_checked(site, tmp_path, caplog):
     assert (
         path == str(tmp_path / "f.tar") and pathlib.Path(path).read_bytes() == site.body
     )
-    assert "no SHA-256 of it is known" in caplog.text
+    assert "not checked, since its SHA-256 is unknown" in caplog.text
     assert download_split("test", tmp_path, "jsonwav", site.url) == path
     assert len(site.requests) == 1
 
@@ -161,4 +161,4 @@ def test_the_binary(site, tmp_path):
     )
     assert "--format is for the dataset" in line
     line = error_line(run("nsynth_checkpoint", "download", "dev", *flags))
-    assert "download train" in line
+    assert "wavenet, baseline, train, valid, test" in line

@@ -18,20 +18,23 @@ import pytest
 import tensorflow as tf
 import tfrecords
 from binaries import command, environment, names
+from commands import export as export_of
+from commands import save_embeddings
 from scipy.io import wavfile
 
+from magenta_nsynth import api
 from magenta_nsynth.api import WaveNet, load_model
 from magenta_nsynth.audio.resample import resample
-from magenta_nsynth.commands import export_embeddings as job
-from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
-from magenta_nsynth.commands.save_embeddings import save_embeddings
+from magenta_nsynth.commands.export_embeddings import export_embeddings
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.embeddings.codes import CodesWriter
 from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
 from magenta_nsynth.embeddings.shards import FORMATS
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.notes import clip_sources, tfds_clips
+from magenta_nsynth.notes import tfds_clips
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.notes.opening import open_clips
 from magenta_nsynth.schema import Note, parse_note_str
 
 IDS = [
@@ -67,10 +70,10 @@ def load_once():
     """`load_model`, but each checkpoint is loaded and compiled once."""
     models = {}
 
-    def load(checkpoint_path, **options):
-        key = str(checkpoint_path), *sorted(options.items())
+    def load(checkpoint_path, model="", **options):
+        key = str(checkpoint_path), model, *sorted(options.items(), key=str)
         if key not in models:
-            models[key] = load_model(checkpoint_path, **options)
+            models[key] = load_model(checkpoint_path, model, **options)
         return models[key]
 
     return load
@@ -79,18 +82,18 @@ def load_once():
 @pytest.fixture
 def run(tiny_checkpoint, records, tmp_path, monkeypatch, load_once):
     """Exports the records, or something else, to tmp_path/out; the exit status."""
-    monkeypatch.setattr(job, "load_model", load_once)
+    monkeypatch.setattr(api, "load_model", load_once)
 
-    def export(out="out", workers=(None, None), **options):
+    def export(out="out", workers=(None, None), save_path=None, **options):
         options = {
             "checkpoint": {"checkpoint_path": tiny_checkpoint},
-            "source_paths": [records],
-            "save_path": tmp_path / out,
+            "paths": [records],
+            "out": tmp_path / out if save_path is None else save_path,
             "notes_per_shard": 4,
             "batch_size": 3,
             **options,
         }
-        return export_embeddings(Export(**options), *workers)
+        return export_embeddings(export_of(**options), *workers)
 
     return export
 
@@ -171,8 +174,14 @@ def test_a_file_saved_alone_and_exported_is_the_same(run, tmp_path, tiny_checkpo
     for i in range(5):
         noise = np.random.default_rng(i).uniform(-1, 1, 1024).astype(np.float32)
         wavfile.write(folder / f"{i}.wav", 16_000, noise)
-    assert run(source_paths=[folder], notes_per_shard=5, batch_size=5) == 0
-    save_embeddings(WaveNet(tiny_checkpoint), [folder], tmp_path / "saved", 0, 5)
+    assert run(paths=[folder], notes_per_shard=5, batch_size=5) == 0
+    save_embeddings(
+        WaveNet(tiny_checkpoint),
+        [folder],
+        tmp_path / "saved",
+        sample_length=0,
+        batch_size=5,
+    )
     for note in open_embeddings(tmp_path / "out"):
         saved = np.load(tmp_path / "saved" / f"{note.note_str}_embeddings.npy")
         assert np.array_equal(note.embedding, saved)
@@ -204,15 +213,15 @@ def write_wavs(folder, clips, ids=IDS):
 def test_sounds_have_their_place_as_id(run, tmp_path, clips, golden_tiny):
     ids = ["b", "c", "sub/a", "sub/d", "é ü/日本", "x/y/z"]
     write_wavs(tmp_path / "sounds", clips, ids)
-    assert run(source_paths=[tmp_path / "sounds"], recursive=True) == 0
+    assert run(paths=[tmp_path / "sounds"], recursive=True) == 0
     found = {note.note_str: note for note in open_embeddings(tmp_path / "out")}
     assert set(found) == set(ids)
     reference = golden_tiny["raw_encoding"][0]
     scale = np.abs(reference).max()
     assert np.abs(found["b"].embedding - reference).max() < 2e-5 * scale
     # What was written among the sounds is none of them.
-    assert run("sounds/out", source_paths=[tmp_path / "sounds"], recursive=True) == 0
-    assert run("sounds/out", source_paths=[tmp_path / "sounds"], recursive=True) == 0
+    assert run("sounds/out", paths=[tmp_path / "sounds"], recursive=True) == 0
+    assert run("sounds/out", paths=[tmp_path / "sounds"], recursive=True) == 0
 
 
 def test_two_sounds_of_one_id_are_refused(run, tmp_path, clips):
@@ -220,10 +229,10 @@ def test_two_sounds_of_one_id_are_refused(run, tmp_path, clips):
     write_wavs(tmp_path / "two", clips[:1], ["a"])
     advice = "rename one, or give the folder above them with --recursive"
     with pytest.raises(InputError, match=f"would both have the id a; {advice}"):
-        run(source_paths=[tmp_path / "one", tmp_path / "two"])
+        run(paths=[tmp_path / "one", tmp_path / "two"])
     shutil.copy(tmp_path / "one" / "a.wav", tmp_path / "one" / "a.flac")
     with pytest.raises(InputError, match=r"have the id a; rename one\.$"):
-        run(source_paths=[tmp_path / "one"])
+        run(paths=[tmp_path / "one"])
     assert not (tmp_path / "out").exists()
 
 
@@ -232,12 +241,12 @@ def test_a_list_of_sounds(run, tmp_path, clips, golden_tiny):
     lines = [f"sounds/{name}.wav" for name in IDS]
     listed = tmp_path / "list.txt"
     listed.write_text("\n".join([*lines[:3], "", *lines[3:]]), encoding="utf-8")
-    assert run(source_paths=[listed]) == 0
+    assert run(paths=[listed]) == 0
     notes = check_originals(tmp_path / "out", golden_tiny)
     assert [note.note_str for note in notes] == [f"sounds/{name}" for name in IDS]
     listed.write_text("sounds/a.wav\nnotes.pdf\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"line 2: 'notes\.pdf'"):
-        run("other", source_paths=[listed])
+        run("other", paths=[listed])
 
 
 def test_json_wav(run, tmp_path, clips, golden_tiny):
@@ -250,7 +259,7 @@ def test_json_wav(run, tmp_path, clips, golden_tiny):
         for i, name in enumerate(ids)
     }
     (folder / "examples.json").write_text(json.dumps(entries), encoding="utf-8")
-    assert run(source_paths=[folder]) == 0
+    assert run(paths=[folder]) == 0
     notes = check_originals(tmp_path / "out", golden_tiny)
     assert [note.pitch for note in notes] == list(range(20, 26))
     assert notes[0].qualities == ("bright",)
@@ -302,7 +311,7 @@ class FakeTFDS(types.ModuleType):
 
 def test_tensorflow_datasets(run, tmp_path, clips, golden_tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", FakeTFDS(clips))
-    source = {"source_paths": ["tfds:nsynth/full@test"]}
+    source = {"paths": ["tfds:nsynth/full@test"]}
     assert run(**source) == 0
     notes = check_originals(tmp_path / "out", golden_tiny)
     assert [note.note_str for note in notes] == IDS
@@ -311,13 +320,13 @@ def test_tensorflow_datasets(run, tmp_path, clips, golden_tiny, monkeypatch):
     assert run(**source) == 0  # from the middle on
     assert [note.note_str for note in open_embeddings(tmp_path / "out")] == IDS
     with pytest.raises(InputError, match="no such data set"):
-        run(source_paths=["tfds:nsynth/none@test"])
+        run(paths=["tfds:nsynth/none@test"])
     sys.modules["tensorflow_datasets"].rate = 8_000
-    slow = list(tfds_clips.TFDSClips(*source["source_paths"]).read(np.arange(1), 0))
+    slow = list(tfds_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
     assert np.array_equal(slow[0].audio, resample(clips[0], 8_000))
     loud = FakeTFDS([clip * 32_000 for clip in clips])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", loud)
-    bad = list(tfds_clips.TFDSClips(*source["source_paths"]).read(np.arange(1), 0))
+    bad = list(tfds_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
     assert "note 0 (a/b.c): samples reach" in str(bad[0])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match="pip install tensorflow-datasets"):
@@ -329,7 +338,7 @@ def test_a_bad_sound_may_be_mended_and_a_used_one_not_changed(run, tmp_path, cli
     write_wavs(folder, clips[2:], ["a", "b", "c", "d"])
     good = (folder / "c.wav").read_bytes()
     (folder / "c.wav").write_text("no sound", encoding="utf-8")
-    options = {"source_paths": [folder], "notes_per_shard": 2}
+    options = {"paths": [folder], "notes_per_shard": 2}
     assert run(**options) == 1
     (folder / "c.wav").write_bytes(good)
     assert run(**options) == 0
@@ -344,11 +353,11 @@ def test_a_bad_sound_may_be_mended_and_a_used_one_not_changed(run, tmp_path, cli
 
 def test_folders_say_the_family(run, tmp_path, clips):
     write_wavs(tmp_path / "sounds", clips[2:3], ["synth lead/moog/x_C4"])
-    assert run(source_paths=[tmp_path / "sounds"], recursive=True) == 0
+    assert run(paths=[tmp_path / "sounds"], recursive=True) == 0
     [note] = open_embeddings(tmp_path / "out")
     assert note[:4] == ("synth lead/moog/x_C4", 60, -1, "synth_lead")
     # By another rule it is another export.
-    options = {"source_paths": [tmp_path / "sounds"], "recursive": True}
+    options = {"paths": [tmp_path / "sounds"], "recursive": True}
     rules = NameRules(middle_c="C3")
     with pytest.raises(InputError, match="made of or with something else"):
         run(**options, rules=rules)
@@ -360,8 +369,8 @@ def test_folders_say_the_family(run, tmp_path, clips):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"source_paths": ["nowhere"]}, "nowhere: does not exist"),
-        ({"source_paths": []}, "Nothing to read"),
+        ({"paths": ["nowhere"]}, "nowhere: does not exist"),
+        ({"paths": []}, "Nothing to read"),
         ({"save_path": ""}, "--save_path"),
         ({"notes_per_shard": 0}, "--notes_per_shard"),
         ({"batch_size": 0}, "--batch_size"),
@@ -384,30 +393,30 @@ def test_a_list_is_one_source(tmp_path):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("\ufeffx.wav\n./x.wav\ny.wav\n", encoding="utf-8")
     with pytest.raises(InputError, match="one data set or list at a time"):
-        clip_sources.open_clips([tmp_path / "*.txt"], 1)
-    with pytest.raises(InputError, match=r"c\.txt: does not exist; give a text file"):
-        clip_sources.open_clips([tmp_path / "c.txt"], 1)
+        open_clips(Inputs([tmp_path / "*.txt"]))
+    with pytest.raises(InputError, match=r"c\.txt: does not exist"):
+        open_clips(Inputs([tmp_path / "c.txt"]))
     # A mark in front and a file twice, as editors and people write them.
-    assert clip_sources.open_clips([tmp_path / "[a].txt"], 1).num_clips == 2
+    assert open_clips(Inputs([tmp_path / "[a].txt"])).num_clips == 2
 
 
 def test_what_it_is_read_as_goes_before_its_name(run, tmp_path, records):
     shutil.copy(records, tmp_path / "notes.txt")
-    assert run(source_paths=[tmp_path / "notes.txt"], read_as="tfrecord") == 0
+    assert run(paths=[tmp_path / "notes.txt"], read_as="tfrecord") == 0
 
 
 def test_its_own_shards_are_no_source(run, tmp_path, records):
     (tmp_path / "out").mkdir()
     shutil.copy(records, tmp_path / "out/mine.tfrecord")
     options = {
-        "source_paths": [tmp_path / "**/*.tfrecord"],
+        "paths": [tmp_path / "**/*.tfrecord"],
         "format": "tfrecord",
     }
     for _ in range(2):
         assert run(**options) == 0
         assert open_embeddings(tmp_path / "out").names() == IDS
-    with pytest.raises(InputError, match="is the folder that is written to"):
-        run(source_paths=[tmp_path / "out"], format="tfrecord")
+    with pytest.raises(InputError, match="is also the folder to write to"):
+        run(paths=[tmp_path / "out"], format="tfrecord")
 
 
 # Going on.
@@ -541,8 +550,8 @@ def test_another_export_is_refused(run, tmp_path, tiny_checkpoint, records, clip
         "--notes_per_shard": {"notes_per_shard": 3},
         "--format": {"format": "tfrecord"},
         "--bfloat16": {"bfloat16": True},
-        "other notes": {"source_paths": [more]},
-        "another number of notes": {"source_paths": [records, more]},
+        "other notes": {"paths": [more]},
+        "another number of notes": {"paths": [records, more]},
     }.items():
         with pytest.raises(InputError) as error:
             run(**options)
@@ -645,7 +654,7 @@ def test_beam_makes_the_same(run, tmp_path, tiny_checkpoint, records):
     from magenta_nsynth.commands.export_beam import export_with_beam
 
     assert run("whole") == 0
-    export = Export(
+    export = export_of(
         {"checkpoint_path": tiny_checkpoint},
         [records],
         tmp_path / "out",
@@ -664,7 +673,7 @@ def test_without_beam_it_is_one_line(monkeypatch, tmp_path):
     from magenta_nsynth.commands.export_beam import export_with_beam
 
     with pytest.raises(InputError, match=r"magenta-nsynth\[beam\]"):
-        export_with_beam(Export({}, [], tmp_path), "DirectRunner", [])
+        export_with_beam(export_of({}, [], tmp_path), "DirectRunner", [])
 
 
 # What can't be used.
@@ -685,7 +694,7 @@ def test_bad_records_are_named_and_left_out_only_by_a_flag(
     run, tmp_path, damaged, golden_tiny, caplog
 ):
     out = tmp_path / "out"
-    assert run(source_paths=[damaged], notes_per_shard=2) == 1
+    assert run(paths=[damaged], notes_per_shard=2) == 1
     assert "damaged.tfrecord, record 2 (from 0): damaged" in caplog.text
     assert "damaged.tfrecord, record 6 (from 0): has NaN" in caplog.text
     assert "2 of 5 shards are not made" in caplog.text
@@ -695,18 +704,15 @@ def test_bad_records_are_named_and_left_out_only_by_a_flag(
     with pytest.raises(InputError, match="not complete"):
         open_embeddings(out)
     caplog.clear()
-    assert run(source_paths=[damaged], notes_per_shard=2, skip_corrupt=True) == 2
+    assert run(paths=[damaged], notes_per_shard=2, skip_corrupt=True) == 2
     assert "2 notes are left out" in caplog.text and "record 2 (from 0)" in caplog.text
     notes = check_originals(out, golden_tiny)
     assert [note.note_str for note in notes] == [*IDS[:2], *IDS[3:], *IDS[:2]]
     assert open_embeddings(out).manifest["num_skipped"] == 2
     assert not [name for name in names(out) if "problems" in name]
-    assert (
-        run("at once", source_paths=[damaged], notes_per_shard=2, skip_corrupt=True)
-        == 2
-    )
+    assert run("at once", paths=[damaged], notes_per_shard=2, skip_corrupt=True) == 2
     assert content(tmp_path / "at once") == content(out)
-    assert run(source_paths=[damaged], notes_per_shard=2) == 1  # not by that flag now
+    assert run(paths=[damaged], notes_per_shard=2) == 1  # not by that flag now
 
 
 def test_a_torn_tail(run, tmp_path, records, caplog):
@@ -714,8 +720,8 @@ def test_a_torn_tail(run, tmp_path, records, caplog):
     shutil.copy(records, torn)
     tfrecords.change(torn, lambda data: data[:-100])
     with pytest.raises(InputError, match=r"torn\.tfrecord, record 5 .*the file is cut"):
-        run(source_paths=[torn])
-    assert run(source_paths=[torn], skip_corrupt=True) == 2
+        run(paths=[torn])
+    assert run(paths=[torn], skip_corrupt=True) == 2
     assert "torn.tfrecord, record 5" in caplog.text
     assert [note.note_str for note in open_embeddings(tmp_path / "out")] == IDS[:5]
     assert open_embeddings(tmp_path / "out").manifest["num_skipped"] == 1
@@ -728,10 +734,10 @@ def test_bad_sounds_in_between(run, tmp_path, clips, golden_tiny, caplog):
     wavfile.write(folder / "d.wav", 16_000, np.zeros(100, np.float32))
     (folder / "f.wav").mkdir()
     (folder / "h.wav").symlink_to("nowhere")
-    assert run(source_paths=[folder]) == 1
+    assert run(paths=[folder]) == 1
     for words in ("b.wav: not a sound file", "d.wav: 100 samples"):
         assert words in caplog.text
-    assert run(source_paths=[folder], skip_corrupt=True) == 2
+    assert run(paths=[folder], skip_corrupt=True) == 2
     notes = check_originals(tmp_path / "out", golden_tiny)
     assert [note.note_str for note in notes] == ["a", "c", "e", "g"]
 
@@ -740,7 +746,7 @@ def test_of_many_remarks_some_are_shown(run, tmp_path, clips, caplog):
     notes = [note_to_example(Note(f"{i}", clips[3])) for i in range(30)]
     path = tfrecords.write(tmp_path / "many.tfrecord", notes)
     with caplog.at_level("INFO", logger="absl"):
-        assert run(source_paths=[path], notes_per_shard=30, batch_size=30) == 0
+        assert run(paths=[path], notes_per_shard=30, batch_size=30) == 0
     assert sum("88 of 600 samples" in message for message in caplog.messages) == 20
     assert "There were 10 more remarks like these." in caplog.text
 
@@ -908,9 +914,9 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
     status, text = shown(*flags.split(), "--save_path=o", "--checkpoint_path=c")
     assert status == 2 and text.endswith(" 1 3\n")
     for part in (
-        "'format': 'parquet'", "'notes_per_shard': 7", "'bfloat16': True", "['a'], 'o'",
-        "'skip_corrupt': True", "'use_ema': True", "'read_as': 'list'",
-        "'checkpoint_path': 'c'", "'batch_size': 2",
+        "format='parquet'", "notes_per_shard=7", "bfloat16=True", "source_path=('a',)",
+        "skip_corrupt=True", "use_ema=True", "read_as='list'", "'o'",
+        "checkpoint_path='c'", "batch_size=2",
     ):  # fmt: skip
         assert part in text, part
     beam = ("--runner=DirectRunner", "--runner_option=--direct_num_workers=2")

@@ -9,7 +9,7 @@ import pytest
 
 from magenta_nsynth.embeddings.arrays import save_array
 from magenta_nsynth.embeddings.codes import CodesWriter
-from magenta_nsynth.embeddings.pipeline import ahead, encoding
+from magenta_nsynth.embeddings.encode_many import ahead, encoding
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.notes.clips import Clip
 

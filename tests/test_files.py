@@ -9,6 +9,7 @@ import stat
 
 import numpy as np
 import pytest
+from magenta_nsynth.notes.clip_sources import open_clips
 
 from magenta_nsynth import files
 from magenta_nsynth.audio import load_audio, save_audio
@@ -26,7 +27,6 @@ from magenta_nsynth.files import (
     refuse_collisions,
     write_json,
 )
-from magenta_nsynth.notes.clip_sources import open_clips
 from magenta_nsynth.notes.clips import read_list
 from magenta_nsynth.notes.labels_csv import read_labels
 
@@ -473,7 +473,7 @@ TF_CONFIGS = [
 
 @pytest.mark.parametrize("content", TF_CONFIGS)
 def test_a_cluster_of_the_wrong_type(monkeypatch, content):
-    from magenta_nsynth.training.distribution import Cluster
+    from magenta_nsynth.training.workers import Cluster
 
     monkeypatch.setenv("TF_CONFIG", content)
     with pytest.raises(InputError, match="TF_CONFIG") as error:

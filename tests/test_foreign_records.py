@@ -11,19 +11,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tfrecords
+from commands import export, make_tfrecord, save_embeddings
 from scipy.io import wavfile
 from tfrecords import example
 
+from magenta_nsynth import api
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample
-from magenta_nsynth.commands import export_embeddings as export_job
 from magenta_nsynth.commands.evaluate import evaluate_notes, table
-from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
-from magenta_nsynth.commands.make_tfrecord import make_tfrecord
-from magenta_nsynth.commands.pictured import Inputs, find_items
-from magenta_nsynth.commands.save_codes import save_codes
-from magenta_nsynth.commands.save_embeddings import save_embeddings
+from magenta_nsynth.commands.export_embeddings import export_embeddings
+from magenta_nsynth.commands.picture_sources import find_subjects
 from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.reading import (
     NoteFilter,
@@ -33,6 +31,7 @@ from magenta_nsynth.data.reading import (
     training_batches,
 )
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.record_clips import RecordClips
 from magenta_nsynth.schema import QUALITIES
 from magenta_nsynth.training.recipes import RECIPES
@@ -84,7 +83,7 @@ def model(tiny_checkpoint):
 @pytest.fixture
 def opened_once(model, monkeypatch):
     """An export takes the model that is open."""
-    monkeypatch.setattr(export_job, "load_model", lambda **_: model)
+    monkeypatch.setattr(api, "load_model", lambda *_, **__: model)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,7 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
     for name, encoding in zip(ids, encodings, strict=True):
         saved = np.load(tmp_path / "saved" / f"{name}_embeddings.npy")
         np.testing.assert_allclose(saved, encoding, atol=1e-5)
-    assert export_embeddings(Export({}, [path], tmp_path / "exported")) == 0
+    assert export_embeddings(export({}, [path], tmp_path / "exported")) == 0
     with open(tmp_path / "exported/embeddings-00000-of-00001.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["note_str"] for row in rows] == ids
@@ -134,8 +133,9 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
         assert {row["instrument_family"] for row in rows} == {"bass"}
         assert {row["instrument_source"] for row in rows} == {"synthetic"}
         assert {row["qualities"] for row in rows} == {"dark"}
-    assert save_codes(baseline, [path], tmp_path / "codes") == 0
-    assert [item.name for item in find_items(Inputs([path])).items] == ids
+    assert save_embeddings(baseline, [path], tmp_path / "codes") == 0
+    found = find_subjects(Inputs([path], sample_length=0), NoteFilter())
+    assert [subject.name for subject in found.subjects] == ids
     assert evaluated(path)["family"].tolist() == [0 if kind == "tfds" else -1] * 3
     assert make_tfrecord([path], tmp_path / "json", as_float=True) == 0
     entries = json.loads((tmp_path / "json" / "examples.json").read_text())
@@ -228,11 +228,12 @@ def test_other_rates_are_resampled_everywhere(rate, model, baseline, tmp_path):
     assert save_embeddings(model, [path], tmp_path / "saved") == 0
     saved = np.load(tmp_path / "saved" / "a_embeddings.npy")
     np.testing.assert_allclose(saved, wanted, atol=1e-5)
-    assert save_codes(baseline, [path], tmp_path / "codes") == 0
+    assert save_embeddings(baseline, [path], tmp_path / "codes") == 0
     codes = np.load(tmp_path / "codes" / "x_z.npy")
     np.testing.assert_allclose(codes, baseline.encode(at_16k), atol=1e-4)
-    [item] = find_items(Inputs([path])).items
-    assert np.array_equal(item.load()[0], at_16k)
+    found = find_subjects(Inputs([path], sample_length=0), NoteFilter())
+    [subject] = found.subjects
+    assert np.array_equal(subject.load().audio, at_16k)
     # Enough at 16 kHz, or just not.
     assert open_notes(path, skip_corrupt=True, min_samples=len(at_16k)).num_notes
     with pytest.raises(InputError, match="none of its 1 records"):
@@ -389,8 +390,9 @@ def test_text_that_is_no_utf_8(model, baseline, opened_once, tmp_path):
     assert "record 1 (from 0): not a tf.Example" in str(error)
     assert save_embeddings(model, [path], tmp_path / "saved") == 1
     assert len(list((tmp_path / "saved").iterdir())) == 1
-    assert save_codes(baseline, [path], tmp_path / "c", skip_corrupt=True) == 0
+    assert save_embeddings(baseline, [path], tmp_path / "c", skip_corrupt=True) == 0
     assert make_tfrecord([path], tmp_path / "json") == 1
     for form in ("npy", "tfrecord"):
-        export = Export({}, [path], tmp_path / form, skip_corrupt=True, format=form)
-        assert export_embeddings(export) == 2
+        options = {"skip_corrupt": True, "format": form}
+        exported = export({}, [path], tmp_path / form, **options)
+        assert export_embeddings(exported) == 2

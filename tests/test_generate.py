@@ -7,14 +7,14 @@ import signal
 import numpy as np
 import pytest
 from binaries import command, names, run, run_and_signal
+from commands import generate
 from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.audio import AUDIO_EXTENSIONS
 from magenta_nsynth.commands import generate as job
-from magenta_nsynth.commands.common import find_sounds_or_npy
-from magenta_nsynth.commands.generate import generate
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.notes.inputs import Inputs
+from magenta_nsynth.notes.opening import find_sounds_or_npy
 from magenta_nsynth.progress import Progress
 
 
@@ -197,7 +197,8 @@ def test_sounds_go_before_embeddings_unless_npy_only(model, folder, golden_tiny)
     wavfile.write(sound, 16_000, golden_tiny["audio"][0])
 
     def found(paths, npy_only=False):
-        sources = find_sounds_or_npy(paths, AUDIO_EXTENSIONS, npy_only, False, ["out"])
+        inputs = Inputs(source_path=paths, npy_only=npy_only)
+        sources = find_sounds_or_npy(inputs, ["out"])
         return sorted(os.path.basename(source.path) for source in sources)
 
     assert found([folder]) == ["sound.WAV"]
@@ -228,11 +229,11 @@ def test_what_was_generated_below_the_sounds_is_not_read_again(
         ({"temperature": np.nan}, "--temperature"),
         ({"temperature": -1.0}, "--temperature"),
         ({"samples_per_save": 0}, "--samples_per_save"),
-        ({"source_paths": []}, "--source_path"),
-        ({"save_path": ""}, "--save_path"),
-        ({"save_path": "in/z0.npy"}, "has to be a folder"),
-        ({"save_path": "in/z0.npy/below"}, "give another --save_path"),
-        ({"source_paths": ["in/z0.npy", "also/z0.npy"]}, "both be written"),
+        ({"paths": []}, "--source_path"),
+        ({"out": ""}, "--save_path"),
+        ({"out": "in/z0.npy"}, "has to be a folder"),
+        ({"out": "in/z0.npy/below"}, "give another --save_path"),
+        ({"paths": ["in/z0.npy", "also/z0.npy"]}, "both be written"),
     ],
 )
 def test_wrong_arguments_are_refused_before_work(
@@ -242,7 +243,7 @@ def test_wrong_arguments_are_refused_before_work(
     os.mkdir("also")
     os.link("in/z0.npy", "also/z0.npy")
     monkeypatch.setattr(WaveNet, "stream", None)
-    options = {"source_paths": ["in"], "save_path": "out"} | options
+    options = {"paths": ["in"], "out": "out"} | options
     with pytest.raises(InputError) as error:
         generate(model, **options)
     assert words in str(error.value)

@@ -1,4 +1,4 @@
-"""Mixes of sounds and of .npy: names, weights, lengths, levels, and the manifest."""
+"""nsynth_interpolate: names, weights, lengths and levels of mixes; the manifest."""
 
 import csv
 import json
@@ -10,21 +10,32 @@ import numpy as np
 import pytest
 import recipe
 from binaries import command, names, run, run_and_signal
+from commands import DEFAULT, generate, split
 from scipy.io import wavfile
 
 import magenta_nsynth as nsynth
 from magenta_nsynth.api import WaveNet, load_baseline
-from magenta_nsynth.audio.mixing import rms
+from magenta_nsynth.audio.loudness import rms
 from magenta_nsynth.commands import generate as generate_job
-from magenta_nsynth.commands.generate import generate
-from magenta_nsynth.commands.interpolate import interpolate
+from magenta_nsynth.commands import interpolate as interpolating
+from magenta_nsynth.commands.mix_options import Mixing
 from magenta_nsynth.commands.mix_plan import plan_mixes
+from magenta_nsynth.commands.options import Output
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.generation.options import Generation
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
 
 SOFTWARE = f"magenta_nsynth {nsynth.__version__}"
-SEEDED = {"seed": 31, "batch_size": 1}
+SEEDED = {"generate": True, "seed": 31}
+
+
+def interpolate(model, paths, out, rules=DEFAULT, **options):
+    """The command; each option goes to the class that has it."""
+    options.update(source_path=paths, save_path=out)
+    inputs, output, *others = split(options, Inputs, Output, Mixing, Generation)
+    return interpolating.interpolate(model, inputs, rules, output, *others)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +81,7 @@ def arrays(tmp_path, golden_tiny):
 
 @pytest.fixture
 def play(model, monkeypatch):
-    """In place of generating: a sound that tells its embedding; `made` counts them."""
+    """Replaces generation by sounds that depend on their embedding; lists these."""
     made = []
 
     def stream(encodings, *_, **__):
@@ -92,7 +103,7 @@ def read(path):
 
 
 def manifest_of(folder):
-    """The files that the manifest knows; each is there, and so are its sources."""
+    """The manifest's entries; checks that the files and their sources exist."""
     content = json.loads((folder / "manifest.json").read_text(encoding="ascii"))
     for name, entry in content["files"].items():
         assert (folder / name).is_file()
@@ -107,7 +118,7 @@ def close(array, reference, golden_tiny):
     assert np.abs(array - reference).max() < 2e-5 * scale
 
 
-def test_a_folder_is_one_programs_at_a_time(arrays, out):
+def test_only_one_program_at_a_time_writes_to_a_folder(arrays, out):
     out.mkdir()
     with only_writer(str(out)), pytest.raises(InputError, match="another program"):
         interpolate(None, list(arrays.values()), out)
@@ -124,11 +135,11 @@ def test_a_folder_is_one_programs_at_a_time(arrays, out):
         '{"files": {"a.npy": {"embedding": ["b"]}}}',
     ],
 )
-def test_a_manifest_of_wrong_types_is_named(arrays, out, content):
+def test_a_manifest_with_wrong_types_is_refused(arrays, out, content):
     out.mkdir()
     (out / "a.npy").touch()
     (out / "manifest.json").write_text(content)
-    with pytest.raises(InputError, match=r"manifest\.json: .* move it away"):
+    with pytest.raises(InputError, match=r"manifest\.json: .* move the file away"):
         interpolate(None, list(arrays.values()), out)
 
 
@@ -173,7 +184,7 @@ def test_two_sounds_are_mixed_halfway(model, sounds, out, golden_tiny):
     ]
 
 
-def test_weights_and_the_sources_order(arrays, out, golden_tiny):
+def test_weights_and_the_order_of_sources(arrays, out, golden_tiny):
     flute, organ = golden_tiny["raw_encoding"]
     paths = [arrays["organ"], arrays["flute"]]
     assert interpolate(None, paths, out, weights=[1, 3]) == 0
@@ -182,7 +193,7 @@ def test_weights_and_the_sources_order(arrays, out, golden_tiny):
     assert interpolate(None, paths, out, weights=[1.5, -0.5]) == 0
     beyond = np.load(out / "organ+flute_1.5_-0.5_embeddings.npy")
     np.testing.assert_allclose(beyond, 1.5 * organ - 0.5 * flute, rtol=1e-5, atol=1e-6)
-    # The same one twice is two sources.
+    # A file that is named twice counts twice.
     assert interpolate(None, [*paths, paths[1]], out) == 0
     assert "organ+flute+flute_0.333_0.333_0.333_embeddings.npy" in names(out)
     assert len(manifest_of(out)) == 3
@@ -214,7 +225,7 @@ def test_grids(tmp_path, out, count, grid):
     for i in range(count):
         paths.append(tmp_path / f"{'abcd'[i]}.npy")
         np.save(paths[-1], np.full([2, 4], i == 1, np.float32) + 10.0 * (i == 2))
-    assert interpolate(None, paths, out, grid=grid) == 0
+    assert interpolate(None, paths, out, grid="{}x{}".format(*grid)) == 0
     files = manifest_of(out)
     rows, columns = grid
     assert len(files) == len(names(out)) - 1 == columns * rows
@@ -230,8 +241,9 @@ def test_grids(tmp_path, out, count, grid):
 def test_all_are_cut_to_the_shortest(model, sounds, out, golden_tiny, caplog):
     paths = [sounds["flute"], sounds["bass"]]
     with caplog.at_level("INFO", logger="absl"):
-        assert interpolate(model, paths, out, steps=3, sum_signals=True) == 0
-    lines = [line for line in caplog.messages if "of 12 frames the first 4" in line]
+        assert interpolate(model, paths, out, steps=3, sum=True) == 0
+    words = "only the first 2048 of 6144 samples"
+    lines = [line for line in caplog.messages if words in line]
     assert len(lines) == 1 and "flute.wav" in lines[0] and "bass.wav" in lines[0]
     files = manifest_of(out)
     assert len(files) == 6
@@ -272,7 +284,7 @@ def test_a_stretch_and_a_crossfade(model, sounds, out, golden_tiny):
     close(np.load(out / name), wanted, golden_tiny)
     assert manifest_of(out)[name]["stretch"] == 1.5
     times = (0.25, 0.75)
-    assert interpolate(model, paths, out, crossfade=times, sum_signals=True) == 0
+    assert interpolate(model, paths, out, crossfade=times, sum=True) == 0
     wanted = nsynth.crossfade(flute, organ, *times)
     name = "flute+organ_crossfade0.25-0.75_embeddings.npy"
     close(np.load(out / name), wanted, golden_tiny)
@@ -290,7 +302,7 @@ def test_sums_do_not_clip(model, tmp_path, out, caplog):
     for name, value in (("one", 0.9), ("other", -0.9)):
         paths.append(tmp_path / f"{name}.wav")
         wavfile.write(paths[-1], 16_000, np.full(1024, value, np.float32))
-    options = {"weights": [3, -1], "sum_signals": True, "bit_depth": "16"}
+    options = {"weights": [3, -1], "sum": True, "bit_depth": "16"}
     with caplog.at_level("INFO", logger="absl"):
         assert interpolate(model, paths, out, **options) == 0
     total = read(out / "sum_one+other_1.5_-0.5.wav")
@@ -303,7 +315,7 @@ def test_sums_do_not_clip(model, tmp_path, out, caplog):
 
 def test_what_is_generated_is_what_nsynth_generate_makes(model, arrays, out, tmp_path):
     paths = list(arrays.values())
-    options = {"sample_length": 512, "generation": SEEDED | {"temperature": 0.9}}
+    options = SEEDED | {"sample_length": 512, "temperature": 0.9}
     assert interpolate(model, paths, out, **options) == 0
     name = "flute+organ_0.5_0.5_embeddings"
     again = tmp_path / "again"
@@ -327,7 +339,7 @@ def test_what_is_generated_is_what_nsynth_generate_makes(model, arrays, out, tmp
 
 
 def test_a_long_mix_is_generated_whole(model, arrays, out, play):
-    options = {"stretch": 20, "generation": SEEDED}
+    options = SEEDED | {"stretch": 20}
     assert interpolate(model, [arrays["flute"]], out, **options) == 0
     name = "gen_flute_stretch20_embeddings.wav"
     assert len(read(out / name)) == manifest_of(out)[name]["samples"] == 240 * 512
@@ -338,13 +350,13 @@ def test_the_loudness_of_the_sources(model, tmp_path, out, play):
     paths = {}
     for name, level in levels.items():
         paths[name] = tmp_path / f"{name}.wav"
-        # What is cut off does not count.
+        # The rest is cut off and must not count.
         clip = np.r_[np.full(1024, level), np.full(1024, 0.9)].astype(np.float32)
         wavfile.write(paths[name], 16_000, clip[: 1024 if name == "soft" else 2048])
     given = [paths["loud"], paths["soft"]]
-    options = {"generation": SEEDED, "match_loudness": True}
+    options = SEEDED | {"match_loudness": True}
     assert interpolate(model, given, out, steps=3, **options) == 0
-    assert interpolate(model, given, out / "plain", steps=3, generation=SEEDED) == 0
+    assert interpolate(model, given, out / "plain", steps=3, **SEEDED) == 0
     files = manifest_of(out)
     for weights, level in (("1_0", 0.3), ("0.5_0.5", 0.16), ("0_1", 0.02)):
         name = f"gen_loud+soft_{weights}_embeddings.wav"
@@ -354,7 +366,7 @@ def test_the_loudness_of_the_sources(model, tmp_path, out, play):
         plain = read(out / "plain" / name)
         np.testing.assert_allclose(sound, files[name]["scale"] * plain, rtol=1e-5)
         assert files[name]["match_loudness"] is True
-    options["generation"] = {"seed": None}
+    options["seed"] = None
     assert (
         interpolate(model, [paths["none"]] * 2, out, sample_length=1024, **options) == 0
     )
@@ -363,24 +375,26 @@ def test_the_loudness_of_the_sources(model, tmp_path, out, play):
 
 @pytest.mark.parametrize("which", ["wavenet", "baseline"])
 def test_normalized(model, baseline, which, sounds, out, play):
-    options = {"num_iters": 1, "pitch": 60} if which == "baseline" else {}
+    options = {"griffin_lim_iterations": 1, "pitch": 60} if which == "baseline" else {}
     a_model = baseline if which == "baseline" else model
-    options = {"generation": {"normalize": True, "seed": 1, **options}}
+    options |= {"generate": True, "normalize": True, "seed": 1}
     assert interpolate(a_model, [sounds["flute"], sounds["bass"]], out, **options) == 0
     [path] = out.glob("gen_*.wav")
     np.testing.assert_allclose(np.abs(read(path)).max(), 1, rtol=1e-6)
     entry = manifest_of(out)[path.name]
     assert entry["normalize"] is True
-    # z makes sounds of full level as it is.
+    # Without --normalize, z already makes sounds with a peak of 1.
     assert (abs(entry["scale"] - 1) < 1e-4) == (which == "baseline")
 
 
-def test_only_what_is_there_and_the_same_is_skipped(model, sounds, out, play, caplog):
+def test_only_existing_files_made_in_the_same_way_are_skipped(
+    model, sounds, out, play, caplog
+):
     paths = [sounds["flute"], sounds["organ"]]
 
     def again(**options):
         play.clear()
-        options = {"generation": SEEDED, "steps": 3, "sum_signals": True} | options
+        options = SEEDED | {"steps": 3, "sum": True} | options
         with caplog.at_level("INFO", logger="absl"):
             assert interpolate(model, paths, out, skip_existing=True, **options) == 0
         return len(play)
@@ -390,53 +404,53 @@ def test_only_what_is_there_and_the_same_is_skipped(model, sounds, out, play, ca
     assert again() == 0
     assert "sums: 3 of 3 are done" in caplog.text
     assert {name: (out / name).stat().st_mtime_ns for name in names(out)} == before
-    assert again(generation=SEEDED | {"batch_size": 2}) == 0  # the same sound
-    assert again(generation={"seed": 32}) == 3
-    assert again(generation={"seed": 32}, method="spherical") == 3  # other names
-    assert again(generation={"seed": 32}) == 0
+    assert again(batch_size=2) == 0  # the same sound
+    assert again(seed=32) == 3
+    assert again(seed=32, method="spherical") == 3  # other names
+    assert again(seed=32) == 0
     middle = out / "gen_flute+organ_0.5_0.5_embeddings.wav"
     middle.unlink()
-    assert again(generation={"seed": 32}) == 1
+    assert again(seed=32) == 1
     (out / f"{middle.name}.unfinished").touch()
-    assert again(generation={"seed": 32}) == 1
+    assert again(seed=32) == 1
     assert not (out / f"{middle.name}.unfinished").exists()
-    assert again(generation={"seed": 32}, bit_depth="16") == 3
+    assert again(seed=32, bit_depth="16") == 3
     assert len(manifest_of(out)) == len(names(out)) - 1 == 18
 
 
-def test_a_kill_leaves_a_manifest_that_is_true(model, arrays, out, play, monkeypatch):
+def test_a_kill_leaves_a_correct_manifest(model, arrays, out, play, monkeypatch):
     paths = list(arrays.values())
-    options = {"steps": 3, "generation": SEEDED}
+    options = SEEDED | {"steps": 3}
     assert interpolate(model, paths, out, **options) == 0
-    real, written = generate_job._Writer.save, []
+    real, written = generate_job._Batch._save, []
 
-    def die(self, output, audio):
+    def die(self, job, audio):
         if len(written) == 1:
             raise SystemExit
-        real(self, output, audio)
-        written.append(os.path.basename(output.path))
+        real(self, job, audio)
+        written.append(os.path.basename(job.path))
 
-    monkeypatch.setattr(generate_job._Writer, "save", die)
+    monkeypatch.setattr(generate_job._Batch, "_save", die)
     with pytest.raises(SystemExit):
-        interpolate(model, paths, out, **options | {"generation": {"seed": 2}})
+        interpolate(model, paths, out, **options | {"seed": 2})
     seeds = {k: e["seed"] for k, e in manifest_of(out).items() if e["kind"] == "sound"}
-    # The other two are there with the seed before; nothing says that they are of this.
+    # The other two files still have the earlier seed, so they have no entry.
     assert seeds == {written[0]: 2} and len(names(out)) == 7
 
 
-def test_a_sound_is_not_said_to_be_of_another_embedding(model, arrays, out, play):
+def test_a_sound_does_not_name_a_changed_embedding(model, arrays, out, play):
     paths, sound = list(arrays.values()), "gen_flute+organ_0.5_0.5_embeddings.wav"
-    interpolate(model, paths, out, generation=SEEDED)
+    interpolate(model, paths, out, **SEEDED)
     of = "flute+organ_0.5_0.5_embeddings.npy"
     interpolate(model, paths, out)
     assert manifest_of(out)[sound]["embedding"] == of
     interpolate(model, paths, out, sample_length=1024)
     assert manifest_of(out)[sound]["embedding"] is None
-    interpolate(model, paths, out, generation=SEEDED, skip_existing=True)
+    interpolate(model, paths, out, skip_existing=True, **SEEDED)
     assert manifest_of(out)[sound]["embedding"] == of and len(play) == 2
 
 
-def test_a_manifest_is_kept_up(arrays, out):
+def test_the_manifest_is_kept_up_to_date(arrays, out):
     paths = list(arrays.values())
     interpolate(None, paths, out, weights=[1, 3])
     interpolate(None, paths, out, weights=[3, 1])
@@ -447,7 +461,7 @@ def test_a_manifest_is_kept_up(arrays, out):
     assert first not in manifest_of(out) and len(manifest_of(out)) == 2
     for content in (b"", b"[]", b'{"files": 3}', b'{"files": {"a": 1}}', b"\xff"):
         (out / "manifest.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"manifest\.json: .* move it away"):
+        with pytest.raises(InputError, match=r"manifest\.json: .* move the file away"):
             interpolate(None, paths, out)
         assert (out / "manifest.json").read_bytes() == content
 
@@ -475,22 +489,22 @@ def array(*shape, value=1.0):
         ([array(2, 4)] * 2, {"weights": [1, -1]}, "sum to 0"),
         ([array(2, 4)] * 2, {"weights": [2, -1], "method": "spherical"}, "below 0"),
         ([array(2, 4)] * 2, {"steps": 2, "weights": [1, 1]}, "--weights and --steps"),
-        ([array(2, 4)] * 2, {"steps": 2, "grid": (2, 2)}, "--steps and --grid"),
+        ([array(2, 4)] * 2, {"steps": 2, "grid": "2x2"}, "--steps and --grid"),
         ([array(2, 4)] * 2, {"steps": 2, "crossfade": (0, 1)}, "and --crossfade"),
-        ([array(2, 4)] * 2, {"crossfade": (0.5, 0.2)}, "from 0.5 to 0.2"),
-        ([array(2, 4)] * 3, {"steps": 2}, "not 3"),
-        ([array(2, 4)] * 3, {"crossfade": (0, 1)}, "not 3"),
-        ([array(2, 4)] * 5, {"grid": (2, 2)}, "there are 5"),
-        ([array(2, 4)] * 2, {"grid": (101, 100)}, "10100 mixes"),
-        ([array(2, 4)] * 2, {"sum_signals": True}, "--sum needs the sound"),
-        ([array(2, 4)] * 2, {"sum_signals": True, "stretch": 2}, "--stretch"),
-        ([array(2, 4)] * 2, {"generation": SEEDED}, "--checkpoint_path"),
+        ([array(2, 4)] * 2, {"crossfade": (0.5, 0.2)}, "not 0.5 and 0.2"),
+        ([array(2, 4)] * 3, {"steps": 2}, "there are 3"),
+        ([array(2, 4)] * 3, {"crossfade": (0, 1)}, "there are 3"),
+        ([array(2, 4)] * 5, {"grid": "2x2"}, "there are 5"),
+        ([array(2, 4)] * 2, {"grid": "101x100"}, "10100 mixes"),
+        ([array(2, 4)] * 2, {"sum": True}, "--sum needs the sound"),
+        ([array(2, 4)] * 2, {"sum": True, "stretch": 2}, "--stretch"),
+        ([array(2, 4)] * 2, SEEDED, "--checkpoint_path"),
         ([array(2, 4)] * 2, {"match_loudness": True}, "--generate"),
-        ([array(2, 4), array(2, 5)], {}, "1.npy has 5 channels and"),
+        ([array(2, 4), array(2, 5)], {}, "1.npy (wavenet, 5 channels) are of"),
         ([array(2, 4), array(2, 4, value=np.nan)], {}, "1.npy: holds values"),
         ([array(2, 4), array(0, 4)], {}, "1.npy: an embedding has"),
         ([array(2, 4), array(3, 2, 4)], {}, "1.npy: holds 3 clips"),
-        ([array(2, 4), array(2, 1984)], {}, "mix those of one model"),
+        ([array(2, 4), array(2, 1984)], {}, "1.npy (baseline, 1984 channels)"),
         ([array(1, 1984)] * 2, {"stretch": 2}, "--stretch is for a WaveNet's"),
         ([array(1, 1984)] * 2, {"crossfade": (0, 1)}, "--crossfade is for a"),
     ],
@@ -510,18 +524,17 @@ def test_what_is_refused_with_a_checkpoint(model, sounds, arrays, tmp_path, out)
     short = tmp_path / "short.wav"
     wavfile.write(short, 16_000, np.zeros(300, np.float32))
     np.save(tmp_path / "wide.npy", array(2, 15))
-    generation = {"generation": SEEDED}
     for paths, options, words in (
         ([sounds["flute"], short], {}, "short.wav: 300 samples"),
         ([sounds["flute"], tmp_path / "wide.npy"], {}, "16], not [2, 15]"),
-        ([sounds["flute"], arrays["organ"]], {"sum_signals": True}, "--sum needs"),
+        ([sounds["flute"], arrays["organ"]], {"sum": True}, "--sum needs"),
         ([sounds["flute"], arrays["organ"]],
-         {"match_loudness": True, **generation}, "--match_loudness needs the sound"),
+         {"match_loudness": True, **SEEDED}, "--match_loudness needs the sound"),
         ([sounds["flute"], sounds["organ"]],
-         {"match_loudness": True, "generation": {"normalize": True}}, "--normalize"),
+         {"match_loudness": True, "generate": True, "normalize": True}, "--normalize"),
         ([sounds["flute"], sounds["organ"]], {"sample_length": 511}, "--sample_length"),
         ([sounds["flute"], sounds["organ"]],
-         {"generation": {"batch_size": 0}}, "--batch_size"),
+         {"generate": True, "batch_size": 0}, "--batch_size"),
     ):  # fmt: skip
         with pytest.raises(NSynthError) as error:
             interpolate(model, paths, out, **options)
@@ -531,22 +544,23 @@ def test_what_is_refused_with_a_checkpoint(model, sounds, arrays, tmp_path, out)
     assert not out.exists() or not names(out)
 
 
-def test_names_are_short_and_of_their_own(tmp_path):
+def test_names_are_short_and_unique(tmp_path):
     long = [f"{letter}{'ü' * 110}" for letter in "abcd"]
-    grids = {"steps": None, "grid": (3, 2), "method": "spherical", "stretch": 1.2345}
-    longest = plan_mixes(long, **grids)
-    others = plan_mixes([*long[:3], long[3] + "x"], **grids)
+    grids = Mixing(grid="3x2", method="spherical", stretch=1.2345)
+    longest = plan_mixes(long, grids)
+    others = plan_mixes([*long[:3], long[3] + "x"], grids)
     found = [mix.name for mix in [*longest, *others]]
     assert len(set(found)) == len(found) == 12
     for name in found:
         assert len(os.fsencode(f"gen_{name}_embeddings.wav.unfinished")) <= 255
         assert all(f"{letter}ü" in name for letter in "abcd")
     many = [f"note{i}" for i in range(40)]
-    [one], [other] = plan_mixes(many), plan_mixes(many, [*range(40)])
+    [one] = plan_mixes(many, Mixing())
+    [other] = plan_mixes(many, Mixing(weights=[*range(40)]))
     assert one.name.startswith("note0+note1+38_more~") and one.name.endswith("_equal")
     assert "_weights~" in other.name
-    assert plan_mixes([*many[:39], "x"])[0].name != one.name
-    line = [mix.name for mix in plan_mixes(["a", "b"], steps=5001)]
+    assert plan_mixes([*many[:39], "x"], Mixing())[0].name != one.name
+    line = [mix.name for mix in plan_mixes(["a", "b"], Mixing(steps=5001))]
     assert len(set(line)) == 5001
 
 
@@ -574,8 +588,8 @@ def rows_of(path):
 
 def test_the_baselines_z(baseline, notes, out):
     paths = [notes["one_C4"], notes["two_D4"]]
-    generation = {"seed": 1, "num_iters": 3}
-    options = {"weights": [1, 3], "generation": generation}
+    options = {"weights": [1, 3], "seed": 1, "griffin_lim_iterations": 3}
+    options["generate"] = True
     assert interpolate(baseline, paths, out, **options) == 0
     name = "one_C4+two_D4_0.25_0.75"
     assert names(out) == sorted(
@@ -585,7 +599,7 @@ def test_the_baselines_z(baseline, notes, out):
     mixed = np.load(out / f"{name}_z.npy")
     np.testing.assert_allclose(mixed, 0.25 * z[0] + 0.75 * z[1], rtol=1e-5, atol=1e-6)
     [row] = rows_of(out / f"{name}_z.csv")
-    # As long as the shorter, at the pitch of the heavier.
+    # The length is that of the shorter, the pitch that of the heavier.
     assert (row["note_str"], row["pitch"]) == (name, "62")
     assert (row["num_samples"], row["rows"]) == ("2000", "1")
     sound = read(out / f"gen_{name}.wav")
@@ -600,7 +614,7 @@ def test_the_baselines_z(baseline, notes, out):
     (out / f"{name}_z.csv").unlink()
     assert interpolate(baseline, paths, out, weights=[1, 3], skip_existing=True) == 0
     assert rows_of(out / f"{name}_z.csv") == [row]
-    # The mix is a source like any other.
+    # A mix can be a source.
     paths = [out / f"{name}_z.npy", notes["one_C4"]]
     assert interpolate(baseline, paths, out, method="spherical") == 0
     np.testing.assert_allclose(
@@ -612,7 +626,7 @@ def test_the_baselines_z(baseline, notes, out):
 
 def test_silence_through_the_baseline(baseline, notes, out):
     paths = [notes["none_C4"]] * 2
-    options = {"generation": {"num_iters": 1}}
+    options = {"generate": True, "griffin_lim_iterations": 1}
     assert interpolate(baseline, paths, out, **options) == 0
     assert not read(out / "gen_none_C4+none_C4_0.5_0.5.wav").any()
     paths = [notes["none_C4"], notes["one_C4"]]
@@ -625,12 +639,12 @@ def test_silence_through_the_baseline(baseline, notes, out):
 def test_a_pitch_has_to_be_known(baseline, notes, out, tmp_path):
     shutil.copy(notes["one_C4"], tmp_path / "nameless.wav")
     paths = [notes["two_D4"], tmp_path / "nameless.wav"]
-    options = {"generation": {"num_iters": 1}}
+    options = {"generate": True, "griffin_lim_iterations": 1}
     with pytest.raises(InputError, match=r"nameless\.wav: its pitch is not known"):
         interpolate(baseline, paths, out, weights=[1, 2], **options)
     assert names(out) == []
     assert interpolate(baseline, paths, out, weights=[2, 1], **options) == 0
-    options["generation"]["pitch"] = 60
+    options["pitch"] = 60
     assert interpolate(baseline, paths, out, weights=[1, 2], **options) == 0
     shutil.copy(notes["one_C4"], tmp_path / "b_64.wav")
     paths[1] = tmp_path / "b_64.wav"
@@ -649,7 +663,7 @@ def test_z_without_a_checkpoint_and_of_several_notes(tmp_path, out, caplog):
     paths = [tmp_path / "five.npy", tmp_path / "three_z.npy"]
     with caplog.at_level("INFO", logger="absl"):
         assert interpolate(None, paths, out) == 0
-    assert "five.npy: of 5 notes the first 3 are mixed" in caplog.text
+    assert "five.npy: only the first 3 of 5 notes are mixed" in caplog.text
     mixed = np.load(out / "five+three_0.5_0.5_z.npy")
     np.testing.assert_allclose(mixed, (five[:3] + three) / 2, rtol=1e-6, atol=1e-7)
     found = [row["note_str"] for row in rows_of(out / "five+three_0.5_0.5_z.csv")]
@@ -661,6 +675,29 @@ def test_z_without_a_checkpoint_and_of_several_notes(tmp_path, out, caplog):
     np.testing.assert_allclose(mixed, (five[:1] + one) / 2, rtol=1e-6, atol=1e-7)
 
 
+def test_a_missing_sound_of_several_notes_is_made_alone(baseline, tmp_path, out):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    for path in paths:
+        np.save(path, rng.normal(size=[2, baseline.num_latent]).astype("f4"))
+    options = SEEDED | {"pitch": 60, "griffin_lim_iterations": 1, "sample_length": 1000}
+    assert interpolate(baseline, paths, out, **options) == 0
+    first, second = sorted(out.glob("gen_*.wav"))
+    made, kept = first.read_bytes(), second.stat().st_mtime_ns
+    first.unlink()
+    assert interpolate(baseline, paths, out, skip_existing=True, **options) == 0
+    assert first.read_bytes() == made and second.stat().st_mtime_ns == kept
+
+
+def test_rules_for_names_are_refused_where_there_are_none(model, arrays, sounds, out):
+    rules = NameRules("midi")
+    with pytest.raises(InputError, match="--pitch_from_name"):
+        interpolate(None, list(arrays.values()), out, rules)
+    with pytest.raises(InputError, match="--pitch_from_name is for the baseline"):
+        interpolate(model, [sounds["flute"], sounds["organ"]], out, rules)
+    assert not out.exists()
+
+
 def test_the_binary(arrays, out):
     words = [f"--source_path={path}" for path in arrays.values()]
     result = run("nsynth_interpolate", *words, "--grid=2x1", f"--save_path={out}")
@@ -668,7 +705,7 @@ def test_the_binary(arrays, out):
     assert len(manifest_of(out)) == 2
 
 
-def test_a_folder_that_can_not_be_written_to(arrays, tmp_path):
+def test_a_folder_that_cannot_be_written_to(arrays, tmp_path):
     (tmp_path / "file").touch()
     for path, words in (("file", "has to be a folder"), ("file/x", "can't be written")):
         with pytest.raises(InputError, match=words):

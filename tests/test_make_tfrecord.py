@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from binaries import command, environment, error_line, names, run, run_and_signal
+from commands import make_tfrecord
 from scipy.io import wavfile
 
-from magenta_nsynth.commands.make_tfrecord import make_tfrecord
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.notes import archive
@@ -658,25 +658,25 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"source_paths": []}, "--source_path"),
-        ({"source_paths": ["nowhere"]}, "nowhere: does not exist"),
-        ({"source_paths": ["nest"]}, "folder down; give --source_path=nest/nsynth"),
-        ({"source_paths": ["nsynth-x", "sounds"]}, "different kinds"),
-        ({"source_paths": ["nsynth-x", "nsynth-x"]}, "one data set at a time"),
-        ({"source_paths": ["empty"]}, "empty: no .aif, "),
-        ({"source_paths": ["empty"], "read_as": "jsonwav"}, "examples.json: can't"),
-        ({"source_paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive but empty"),
-        ({"source_paths": ["mixed"]}, "--read_as=tfrecord or --read_as=audio"),
-        ({"source_paths": ["bad"]}, "no valid JSON"),
-        ({"source_paths": ["x.tfrecord"]}, "x.tfrecord"),
-        ({"save_path": ""}, "--save_path"),
-        ({"save_path": "x.tar"}, "has to be a folder"),
+        ({"paths": []}, "--source_path"),
+        ({"paths": ["nowhere"]}, "nowhere: does not exist"),
+        ({"paths": ["nest"]}, "folder down; give --source_path=nest/nsynth"),
+        ({"paths": ["nsynth-x", "sounds"]}, "different kinds"),
+        ({"paths": ["nsynth-x", "nsynth-x"]}, "one data set at a time"),
+        ({"paths": ["empty"]}, "empty: no .aif, "),
+        ({"paths": ["empty"], "read_as": "jsonwav"}, "examples.json: can't"),
+        ({"paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive but empty"),
+        ({"paths": ["mixed"]}, "--read_as=tfrecord or --read_as=audio"),
+        ({"paths": ["bad"]}, "no valid JSON"),
+        ({"paths": ["x.tfrecord"]}, "x.tfrecord"),
+        ({"out": ""}, "--save_path"),
+        ({"out": "x.tar"}, "has to be a folder"),
         ({"csv": "x.csv"}, "--csv can't be used with a JSON/WAV folder"),
         ({"as_float": True}, "--float can't be used with a JSON/WAV folder"),
         ({"rules": NameRules("midi")}, "--pitch_from_name can't be used with a JSON"),
         ({"rules": NameRules(middle_c="C5")}, "--middle_c can't be used with a JSON"),
-        ({"note_seconds": -1, "source_paths": ["sounds"]}, "--note_seconds=-1"),
-        ({"note_seconds": 1e-9, "source_paths": ["sounds"]}, "--note_seconds=1e-09"),
+        ({"note_seconds": -1, "paths": ["sounds"]}, "--note_seconds=-1"),
+        ({"note_seconds": 1e-9, "paths": ["sounds"]}, "--note_seconds=1e-09"),
         ({"num_shards": 0}, "--num_shards=0"),
         ({"num_shards": 8}, "more than the 7 notes"),
         ({"name": "a/b"}, "--name=a/b"),
@@ -694,8 +694,8 @@ def test_wrong_arguments_are_refused(
     shutil.copytree(nsynth, "nest/nsynth")
     pathlib.Path("bad/examples.json").write_text("{", encoding="utf-8")
     pathlib.Path("x.tfrecord").write_text("hello" * 10, encoding="utf-8")
-    options = {"source_paths": ["nsynth-x"], "save_path": "out"} | options
-    if options["source_paths"] == ["x.tfrecord"]:
+    options = {"paths": ["nsynth-x"], "out": "out"} | options
+    if options["paths"] == ["x.tfrecord"]:
         assert make_tfrecord(**options) == 1
         return
     with pytest.raises(InputError) as error:

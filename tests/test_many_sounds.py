@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from commands import export, make_tfrecord, save_embeddings
 
+from magenta_nsynth import api
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import load_audio
-from magenta_nsynth.commands import export_embeddings as job
-from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
-from magenta_nsynth.commands.make_tfrecord import make_tfrecord
-from magenta_nsynth.commands.save_embeddings import save_embeddings
+from magenta_nsynth.commands.export_embeddings import export_embeddings
 from magenta_nsynth.embeddings.exported import open_embeddings
 
 FORMATS = {
@@ -76,9 +75,9 @@ def test_save_embeddings(sines, embeddings, model, tmp_path):
 
 
 def test_export(sines, embeddings, model, tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(api, "load_model", lambda *_, **__: model)
     checkpoint = {"checkpoint_path": tiny_checkpoint}
-    assert export_embeddings(Export(checkpoint, [sines], tmp_path)) == 0
+    assert export_embeddings(export(checkpoint, [sines], tmp_path)) == 0
     scale = max(np.abs(wanted).max() for wanted in embeddings.values())
     notes = {note.note_str: note.embedding for note in open_embeddings(tmp_path)}
     assert notes.keys() == embeddings.keys()

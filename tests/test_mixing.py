@@ -1,4 +1,4 @@
-"""Mixing by what it has to be in closed form: means, arcs, lines, corners, levels."""
+"""Interpolation and loudness against closed forms: means, arcs, lines, corners."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import magenta_nsynth as nsynth
-from magenta_nsynth.audio.mixing import loudness_scale, normalized_weights, rms
-from magenta_nsynth.embeddings.mixing import crossfade_weights
+from magenta_nsynth.audio.loudness import loudness_scale, normalized_weights, rms
+from magenta_nsynth.embeddings.interpolation import crossfade_weights
 from magenta_nsynth.errors import InputError
 
 
@@ -90,13 +90,13 @@ def test_spherical_in_closed_form():
     )
     third = nsynth.mix([x, y], [2, 1], "spherical")
     np.testing.assert_allclose(third, [[np.sqrt(0.75), 0.5, 0]], atol=1e-7)
-    # Three on an octant: a third of the way from the middle of two to the third.
+    # Three on an octant: a third of the way from the middle of two to the last.
     middle = nsynth.mix([x, y, z], method="spherical")
     a = np.pi / 6
     np.testing.assert_allclose(
         middle, [[half * np.cos(a), half * np.cos(a), np.sin(a)]], atol=1e-6
     )
-    # Zero weights anywhere leave the arc of the other two.
+    # With a weight of 0, the arc between the other two is left.
     for weights in ([0, 2, 1], [2, 0, 1], [2, 1, 0]):
         pair = [v for v, w in zip((x, y, z), weights, strict=True) if w]
         np.testing.assert_allclose(
@@ -127,7 +127,7 @@ def test_spherical_of_nothing_and_of_opposites():
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.7])
 def test_spherical_has_no_jumps(part):
-    """Through the opposite direction, and through 0, in small steps."""
+    """The path goes through the opposite direction, and through 0, in small steps."""
     turns = np.pi + np.linspace(-0.3, 0.3, 20_001)
     paths = [np.stack([np.cos(turns), np.sin(turns)], axis=1)]
     small = np.linspace(-0.05, 0.05, 20_001)[:, None]
@@ -162,7 +162,7 @@ def bad(array, where, value):
         ([np.ones([3, 2])] * 2, [0, 0], "linear", "sum to 0"),
         ([np.ones([3, 2])] * 2, ["a", "b"], "linear", "a, b"),
         ([np.ones([3, 2])] * 2, [2, -1], "spherical", "below 0"),
-        ([np.ones([3, 2])] * 2, np.ones([2, 2]), "linear", "2 weights in time"),
+        ([np.ones([3, 2])] * 2, np.ones([2, 2]), "linear", "weights are for 2 frames"),
         ([np.ones([3, 2])] * 2, None, "cubic", "linear or spherical"),
     ],
 )  # fmt: skip
@@ -214,7 +214,7 @@ def test_a_crossfade():
         turned, [[1, 0], [0.5**0.5, 0.5**0.5], [0, 1]], atol=1e-6
     )
     for times in ((-0.1, 1), (0.6, 0.5), (0, 1.1), (np.nan, 1)):
-        with pytest.raises(InputError, match="between 0 and 1"):
+        with pytest.raises(InputError, match="start <= end"):
             nsynth.crossfade(a, b, *times)
 
 
@@ -297,12 +297,12 @@ def test_the_loudness_of_the_sources(caplog):
     with caplog.at_level("INFO", logger="absl"):
         result = nsynth.match_loudness(click, sources)
     assert np.abs(result).max() == 1
-    # Wanted: the mean of the levels; got: 1 in 1,000 samples.
+    # The goal is the mean of the levels; the result has one 1 in 1,000 samples.
     assert f"{20 * np.log10(np.mean(levels) * 1000**0.5):.1f} dB below" in caplog.text
     with caplog.at_level("INFO", logger="absl"):
         noise = nsynth.match_loudness(1e-5 * sine, sources)
     np.testing.assert_allclose(noise, 1e-3 * sine, rtol=1e-6)
-    assert "the noise of silence" in caplog.text
+    assert "the noise of silence audible" in caplog.text
     np.testing.assert_array_equal(nsynth.match_loudness(np.zeros(5), sources), 0)
     np.testing.assert_array_equal(nsynth.match_loudness(sine, [np.zeros(9)] * 2), 0)
     with pytest.raises(InputError, match="source 1"):

@@ -1,5 +1,6 @@
 """The page of pictures that play: its folder, and what a browser does with it."""
 
+import dataclasses
 import html.parser
 import json
 import os
@@ -38,15 +39,18 @@ def page(tmp_path_factory):
         Panel("f", image=image, curves=curves),
     ]
     sounds = [0.1 * np.sin(np.arange(n * RATE) / 9) for n in (2, 3)] + [None] * 4
+    panels = [
+        dataclasses.replace(panel, audio=sound, caption=caption)
+        for panel, sound, caption in zip(panels, sounds, CAPTIONS, strict=True)
+    ]
     folder = tmp_path_factory.mktemp("page")
-    return pathlib.Path(write_page(folder, panels, sounds, CAPTIONS, 3, "T & <t>"))
+    return pathlib.Path(write_page(folder, panels, 3, "T & <t>"))
 
 
 def pictures(*captions):
-    """Panels, sounds and captions of a small page."""
-    image = np.zeros([24, 12, 3], np.uint8)
-    panels = [Panel(caption, image=image) for caption in captions]
-    return panels, [np.zeros(100, np.float32) for _ in captions], captions
+    """The panels of a small page, with sounds."""
+    image, audio = np.zeros([24, 12, 3], np.uint8), np.zeros(100, np.float32)
+    return [Panel(caption, image=image, audio=audio) for caption in captions]
 
 
 def files(folder):
@@ -63,9 +67,9 @@ def test_a_smaller_page_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_p
     for name in foreign:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    write_page(tmp_path, *pictures("a", "b", "c"), 2, "")
+    write_page(tmp_path, pictures("a", "b", "c"), 2, "")
     assert len(files(tmp_path)) == 3 + 6
-    write_page(tmp_path, *pictures("a"), 2, "")
+    write_page(tmp_path, pictures("a"), 2, "")
     left = {*foreign, "pictures/1_a.png", "sounds/1_a.wav"}
     assert files(tmp_path).keys() == left
     assert all((tmp_path / name).read_text() == name for name in foreign)
@@ -73,25 +77,27 @@ def test_a_smaller_page_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_p
 
 def test_a_folder_with_somebody_elses_page_or_picture_is_refused(tmp_path):
     (tmp_path / "index.html").write_text("<html>mine</html>")
-    with pytest.raises(InputError, match=r"index\.html: is there already and not from"):
-        write_page(tmp_path, *pictures("a"), 1, "")
+    with pytest.raises(
+        InputError, match=r"index\.html: already exists and is not from"
+    ):
+        write_page(tmp_path, pictures("a"), 1, "")
     assert os.listdir(tmp_path) == ["index.html"]
     (tmp_path / "index.html").unlink()
     (tmp_path / "sounds").mkdir()
     (tmp_path / "sounds/1_a.wav").write_text("mine")
-    with pytest.raises(InputError, match=r"sounds/1_a\.wav: is there already and not"):
-        write_page(tmp_path, *pictures("a"), 1, "")
+    with pytest.raises(InputError, match=r"sounds/1_a\.wav: already exists and is not"):
+        write_page(tmp_path, pictures("a"), 1, "")
     assert files(tmp_path) == {"sounds/1_a.wav": b"mine"}
 
 
 def test_a_page_without_a_record_owns_what_it_refers_to(tmp_path):
-    page = pathlib.Path(write_page(tmp_path, *pictures("a", "b"), 2, ""))
+    page = pathlib.Path(write_page(tmp_path, pictures("a", "b"), 2, ""))
     (tmp_path / ".nsynth_page.json").unlink()
     # As versions wrote it that kept no record.
     lines = [line for line in page.read_text().splitlines() if "generator" not in line]
     page.write_text("\n".join(lines))
     (tmp_path / "pictures/3_c.png").write_text("mine")
-    write_page(tmp_path, *pictures("b"), 1, "")
+    write_page(tmp_path, pictures("b"), 1, "")
     own = {"pictures/1_b.png", "sounds/1_b.wav"}
     assert files(tmp_path).keys() == {*own, "pictures/3_c.png"}
 
@@ -108,11 +114,11 @@ def test_a_page_without_a_record_owns_what_it_refers_to(tmp_path):
     ],
 )
 def test_a_damaged_record_is_named_and_nothing_is_removed(tmp_path, content):
-    write_page(tmp_path, *pictures("a", "b"), 2, "")
+    write_page(tmp_path, pictures("a", "b"), 2, "")
     (tmp_path / ".nsynth_page.json").write_text(content)
     before = files(tmp_path)
     with pytest.raises(InputError, match=r"\.nsynth_page\.json: damaged"):
-        write_page(tmp_path, *pictures("a"), 1, "")
+        write_page(tmp_path, pictures("a"), 1, "")
     assert files(tmp_path) == before
 
 
@@ -122,15 +128,15 @@ def test_what_a_broken_run_wrote_is_its_own(tmp_path, monkeypatch):
 
     monkeypatch.setattr(page_module, "write_audio", broken)
     with pytest.raises(KeyboardInterrupt):
-        write_page(tmp_path, *pictures("a"), 1, "")
+        write_page(tmp_path, pictures("a"), 1, "")
     monkeypatch.undo()
     assert files(tmp_path).keys() == {"pictures/1_a.png"}
-    write_page(tmp_path, *pictures("b"), 1, "")
+    write_page(tmp_path, pictures("b"), 1, "")
     assert files(tmp_path).keys() == {"pictures/1_b.png", "sounds/1_b.wav"}
 
 
 def test_names_that_are_no_utf_8_are_on_the_page(tmp_path):
-    page = write_page(tmp_path, *pictures("a\udcff", "\U0001f600"), 2, "t\udcff")
+    page = write_page(tmp_path, pictures("a\udcff", "\U0001f600"), 2, "t\udcff")
     text = pathlib.Path(page).read_text(encoding="utf-8")
     assert "<span>a\ufffd</span>" in text and "<span>\U0001f600</span>" in text
 

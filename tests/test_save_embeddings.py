@@ -8,10 +8,10 @@ import signal
 import numpy as np
 import pytest
 from binaries import command, names, run, run_and_signal
+from commands import save_embeddings
 from scipy.io import wavfile
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.commands.save_embeddings import save_embeddings
 from magenta_nsynth.errors import InputError
 
 
@@ -125,14 +125,14 @@ def test_sample_length_cuts_and_says_so(model, sounds, equals, golden_tiny, capl
         ({"sample_length": 511}, "--sample_length=511"),
         ({"sample_length": -1}, "--sample_length=-1"),
         ({"batch_size": 0}, "--batch_size"),
-        ({"source_paths": ["nowhere"]}, "nowhere: does not exist"),
-        ({"source_paths": []}, "--source_path"),
-        ({"save_path": ""}, "--save_path"),
+        ({"paths": ["nowhere"]}, "nowhere: does not exist"),
+        ({"paths": []}, "--source_path"),
+        ({"out": ""}, "--save_path"),
     ],
 )
 def test_wrong_arguments_are_refused_before_work(model, sounds, options, words):
     sounds("a.wav")
-    options = {"source_paths": [sounds.folder], "save_path": sounds.out} | options
+    options = {"paths": [sounds.folder], "out": sounds.out} | options
     with pytest.raises(InputError) as error:
         save_embeddings(model, **options)
     assert words in str(error.value)

@@ -90,7 +90,7 @@ def test_the_wavenets_savedmodels(tiny_checkpoint, tmp_path, data):
     paths = save_for_serving(WaveNet(tiny_checkpoint), tmp_path)
     assert [os.path.basename(p) for p in paths] == ["encoder", "decoder_step"]
     run_alone(WAVENET, tmp_path, data / "wavenet_tiny" / "inference.npz")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         save_for_serving(WaveNet(tiny_checkpoint), tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["decoder_step", "encoder"]
 

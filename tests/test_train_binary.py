@@ -158,7 +158,7 @@ def kill_until_done(notes, logdir, num_steps, seed, kills):
         _, errors = process.communicate(timeout=60)
         assert "Traceback" not in errors, errors
         if process.returncode == 130:
-            assert "is saved" in errors or "stopped." in errors, errors
+            assert "Saved step" in errors or "stopped." in errors, errors
         for path in logdir.glob("*.index"):
             Checkpoint(str(path))  # none is broken
 
@@ -260,6 +260,17 @@ def test_bad_requests(tmp_path, notes):
         assert words.lower() in line.lower() and "Traceback" not in result.stderr, line
 
 
+def test_refused_flags_need_no_tensorflow(tmp_path):
+    """Nor does the process that waits for a worker: both import the same modules."""
+    words = binaries.command("nsynth_train", "--train_path=x", f"--logdir={tmp_path}")
+    words = [words[0], "-X", "importtime", *words[1:], "--average_decay=nan"]
+    result = binaries.finish(words)
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "magenta_nsynth.training.workers" in imported
+    assert not imported & {"tensorflow", "keras", "numpy"}
+    assert "--average_decay must be" in result.stderr.splitlines()[-1]
+
+
 def test_the_originals_flags_at_their_defaults(tmp_path, notes):
     words = [f"--train_path={notes}", f"--logdir={tmp_path / 'l'}", *SMALL_FLAGS]
     words += ["--total_batch_size=2", "--worker_replicas=1", "--ps_tasks=0"]
@@ -284,7 +295,7 @@ def test_damaged_bytes_in_the_newest_checkpoint(tmp_path, notes, whole):
     data.write_bytes(content)
     result = run_train(notes, tmp_path / "logdir", "--num_steps=31")
     assert result.returncode == 0, result.stderr
-    assert "damaged" in result.stderr and "older one is used" in result.stderr
+    assert "damaged" in result.stderr and "Trying an older one" in result.stderr
     assert "From step 0 to 31" in result.stderr
 
 
@@ -301,7 +312,7 @@ def test_a_bad_note_is_named(tmp_path):
     assert "bad.tfrecord, record 33" in line and "NaN" in line and "--skip" in line
     words = ["--num_steps=12", "--skip_corrupt"]
     result = run_train(bad, tmp_path / "logdir", *words)
-    assert result.returncode == 0 and "1 damaged notes" in result.stderr
+    assert result.returncode == 0 and "Left out 1 damaged notes" in result.stderr
     words = [f"--checkpoint_path={tmp_path / 'logdir'}", f"--source_path={bad}"]
     words += ["--sample_length=1024"]
     line = binaries.run("nsynth_evaluate", *words).stderr.splitlines()[-1]
@@ -382,7 +393,9 @@ def test_a_killed_worker_ends_the_run_with_a_good_checkpoint(tmp_path, notes):
         ["pgrep", "-P", str(workers[1].pid)], capture_output=True, text=True
     ).stdout.split()
     os.kill(int(children[0]), signal.SIGKILL)
-    for worker, reason in zip(workers, ("Another worker", "was killed"), strict=True):
+    for worker, reason in zip(
+        workers, ("Lost another worker", "was killed"), strict=True
+    ):
         _, errors = worker.communicate(timeout=180)
         assert worker.returncode == 1
         line = errors.splitlines()[-1]
@@ -399,26 +412,23 @@ tf.config.set_logical_device_configuration(
 import keras
 from notes import SMALL
 from magenta_nsynth.data.index import open_notes
-from magenta_nsynth.data.reading import training_batches
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
-from magenta_nsynth.training.recipes import RECIPES
-from magenta_nsynth.training.distribution import ReplicatedTrainer, distribute
+from magenta_nsynth.training.batches import run_batches
+from magenta_nsynth.training.options import Steps
 from magenta_nsynth.training.trainer import Trainer
 
 notes = open_notes([{notes!r}])
-batches = lambda shard: training_batches(notes, 1024, 4, 0, shard=shard)
-def trainer():
+steps = Steps(batch_size=4, crop_length=1024)
+def train(strategy):
     keras.utils.set_random_seed(0)
-    return Trainer(WaveNetAutoencoder(SMALL))
-one = trainer()
-alone = [one.train_step(b, 1e-3) for b, _ in zip(batches((0, 1)), range(6))]
+    trainer = Trainer(WaveNetAutoencoder(SMALL), strategy=strategy)
+    batches = run_batches(notes, steps.recipe("wavenet"), steps, strategy=strategy)
+    return trainer, [trainer.train_step(next(batches), 1e-3) for _ in range(6)]
+one, alone = train(None)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
 with strategy.scope():
-    two = trainer()
-    step = ReplicatedTrainer(two, strategy).train_step
-    stream = distribute(strategy, batches, 4)
-    both = [step(next(stream), 1e-3) for _ in range(6)]
+    two, both = train(strategy)
 np.testing.assert_allclose(both, alone, atol=1e-4)
 for a, b in zip(one.state.variables, two.state.variables):
     np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-3)
@@ -490,5 +500,5 @@ def test_training_from_raw_weights_alone(tmp_path, notes):
     start = f"--checkpoint_path={tmp_path / 'raw'}"
     result = run_train(notes, tmp_path / "l", start, "--num_steps=42")
     assert result.returncode == 0, result.stderr
-    assert "holds no state of Adam" in result.stderr
+    assert "Adam" in result.stderr
     assert "From step 40 to 42" in result.stderr

@@ -12,17 +12,19 @@ from notes import SMALL
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, negative_log_likelihood
-from magenta_nsynth.plotting.drawing import rainbowgram_image
-from magenta_nsynth.training.evaluation import Evaluator
+from magenta_nsynth.plotting.rainbowgrams import rainbowgram_image
+from magenta_nsynth.training.batches import noisy_past, with_noisy_past
+from magenta_nsynth.training.evaluation import WaveNetEvaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
-from magenta_nsynth.training.noise import noisy_past, with_noisy_past
-from magenta_nsynth.training.schedule import WAVENET_SCHEDULE, Schedule, average_decay
+from magenta_nsynth.training.recipes import RECIPES, Schedule, average_decay
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights import engine, tables
 from magenta_nsynth.weights.checkpoint import Checkpoint
 from magenta_nsynth.weights.paths import resolve_checkpoint
-from magenta_nsynth.weights.state import TrainingState
+from magenta_nsynth.weights.training_state import TrainingState
+
+SCHEDULE = RECIPES["wavenet"].schedule
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +73,8 @@ def test_five_steps_are_the_originals(
     losses, norms = [], []
     for batch, rate in zip(trace["batches"], trace["lrs"], strict=True):
         step = int(trainer.state.global_step.numpy())
-        assert WAVENET_SCHEDULE(step) == np.float32(rate)
-        loss, norm = trainer.train_step(tf.constant(batch), WAVENET_SCHEDULE(step))
+        assert SCHEDULE(step) == np.float32(rate)
+        loss, norm = trainer.train_step(tf.constant(batch), SCHEDULE(step))
         losses.append(loss)
         norms.append(norm)
     np.testing.assert_allclose(losses, trace["losses"], rtol=0, atol=2e-5)
@@ -213,7 +215,7 @@ def test_raw_weights_alone_start_adam_and_averages_anew(small_start, caplog):
     caplog.set_level("INFO", "absl")
     trainer.state.restore(small_start)
     state = trainer.state
-    assert "no state of Adam" in caplog.text and "no averages" in caplog.text
+    assert "Adam" in caplog.text and "no averages" in caplog.text
     for average, variable in zip(state.averages, state.variables, strict=True):
         np.testing.assert_array_equal(average.numpy(), variable.numpy())
     assert state.beta1_power.numpy() == np.float32(0.9)
@@ -274,7 +276,7 @@ def test_half_a_training_checkpoint_is_refused(tmp_path, small_state):
     ],
 )  # fmt: skip
 def test_the_schedule_at_its_boundaries(step, rate):
-    assert WAVENET_SCHEDULE(step) == np.float32(rate)
+    assert SCHEDULE(step) == np.float32(rate)
 
 
 def test_a_schedule_in_words():
@@ -298,14 +300,14 @@ def test_losses_of_clips_are_those_of_the_model(small_start):
     audio = recipe.clips(1024, 9, batch=4)
     each = [float(model.negative_log_likelihood(clip[None])) for clip in audio]
     for num_towers in (1, 2, 3):
-        losses = Evaluator(model, num_towers)(audio)
+        losses = WaveNetEvaluator(model, num_towers)(audio)
         np.testing.assert_allclose(losses, each, atol=1e-6)
 
 
 def test_a_reconstruction_is_the_likeliest_sample(small_start):
     model = new_trainer(small_start).model
     audio = recipe.clips(512, 9)
-    again = Evaluator(model).reconstruct(audio)
+    again = WaveNetEvaluator(model).reconstruct(audio)
     classes = np.argmax(model(audio), axis=-1)
     np.testing.assert_array_equal(class_labels(mu_law(again)).numpy(), classes)
 

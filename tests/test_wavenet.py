@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import recipe
 import tensorflow as tf
+from conftest import load_encoder
 
 from magenta_nsynth.audio.mu_law import mu_law
 from magenta_nsynth.config import WaveNetConfig
@@ -17,7 +18,7 @@ from magenta_nsynth.models.wavenet import (
     WaveNetEncoder,
     negative_log_likelihood,
 )
-from magenta_nsynth.weights.engine import load_autoencoder, load_encoder
+from magenta_nsynth.weights.engine import load_autoencoder
 
 SMALL = WaveNetConfig(
     width=6,

@@ -32,18 +32,16 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
-from magenta_nsynth.commands.evaluate import evaluate_notes
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.data.reading import NoteIndex, open_notes, training_batches
-from magenta_nsynth.training.evaluation import Evaluator
+from magenta_nsynth.training.batches import with_noisy_past
+from magenta_nsynth.training.evaluation import WaveNetEvaluator, evaluate_notes
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
-from magenta_nsynth.training.noise import with_noisy_past
-from magenta_nsynth.training.recipes import RECIPES
-from magenta_nsynth.training.schedule import Schedule, average_decay
+from magenta_nsynth.training.recipes import RECIPES, Schedule, average_decay
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights.engine import new_autoencoder, read_config
-from magenta_nsynth.weights.state import TrainingState
+from magenta_nsynth.weights.training_state import TrainingState
 
 RECIPE = RECIPES["wavenet"]
 Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # sound, past, labels: [b, t]
@@ -327,9 +325,11 @@ def evaluate(
     options: argparse.Namespace, steps: Steps, trainer: Trainer, summaries: Summaries
 ) -> None:
     """Measures the loss on other notes, with the weights and with their averages."""
-    features = RECIPE.measured_features
-    notes = notes_of(options.eval_path, options.crop_length, features)
-    evaluator = Evaluator(trainer.model)
+    notes = notes_of(options.eval_path, options.crop_length, RECIPE.features)
+    recipe = dataclasses.replace(
+        RECIPE, crop_length=options.crop_length, batch_size=options.batch_size
+    )
+    evaluator = WaveNetEvaluator(trainer.model)
     steps.put_back()
     state = steps.state
     raw = [variable.numpy() for variable in state.variables]
@@ -337,9 +337,7 @@ def evaluate(
     for name, values in (("loss_nats", raw), ("averaged_loss_nats", state.averages)):
         for variable, value in zip(state.variables, values, strict=True):
             variable.assign(value)
-        sizes = options.crop_length, options.batch_size
-        result = evaluate_notes(evaluator, notes, RECIPE, *sizes)
-        losses[f"eval/{name}"] = float(result["loss"].mean())
+        losses[f"eval/{name}"] = evaluate_notes(evaluator, notes, recipe).mean
     for variable, value in zip(state.variables, raw, strict=True):
         variable.assign(value)
     print(time.strftime("%H:%M:%S"), f"step {steps.step}", losses, flush=True)

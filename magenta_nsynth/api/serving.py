@@ -1,7 +1,7 @@
-"""A checkpoint's networks as SavedModels, which need nothing of this package.
+"""Exports a checkpoint's networks as SavedModels, which don't need this package.
 
-Every folder is a TensorFlow SavedModel; `tf.saved_model.load(folder).signatures[...]`,
-TensorFlow Serving and others take it. Tensors by name, b any number of clips:
+Every folder is a TensorFlow SavedModel, for `tf.saved_model.load(folder).signatures`,
+TensorFlow Serving and others. These are the tensors by name, for any number b of clips:
 
     WaveNet: encoder/
       serving_default  audio [b, t] float32 in [-1, 1], whole frames of 512 samples
@@ -10,9 +10,9 @@ TensorFlow Serving and others take it. Tensors by name, b any number of clips:
       start            batch_size [] int32
                        -> past [6138, b, 512] float32, newest [b, 2] float32,
                           position [] int64: the state before the first sample
-      step             sample [b] int32, the class 0..255 that was drawn last, 128
-                       (silence) before the first; embedding [b, 16] float32, the row
-                       of the next sample's frame; past, newest, position
+      step             sample [b] int32, the last class 0..255, at first 128
+                       (silence); embedding [b, 16] float32, the row for the next
+                       sample's frame; past, newest, position
                        -> probabilities [b, 256] and logits [b, 256] float32 of the
                           next sample; past, newest, position
     Baseline: encoder/
@@ -20,11 +20,11 @@ TensorFlow Serving and others take it. Tensors by name, b any number of clips:
                        -> z [b, 1984] float32
     Baseline: decoder/
       serving_default  z [b, 1984] float32, pitch [b] int32 (MIDI)
-                       -> spectrogram [b, 513, 256] float32, as `specgram` has it
+                       -> spectrogram [b, 513, 256] float32, as from `specgram`
 
-The numbers are those of h512_bo16 and nfft_1024; another checkpoint has its own. The
-sound of a class c is sign(x) / 255 * (256 ** |x| - 1) with x = (c - 127.5) / 128, and 0
-for 128. `past` holds each layer's last 2 * dilation inputs.
+The sizes are those of h512_bo16 and nfft_1024; other checkpoints differ. The sample for
+a class c is sign(x) / 255 * (256 ** |x| - 1) with x = (c - 127.5) / 128, and 0 for 128.
+`past` contains each layer's last 2 * dilation inputs.
 """
 
 import contextlib
@@ -47,19 +47,28 @@ from magenta_nsynth.models.wavenet import WaveNetDecoder
 
 __all__ = ["save_for_serving"]
 
+_Spec = tuple[list[int | None], tf.DType]  # a tensor's shape and dtype
+
 
 def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> list[str]:
     """Writes a checkpoint's encoder and decoder as SavedModels.
 
     Args:
       model: the opened checkpoint.
-      folder: where their folders go; created if missing.
+      folder: the folder for the SavedModels' folders; created if missing.
 
     Returns:
-      The folders.
+      The paths of the SavedModels' folders.
 
     Raises:
-      InputError: one of them is there already, or can't be written.
+      InputError: one of these exists already, or can't be written.
+
+    Examples:
+      >>> import magenta_nsynth as nsynth
+      >>> from magenta_nsynth.api.serving import save_for_serving
+      >>> model = nsynth.load_model("checkpoints/small_baseline")
+      >>> save_for_serving(model, "served")
+      ['served/encoder', 'served/decoder']
     """
     folder = expand(folder)
     parts = _baseline(model) if isinstance(model, Baseline) else _wavenet(model)
@@ -67,7 +76,7 @@ def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> li
     for path in paths:
         if os.path.lexists(path):
             raise InputError(
-                f"{path}: is there already; move it away, or give another --save_path."
+                f"{path}: exists already; move it away, or give another --save_path."
             )
     os.makedirs(folder, exist_ok=True)
     for path, (module, signatures) in zip(paths, parts.values(), strict=True):
@@ -85,7 +94,7 @@ def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> li
 
 @contextlib.contextmanager
 def _only_warnings() -> Iterator[None]:
-    """Leaves out what TensorFlow has to say of its saving."""
+    """Hides TensorFlow's log of the saving."""
     before = logging.get_verbosity()
     logging.set_verbosity(min(before, logging.WARNING))
     try:
@@ -95,9 +104,9 @@ def _only_warnings() -> Iterator[None]:
 
 
 def _function(
-    call: Callable[..., dict[str, tf.Tensor]], **inputs: tuple[list, Any]
+    call: Callable[..., dict[str, tf.Tensor]], **inputs: _Spec
 ) -> tf.types.experimental.GenericFunction:
-    """`call` of tensors named and shaped so."""
+    """A tf.function of tensors with these names, shapes and dtypes."""
     specs = [
         tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()
     ]
@@ -105,7 +114,7 @@ def _function(
 
 
 def _holding(*models: Any) -> tf.Module:
-    """What a SavedModel keeps the variables of Keras models in."""
+    """A module through which a SavedModel keeps the variables of Keras models."""
     module = tf.Module()
     module.weights = [v.value for model in models for v in model.variables]
     return module
@@ -117,7 +126,7 @@ def _wavenet(model: WaveNet) -> dict[str, tuple[tf.Module, dict[str, Any]]]:
     encode = _function(
         lambda audio: {"embedding": encoder(audio)}, audio=([None, None], tf.float32)
     )
-    state = {
+    state: dict[str, _Spec] = {
         "past": ([step.num_past, None, model.config.width], tf.float32),
         "newest": ([None, model.config.filter_length - 1], tf.float32),
         "position": ([], tf.int64),
@@ -145,7 +154,7 @@ def _baseline(model: Baseline) -> dict[str, tuple[tf.Module, dict[str, Any]]]:
         many = tf.debugging.assert_less_equal(tf.shape(audio)[1], config.max_samples)
         with tf.control_dependencies([few, many]):
             spec = network_input(tf.identity(audio), config)
-        # One window: its length is known.
+        # One window, whose size is fixed.
         spec = tf.ensure_shape(spec, [None, config.num_bins, config.num_frames, 1])
         return {"z": encoder(spec)[:, 0, 0]}
 
@@ -153,8 +162,8 @@ def _baseline(model: Baseline) -> dict[str, tuple[tf.Module, dict[str, Any]]]:
         spec = network_output(decoder(z[:, None, None], pitch), config.num_frames)
         return {"spectrogram": spec}
 
-    sound = {"audio": ([None, None], tf.float32)}
-    code = {
+    sound: dict[str, _Spec] = {"audio": ([None, None], tf.float32)}
+    code: dict[str, _Spec] = {
         "z": ([None, config.num_latent], tf.float32),
         "pitch": ([None], tf.int32),
     }
@@ -165,17 +174,19 @@ def _baseline(model: Baseline) -> dict[str, tuple[tf.Module, dict[str, Any]]]:
 
 
 class _DecoderStep:
-    """One step of the WaveNet's decoder, all of whose past comes in and goes out.
+    """One step of the WaveNet's decoder, with the past as input and output.
 
-    Made of the Keras layers' own kernels. Slower than `StepwiseDecoder`, which keeps
-    the past in place and computes ahead.
+    It uses the Keras layers' kernels. `StepwiseDecoder` is faster, because it keeps the
+    past in place and computes ahead.
     """
 
     def __init__(self, decoder: WaveNetDecoder) -> None:
         self._decoder, self._config = decoder, decoder.config
         taps = self._config.filter_length - 1
         if not taps:
-            raise InputError("A decoder of one tap has no past; it can't be exported.")
+            raise InputError(
+                "A decoder with one tap has no past; it can't be exported."
+            )
         self._lengths = [taps * dilation for dilation in self._config.dilations]
         self._starts = np.cumsum([0, *self._lengths[:-1]])
         self.num_past = sum(self._lengths)
@@ -198,16 +209,16 @@ class _DecoderStep:
         newest: tf.Tensor,
         position: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """What is known of the next sample, and the state behind it."""
-        # Written so that TensorFlow can't make one sum of several additions, in an
-        # order that differs from run to run: see `WaveNetDecoder.call`.
+        """The next sample's probabilities, and the state after the step."""
+        # Written so that TensorFlow can't merge several additions into one sum, whose
+        # order would vary from run to run: see `WaveNetDecoder.call`.
         net, config = self._decoder, self._config
         seen = tf.concat([newest, tf.gather(self._levels, sample)[:, None]], axis=1)
         l = _dense(net.startconv, seen)  # noqa: E741
         minus_s = -_dense(net.skip_start, l)
         rows, inputs = [], []
         for i, dilation in enumerate(config.dilations):
-            # A ring: the input of step n lies at n % length.
+            # A ring: the input of step n is at n % length.
             length = self._lengths[i]
             ages = dilation * np.arange(config.filter_length - 1, 0, -1)
             places = self._starts[i] + (position - ages) % length

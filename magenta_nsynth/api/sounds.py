@@ -1,4 +1,4 @@
-"""What users give as a sound, as clips."""
+"""Converts sounds and embeddings in any form that users pass to lists."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,30 +10,31 @@ from magenta_nsynth.audio import load_audio
 from magenta_nsynth.audio.level import level_problem
 from magenta_nsynth.errors import InputError
 
-__all__ = ["as_clips"]
+__all__ = ["as_clips", "as_embeddings"]
 
 Check = Callable[[np.ndarray, str], np.ndarray]
+Pack = Callable[[list[np.ndarray]], Any]
 
 
 def as_clips(
     sounds: Any, sample_length: int, check: Check
-) -> tuple[list[np.ndarray], Callable[[list], Any]]:
-    """Sounds in any of their forms as a list of clips.
+) -> tuple[list[np.ndarray], Pack]:
+    """Converts sounds in any form to a list of clips.
 
     Args:
-      sounds: a file's path; an array [t], [b, t] or [b, t, 1] of floats in [-1, 1] at
-        16 kHz; or a list of paths and arrays [t], of any lengths.
-      sample_length: cuts each to so many samples; 0 takes all.
-      check: makes of a clip and its name what the model can use of it, or raises.
+      sounds: a path; an array [t], [b, t] or [b, t, 1] of floats in [-1, 1] at 16 kHz;
+        or a list of paths and arrays [t] of any lengths.
+      sample_length: cuts each sound to this many samples; 0 keeps all.
+      check: returns the usable part of a clip, given its name, or raises.
 
     Returns:
-      [t] float32 each; and what makes of a list of results one of the form of
-      `sounds`: the one result, an array of all, or a list.
+      The clips, [t] float32 each; and a function that converts a list of results to the
+      form of `sounds`: the only result, an array of all results, or the list.
 
     Raises:
       InputError: another shape or dtype, or values that aren't finite or are far
         beyond [-1, 1].
-      AudioError: a file that can't be read. And what `check` raises.
+      AudioError: a file that can't be read. Also what `check` raises.
     """
     if sample_length < 0:
         raise InputError(f"sample_length must be 0 or more, not {sample_length}.")
@@ -45,18 +46,48 @@ def as_clips(
             for i, sound in enumerate(sounds)
         ], list
     if isinstance(sounds, str | os.PathLike):
-        return [_clip(sounds, sample_length, check)], lambda results: results[0]
+        return [_clip(sounds, sample_length, check)], _only
     array = np.asarray(sounds)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim == 1:
-        return [_clip(array, sample_length, check)], lambda results: results[0]
+        return [_clip(array, sample_length, check)], _only
     if array.ndim == 2 and len(array):
         return [_clip(row, sample_length, check) for row in array], np.stack
     raise InputError(
-        f"Audio has shape [time], [batch, time] or [batch, time, 1], not "
+        f"Audio must have shape [time], [batch, time] or [batch, time, 1], not "
         f"{list(array.shape)}; mix several channels to one first."
     )
+
+
+def as_embeddings(
+    values: Any, name: str, check: Check
+) -> tuple[list[np.ndarray], Pack]:
+    """Converts embeddings in any form to a list.
+
+    Args:
+      values: an array [rows, n] or [b, rows, n], or a list of the former.
+      name: the embeddings' name in errors.
+      check: returns an embedding [rows, n] float32, given its name, or raises.
+
+    Returns:
+      The embeddings, and a function as from `as_clips`.
+
+    Raises:
+      InputError: an empty list. Also what `check` raises.
+    """
+    if isinstance(values, list | tuple):
+        if not values:
+            raise InputError(f"{name}: an empty list was given.")
+        return [check(value, f"{name} {i}") for i, value in enumerate(values)], list
+    array = np.asarray(values)
+    if array.ndim == 3 and len(array):
+        return [check(value, name) for value in array], np.stack
+    return [check(array, name)], _only
+
+
+def _only(results: list[np.ndarray]) -> np.ndarray:
+    return results[0]
 
 
 def _clip(
@@ -73,7 +104,7 @@ def _clip(
             f"{audio.dtype} of {list(audio.shape)}; divide 16-bit integers by "
             "32768 and mix channels to one."
         )
-    with np.errstate(over="ignore"):  # what a float32 can't hold becomes infinite
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite
         audio = audio[: sample_length or None].astype(np.float32)
     if problem := level_problem(float(np.abs(audio).max(initial=0))):
         raise InputError(f"{name}: {problem}.")
@@ -81,5 +112,5 @@ def _clip(
 
 
 def _is_numbers(values: Sequence[Any]) -> bool:
-    """Whether a list is itself one clip, as in encode([0.0, 0.1, ...])."""
+    """Whether a list is itself a clip, as in encode([0.0, 0.1, ...])."""
     return bool(values) and np.isscalar(values[0]) and not isinstance(values[0], str)

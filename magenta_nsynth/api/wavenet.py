@@ -1,19 +1,19 @@
 """The WaveNet autoencoder as one object, for notebooks and for the binaries."""
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.api.sounds import as_clips
+from magenta_nsynth.api.sounds import as_clips, as_embeddings
 from magenta_nsynth.audio import trim_to_frames
-from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.embeddings.arrays import check_encoding
-from magenta_nsynth.embeddings.encoding import ClipEncoder
+from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
+from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.generation.stepwise import StepwiseDecoder
 from magenta_nsynth.generation.synthesis import stream
 from magenta_nsynth.models.wavenet import (
@@ -21,69 +21,92 @@ from magenta_nsynth.models.wavenet import (
     WaveNetEncoder,
     negative_log_likelihood,
 )
+from magenta_nsynth.options import check_limits, refuse_other_model
 from magenta_nsynth.weights import engine
-from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.checkpoint import CheckpointLike, open_checkpoint
 
 __all__ = ["WaveNet", "load_wavenet"]
 
-# Frames of one piece of a clip in `nll`: each costs 2 MB of memory at full width.
+# Frames per piece of a clip in `nll`. At full width a frame takes 2 MB of memory.
 _NLL_FRAMES = 64
 
 
 class WaveNet:
-    """A checkpoint's encoder and decoder; each is loaded when first needed.
+    """A WaveNet checkpoint's encoder and decoder, loaded when first needed.
 
     Attributes:
-      config: the `WaveNetConfig` read from the checkpoint.
+      name: "wavenet".
+      checkpoint: the opened checkpoint.
       checkpoint_path: its prefix.
+      config: the config read from it.
       use_ema: whether the weights are the averaged ones.
+      uses_pitch: False, because generating a sound doesn't take its pitch.
+      makes_steps: True, because `sounds` is slow, and yields many blocks.
+
+    Examples:
+      >>> import numpy as np
+      >>> import magenta_nsynth as nsynth
+      >>> model = nsynth.WaveNet("checkpoints/small")
+      >>> z = model.encode("checkpoints/notes/organ_pipe_060.wav", sample_length=2048)
+      >>> z.shape
+      (4, 16)
+      >>> model.generate(z, num_samples=100, seed=0).shape
+      (100,)
+      >>> blocks = list(model.stream([z], num_samples=100, seed=0))
+      >>> blocks[0].shape, sum(block.shape[1] for block in blocks)
+      ((1, 16), 100)
+      >>> model.nll(np.zeros(2048, np.float32)) < 5.54  # nats; a guess has ln 256
+      True
     """
+
+    name = "wavenet"
+    uses_pitch = False
+    makes_steps = True
 
     def __init__(
         self,
-        checkpoint_path: str | os.PathLike,
+        checkpoint_path: CheckpointLike,
         use_ema: bool = False,
         hop_length: int | None = None,
         num_stages: int | None = None,
         dtype: Any = None,
     ) -> None:
-        """Opens a TF1 checkpoint and reads its config; no weights yet.
+        """Opens a TF1 checkpoint and reads its config, but no weights yet.
 
         Args:
-          checkpoint_path: a prefix, one of its files, or the folder.
-          use_ema: the averages of the weights in place of the weights themselves.
-          hop_length: samples per frame, if neither 512 nor said by config.json.
-          num_stages: layers in a cycle of dilations, if neither 10 nor said there.
-          dtype: Keras' dtype or policy, such as "mixed_bfloat16". Generation
-            computes in float32 always.
+          checkpoint_path: a prefix, one of its files, or the folder; or an opened
+            checkpoint.
+          use_ema: loads the averages of the weights instead of the weights themselves.
+          hop_length: samples per frame, if it is neither 512 nor in config.json.
+          num_stages: layers per cycle of dilations, if it is neither 10 nor there.
+          dtype: a Keras dtype or policy, such as "mixed_bfloat16". Generation always
+            computes in float32.
 
         Raises:
-          CheckpointError: it can't be read, or is no WaveNet's.
+          CheckpointError: it can't be read, or is another model's.
         """
-        checkpoint = Checkpoint(checkpoint_path)
-        engine.require_model(checkpoint, "wavenet")
-        self.checkpoint_path = checkpoint.prefix
-        self.use_ema = use_ema
-        self.config: WaveNetConfig = engine.read_config(
-            checkpoint, hop_length, num_stages
+        self.checkpoint = open_checkpoint(checkpoint_path)
+        self.checkpoint_path = self.checkpoint.prefix
+        self.config = engine.read_wavenet_config(
+            self.checkpoint, hop_length, num_stages
         )
+        self.use_ema = use_ema
+        self._dtype = dtype
         self._engines: dict[tuple[int, float], StepwiseDecoder] = {}
-        self._options = {
-            "use_ema": use_ema,
-            "hop_length": hop_length,
-            "num_stages": num_stages,
-            "dtype": dtype,
-        }
 
     @functools.cached_property
     def encoder(self) -> WaveNetEncoder:
         """The encoder, a Keras model."""
-        return engine.load_encoder(self.checkpoint_path, **self._options)
+        return engine.load_part(
+            WaveNetEncoder, self.checkpoint, self.config, self.use_ema, self._dtype
+        )
 
     @functools.cached_property
     def decoder(self) -> WaveNetDecoder:
         """The teacher-forced decoder, a Keras model."""
-        return engine.load_decoder(self.checkpoint_path, **self._options)
+        return engine.load_part(
+            WaveNetDecoder, self.checkpoint, self.config, self.use_ema, self._dtype
+        )
 
     @functools.cached_property
     def _clip_encoder(self) -> ClipEncoder:
@@ -95,10 +118,10 @@ class WaveNet:
         """Encodes sounds of any length.
 
         Args:
-          sounds: a file's path; an array [t], [b, t] or [b, t, 1] of floats in
-            [-1, 1] at 16 kHz; or a list of paths and arrays [t], of any lengths.
-          sample_length: cuts each to so many samples first; 0 takes all.
-          batch_size: clips that go through the network side by side, at most.
+          sounds: a path; an array [t], [b, t] or [b, t, 1] of floats in [-1, 1] at 16
+            kHz; or a list of paths and arrays [t] of any lengths.
+          sample_length: cuts each sound to this many samples; 0 keeps all.
+          batch_size: the most clips to encode side by side.
 
         Returns:
           float32 [frames, bottleneck] for a path or [t]; [b, frames, bottleneck] for
@@ -106,31 +129,31 @@ class WaveNet:
 
         Raises:
           InputError: another shape or dtype, or values that aren't finite.
-          AudioError: a file that can't be read, or a clip under one frame.
+          AudioError: a file that can't be read, or a clip shorter than a frame.
         """
-        clips, pack = self._clips(sounds, sample_length)
+        clips, pack = as_clips(sounds, sample_length, self.check_clip)
         return pack(self._clip_encoder(clips, batch_size))
 
     @property
     def min_samples(self) -> int:
-        """The shortest clip: one frame."""
+        """The number of samples in the shortest clip: one frame."""
         return self.config.ae_hop_length
 
     @property
     def num_latent(self) -> int:
-        """Numbers in a row of the embedding."""
+        """The size of an embedding's row."""
         return self.config.ae_bottleneck_width
 
     def check_clip(self, audio: np.ndarray, name: str) -> np.ndarray:
-        """The clip's whole frames; an AudioError that names it, if there are none."""
+        """The clip's whole frames; AudioError if there are none."""
         return trim_to_frames(audio, self.config.ae_hop_length, name)
 
     def prepare(self, clip: np.ndarray) -> np.ndarray:
-        """What `encode_prepared` takes: the clip [t] float32 itself."""
+        """The input of `encode_prepared`: the clip [t] float32 itself."""
         return clip
 
     def encode_prepared(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """`encode` of prepared clips side by side: [frames, bottleneck] each."""
+        """Encodes prepared clips side by side: [frames, bottleneck] float32 each."""
         return self._clip_encoder(clips, len(clips))
 
     def generate(
@@ -146,22 +169,22 @@ class WaveNet:
 
         Args:
           encoding: [frames, bottleneck], [b, frames, bottleneck], or a list of the
-            first of any lengths.
-          num_samples: of each clip; by default all that its frames stand for.
-          seed: each clip draws from np.random.RandomState(seed); None is fresh.
-          temperature: the logits are divided by it; 0 takes the likeliest sample.
-          uniforms: [samples, b] in [0, 1) to draw with, in place of a seed.
-          progress: called with (samples done, samples in all) every half second; an
-            exception that it raises stops the generation.
+            first form with any numbers of frames.
+          num_samples: samples per clip; by default as many as its frames represent.
+          seed: each clip draws from np.random.RandomState(seed); None seeds it afresh.
+          temperature: divides the logits; 0 takes the likeliest sample.
+          uniforms: [samples, b] in [0, 1) to draw with, instead of a seed.
+          progress: called with (samples done, total samples) every half second. If it
+            raises an exception, generation stops.
 
         Returns:
           float32 in [-1, 1] at 16 kHz: [t] for one embedding, [b, t] for a batch, a
           list for a list.
 
         Raises:
-          InputError: another shape, or more samples than the frames stand for.
+          InputError: another shape, or more samples than the frames represent.
         """
-        encodings, pack = self._encodings(encoding)
+        encodings, pack = as_embeddings(encoding, "embedding", self._check_encoding)
         lengths = [
             self.config.num_samples(len(z)) if num_samples is None else num_samples
             for z in encodings
@@ -191,19 +214,17 @@ class WaveNet:
         temperature: float = 1.0,
         uniforms: np.ndarray | None = None,
     ) -> Iterator[np.ndarray]:
-        """As `generate`, but yields blocks [b, n] float32 as they are made.
+        """As `generate`, but yields blocks [b, n] float32 as they are generated.
 
         Args:
-          encodings: a sequence of [frames, bottleneck]. The blocks are as long as the
-            longest needs; what lies past a shorter clip's end means nothing.
+          encodings: [frames, bottleneck] for each clip. All clips are as long as the
+            longest; ignore what is beyond a shorter clip's end.
           num_samples: as in `generate`.
           seed: as in `generate`.
           temperature: as in `generate`.
           uniforms: as in `generate`.
         """
-        encodings = [
-            check_encoding(z, self.config.ae_bottleneck_width) for z in encodings
-        ]
+        encodings = [self._check_encoding(z, "embedding") for z in encodings]
         frames = max(len(z) for z in encodings)
         padded = np.stack(
             [np.pad(z, [(0, frames - len(z)), (0, 0)]) for z in encodings]
@@ -211,19 +232,51 @@ class WaveNet:
         engine_of_size = self._engine(len(encodings), temperature)
         return stream(engine_of_size, padded, num_samples, seed, uniforms)
 
+    @property
+    def files(self) -> EmbeddingFiles:
+        """How embeddings are saved and read."""
+        return files_of(self.config, self.num_latent)
+
+    def peak(self, audio: np.ndarray, prepared: np.ndarray) -> float:
+        """The peak of a clip [t]."""
+        del prepared
+        return float(np.abs(audio).max())
+
+    def check_generation(
+        self, options: Generation, embeddings: Sequence[Embedding] = ()
+    ) -> None:
+        """Raises InputError for options that a WaveNet doesn't have."""
+        del embeddings
+        refuse_other_model(options, "wavenet")
+        check_limits(options)
+
+    def sounds(
+        self, embeddings: Sequence[Embedding], options: Generation
+    ) -> Iterator[np.ndarray]:
+        """Generates sounds side by side, in blocks like those of `stream`."""
+        rows = [embedding.rows for embedding in embeddings]
+        return self.stream(rows, None, options.seed, options.temperature)
+
+    def finish(
+        self, embedding: Embedding, audio: np.ndarray, options: Generation
+    ) -> np.ndarray:
+        """Returns a finished sound [t], scaled to a peak of 1 if normalized."""
+        del embedding
+        return audio / max(np.abs(audio).max(), 1e-9) if options.normalize else audio
+
     def nll(self, sound: Any) -> float:
         """The negative log likelihood of a sound, in nats per sample.
 
         Args:
-          sound: a path, or an array as in `encode`; the mean is over all of it.
+          sound: a path or an array as in `encode`; the mean is over all samples.
 
         Returns:
           The teacher-forced loss. Divide by ln 2 for bits per sample.
         """
-        clips, _ = self._clips(sound, 0)
+        clips, _ = as_clips(sound, 0, self.check_clip)
         hop = self.config.ae_hop_length
         taps = self.config.filter_length - 1
-        # Samples that a prediction looks back on, in frames: context for a piece.
+        # How far a prediction looks back, in frames: the context of a piece.
         reach = -(-(1 + taps * (1 + sum(self.config.dilations))) // hop)
         total = count = 0.0
         for clip, z in zip(clips, self._clip_encoder(clips), strict=True):
@@ -239,47 +292,19 @@ class WaveNet:
 
     @functools.cached_property
     def _teacher_force(self) -> Callable[..., Any]:
-        decoder = self.decoder  # loaded here: not while the function is traced
+        decoder = self.decoder  # loaded now, not while the function is traced
         return tf.function(lambda audio, z: decoder(audio, z), reduce_retracing=True)
 
     def _engine(self, batch_size: int, temperature: float) -> StepwiseDecoder:
         key = (batch_size, temperature)
-        if key not in self._engines:  # only the last one is kept: each is some 100 MB
+        if key not in self._engines:  # only one is kept: each takes some 100 MB
             self._engines = {
                 key: StepwiseDecoder(self.decoder, batch_size, temperature)
             }
         return self._engines[key]
 
-    def _clips(
-        self, sounds: Any, sample_length: int
-    ) -> tuple[list[np.ndarray], Callable[[list], Any]]:
-        return as_clips(sounds, sample_length, self.check_clip)
-
-    def _encodings(
-        self, encoding: Any
-    ) -> tuple[list[np.ndarray], Callable[[list], Any]]:
-        width = self.config.ae_bottleneck_width
-        if isinstance(encoding, list | tuple):
-            if not encoding:
-                raise InputError("An empty list of embeddings was given.")
-            return [
-                check_encoding(z, width, f"embedding {i}")
-                for i, z in enumerate(encoding)
-            ], list
-        array = np.asarray(encoding)
-        if array.ndim == 3 and len(array):
-            return [check_encoding(z, width) for z in array], np.stack
-        return [check_encoding(array, width)], lambda results: results[0]
+    def _check_encoding(self, encoding: np.ndarray, name: str) -> np.ndarray:
+        return check_encoding(encoding, self.num_latent, name)
 
 
-def load_wavenet(checkpoint_path: str | os.PathLike, **options: Any) -> WaveNet:
-    """Opens a checkpoint: `WaveNet(checkpoint_path, **options)`.
-
-    Args:
-      checkpoint_path: a prefix, one of its files, or the folder.
-      **options: `use_ema`, `hop_length`, `num_stages`, `dtype`; see `WaveNet`.
-
-    Raises:
-      CheckpointError: it can't be read, or is no WaveNet's.
-    """
-    return WaveNet(checkpoint_path, **options)
+load_wavenet = WaveNet  # the same call, named like `load_model`

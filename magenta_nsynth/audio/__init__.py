@@ -1,7 +1,7 @@
 """Sound files and samples: reading, resampling, writing, mu-law, whole frames.
 
-Nothing of this imports TensorFlow but the mu-law ops, which are not among the names
-below; import them from `magenta_nsynth.audio.mu_law`.
+Only `magenta_nsynth.audio.mu_law` imports TensorFlow, so its functions are not among
+the names here.
 """
 
 from magenta_nsynth.audio.framing import trim_to_frames

@@ -1,9 +1,9 @@
-"""Sound files as they lie on the disk: formats, announced lengths, checksums.
+"""Sound files on disk: formats, announced lengths, checksums.
 
-FFmpeg decodes what is there. Whether that is all of it, and undamaged, is checked here.
+FFmpeg decodes whatever is there. The checks here make sure that this is all of the
+sound, and undamaged.
 """
 
-import io
 import os
 import struct
 import zlib
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAST_UNKNOWN_LENGTH",
+    "ByteSource",
     "Mp3Packets",
     "Stream",
     "Window",
@@ -29,43 +30,43 @@ __all__ = [
     "codec_of",
     "format_of",
     "iff_chunks",
-    "mp3_num_frames",
     "riff_order",
+    "too_short",
 ]
 
-# Programs that write into a pipe or are switched off while they record put a length
-# there that means "not known": 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, or a little less.
+# Programs that write into a pipe, or are interrupted while they record, leave a length
+# that means "unknown": 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, or slightly less.
 LEAST_UNKNOWN_LENGTH = 0x7FFF0000
 # Some programs count the header as samples.
 _MISCOUNTED_BYTES = 64
 
 _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
-# Codecs of one number a sample, and the bits that it may have: integers, floats, A-law
+# The codecs with one number per sample, and its possible bits: integers, floats, A-law
 # and mu-law.
 _SAMPLE_BITS = {1: range(1, 65), 3: (32, 64), 6: (8,), 7: (8,)}
 _MOST_CHUNKS = 1000
 _MOST_HEADER_BYTES = 1024  # of a 'fmt ' chunk
-_NO_SOUND = {
+_NOT_READ = {
     b"caff": "a CAF file; convert it to WAV or FLAC",
     b".snd": "an AU file; convert it to WAV or FLAC",
-    b"MThd": "a MIDI file, which has notes and no sound; render it to WAV",
+    b"MThd": "a MIDI file, which contains notes but no sound; render it to WAV",
     b"PK\x03\x04": "a ZIP archive; unpack it",
-    b"version https://git-lfs": "a Git LFS pointer in place of the sound; get that by "
-    "'git lfs pull'",
-    b"<": "a page of the web or XML in place of the sound; download it again",
+    b"version https://git-lfs": "a Git LFS pointer instead of the sound; run 'git lfs "
+    "pull'",
+    b"<": "a web page or XML instead of a sound; download it again",
 }
 _OGG_IN_WAV = (0x674F, 0x6750, 0x6751, 0x676F, 0x6770, 0x6771)
 _OGG_BEGINS, _OGG_ENDS = 2, 4  # flags of a stream's first and last page
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _LARGEST_MP3_FRAME = 2881  # bytes
 _MP3_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
-# Words, how far behind a frame's beginning, and how far behind them the number is.
+# Marks, their possible offsets in a frame, and the offset of the number from the mark.
 _MP3_ANNOUNCEMENTS = (
     (b"Xing", (36, 21, 13), 8),
     (b"Info", (36, 21, 13), 8),
     (b"VBRI", (36,), 14),
 )
-# Kilobits per second by the bits of the header: MPEG 2 and 2.5, MPEG 1.
+# Kilobits per second by the header's bits: for MPEG 2 and 2.5, and for MPEG 1.
 _MP3_KBITS = (
     (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -73,20 +74,23 @@ _MP3_KBITS = (
 
 
 def format_of(file: BinaryIO, path: str) -> str:
-    """The format of a sound file by its first bytes, as FFmpeg calls it.
+    """Recognises a sound file's format by its first bytes.
+
+    Returns:
+      FFmpeg's name for the format.
 
     Raises:
-      AudioError: it is empty, or none of those that are read.
+      AudioError: an empty file, or a format that isn't supported.
     """
     start = file.read(64)
     if start[:3] == b"ID3" and len(start) >= 10:
-        # A tag in front of MP3 or FLAC.
+        # A tag before MP3 or FLAC.
         file.seek(_id3_length(start))
         start = file.read(64)
         if start[:4] == b"RIFF":
             raise AudioError(
-                f"{path}: a tag stands in front of its WAV header; save it again "
-                "without."
+                f"{path}: there is a tag before the WAV header; save the file again "
+                "without it."
             )
         return "flac" if start[:4] == b"fLaC" else "mp3"
     if start[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and start[8:12] == b"WAVE":
@@ -102,10 +106,10 @@ def format_of(file: BinaryIO, path: str) -> str:
             return name
     if start[4:8] == b"ftyp":
         return "mov"
-    for magic, what in _NO_SOUND.items():
+    for magic, what in _NOT_READ.items():
         if start.startswith(magic):
             raise AudioError(f"{path}: {what}.")
-    # An MPEG frame, or its name says so where something else lies before the first.
+    # An MPEG frame; or the extension is MP3's, with other bytes before the first frame.
     is_frame = len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0
     if (is_frame and start[1] & 0x06) or (start and path.lower().endswith(".mp3")):
         return "mp3"
@@ -118,36 +122,18 @@ def format_of(file: BinaryIO, path: str) -> str:
 
 
 def _id3_length(tag: bytes) -> int:
-    """The bytes of an ID3v2 tag, which has 7 bits of its length in each byte."""
+    """The size of an ID3v2 tag, whose length has 7 bits per byte."""
     length = 0
     for byte in tag[6:10]:
         length = length << 7 | byte & 127
     return 10 + length
 
 
-class Stream(NamedTuple):
-    """What FFmpeg is to decode.
+class Window:
+    """A part of a file, with a header before it, as a file of its own.
 
     Attributes:
-      file: the bytes.
-      format: their format, as FFmpeg calls it.
-      options: what it has to be told of the format.
-      end: the samples per channel of Vorbis in Ogg.
-    """
-
-    file: BinaryIO
-    format: str
-    options: Mapping[str, str] = MappingProxyType({})
-    end: int = 0
-
-
-class Window(io.RawIOBase):
-    """A part of a file as a file of its own.
-
-    It can be sought anywhere, as FFmpeg does in damaged files.
-
-    Attributes:
-      header: bytes that are read in front of that part.
+      header: the bytes before the part.
     """
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
@@ -155,41 +141,62 @@ class Window(io.RawIOBase):
         self._file, self._start, self._length = file, start, length
         self._position = 0
 
-    def readable(self) -> bool:  # noqa: D102
-        return True
+    def read(self, size: int = -1, /) -> bytes:
+        """Reads up to `size` bytes: of the header or of the part, never of both."""
+        data = self.header[self._position :]
+        offset = self._position - len(self.header)
+        if offset >= 0:
+            left = max(0, self._length - offset)
+            self._file.seek(self._start + offset)
+            data = self._file.read(left if size < 0 else min(size, left))
+        elif size >= 0:
+            data = data[:size]
+        self._position += len(data)
+        return data
 
-    def seekable(self) -> bool:  # noqa: D102
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:  # noqa: D102
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Moves anywhere, even beyond the end, as FFmpeg does in damaged files."""
         base = (0, self._position, len(self.header) + self._length)[whence]
         self._position = max(0, base + offset)
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:  # noqa: D102
-        data = self.header[self._position :][: len(buffer)]
-        offset = self._position - len(self.header)
-        if offset >= 0 and (wanted := min(len(buffer), self._length - offset)) > 0:
-            self._file.seek(self._start + offset)
-            data = self._file.read(wanted)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+    def tell(self) -> int:
+        """The position."""
+        return self._position
+
+
+ByteSource = BinaryIO | Window
+
+
+class Stream(NamedTuple):
+    """What FFmpeg has to decode.
+
+    Attributes:
+      file: the bytes.
+      format: FFmpeg's name for their format.
+      options: FFmpeg's options for the format.
+      end: for Vorbis in Ogg, the number of samples per channel.
+    """
+
+    file: ByteSource
+    format: str
+    options: Mapping[str, str] = MappingProxyType({})
+    end: int = 0
 
 
 def iff_chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks of a WAV or AIFF file, as far as it goes.
+    """The chunks of a WAV or AIFF file.
 
-    It ends at what can't be a chunk: behind a length that is not true there is no way
-    to find the next one. The length of the whole, which is often wrong, is not looked
-    at.
+    They end where something can't be a chunk: after a wrong length the next chunk can't
+    be found. The length of the whole file in its header is ignored, as it is often
+    wrong.
 
     Args:
-      file: the file; it may be read and moved before the next chunk is asked for.
-      order: of the lengths' bytes, "<" or ">".
+      file: the file. The caller may read and seek between chunks.
+      order: the byte order of the lengths, "<" or ">".
 
     Yields:
-      A chunk's name, where its content starts, and its length as the header has it.
+      The chunk's name, the position of its content, and its length from the header.
     """
     num_bytes = os.fstat(file.fileno()).st_size
     long_length, position = 0, 12
@@ -200,7 +207,7 @@ def iff_chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
             return
         name, length = struct.unpack(f"{order}4sI", header)
         start = position + 8
-        if name == b"ds64":  # where RF64 keeps lengths beyond 4 GB
+        if name == b"ds64":  # RF64's lengths above 4 GB
             long_length = int.from_bytes(file.read(16)[8:], "little")
         if name == b"data" and length == 0xFFFFFFFF and long_length:
             length = long_length
@@ -210,7 +217,7 @@ def iff_chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
         if position >= num_bytes:
             return
         if length % 2:
-            # A byte of padding, a zero, which some programs forget.
+            # A zero byte of padding, which some programs forget.
             file.seek(position)
             position += not _may_be_chunk(file.read(8))
 
@@ -220,16 +227,17 @@ def _may_be_chunk(header: bytes) -> bool:
 
 
 def riff_order(file: BinaryIO) -> str:
-    """The byte order of a RIFF file's numbers, as `struct` calls it: "<" or ">"."""
+    """The byte order of a RIFF file in `struct`'s notation: "<" or ">"."""
     file.seek(0)
     return ">" if file.read(4) == b"RIFX" else "<"
 
 
 def checked_wav(file: BinaryIO, path: str) -> Stream:
-    """Compares a WAV file's header with itself and with the length of the file.
+    """Checks a WAV file's header against itself and the length of the file.
 
     Returns:
-      What FFmpeg is to decode: none of the other chunks, about which it is particular.
+      What FFmpeg has to decode: the samples without the other chunks, because FFmpeg
+      fails on some of them.
 
     Raises:
       AudioError: the header contradicts itself, or the file is truncated.
@@ -242,14 +250,16 @@ def checked_wav(file: BinaryIO, path: str) -> Stream:
             fields = _parse_header(header, order, path)
             num_bytes = _data_length(file, start, length, order, path)
             if num_bytes < fields.num_channels * fields.num_bits // 8:
-                raise AudioError(
-                    f"{path}: there are no samples in it; record it again."
-                )
+                raise _empty(path)
             samples = Window(file, start, num_bytes)
             return _wav_stream(samples, order, header, fields)
     raise AudioError(
         f"{path}: truncated: it ends before its samples; get the whole file."
     )
+
+
+def _empty(path: str) -> AudioError:
+    return AudioError(f"{path}: contains no samples; record it again.")
 
 
 class _Fields(NamedTuple):
@@ -260,15 +270,15 @@ class _Fields(NamedTuple):
 
 
 def _parse_header(header: bytes, order: str, path: str) -> _Fields:
-    """The numbers of a 'fmt ' chunk that does not contradict itself."""
+    """Parses a 'fmt ' chunk, and refuses one that contradicts itself."""
     if len(header) < 16:
         raise AudioError(f"{path}: no whole 'fmt ' chunk; export it again as WAV.")
     codec, num_channels, rate, _, frame_bytes, num_bits = struct.unpack_from(
         f"{order}HHIIHH", header
     )
-    if codec == 0xFFFE and len(header) >= 26:  # the number stands further on
+    if codec == 0xFFFE and len(header) >= 26:  # the real number is further on
         (codec,) = struct.unpack_from(f"{order}H", header, 24)
-    # Some writers leave the bytes of a frame at 0, which contradicts nothing.
+    # Some programs write 0 for the bytes of a frame, which contradicts nothing.
     expected = num_channels * -(-num_bits // 8)
     if codec in _SAMPLE_BITS and (not expected or frame_bytes not in (0, expected)):
         raise AudioError(
@@ -290,7 +300,7 @@ def _wav_stream(samples: Window, order: str, header: bytes, fields: _Fields) -> 
     if fields.codec in _OGG_IN_WAV:
         return Stream(samples, "ogg")
     if order == ">" and fields.codec in (1, 3):
-        # FFmpeg takes the samples of RIFX files for little-endian.
+        # FFmpeg reads the samples of RIFX files as little-endian.
         num_bits = -(-fields.num_bits // 8) * 8
         name = f"{'f' if fields.codec == 3 else 's'}{num_bits}be"
         options = {
@@ -298,7 +308,7 @@ def _wav_stream(samples: Window, order: str, header: bytes, fields: _Fields) -> 
             "ch_layout": f"{fields.num_channels}C",
         }
         return Stream(samples, name if num_bits > 8 else "u8", options)
-    # It takes a length of 0xFFFFFFFF for "up to the end".
+    # To FFmpeg a length of 0xFFFFFFFF means "up to the end".
     length = struct.pack(f"{order}I", min(samples.seek(0, os.SEEK_END), 0xFFFFFFFF))
     header = struct.pack(f"{order}I", len(header)) + header + b"\0" * (len(header) % 2)
     magic = b"RIFX" if order == ">" else b"RIFF"
@@ -307,28 +317,28 @@ def _wav_stream(samples: Window, order: str, header: bytes, fields: _Fields) -> 
 
 
 def _data_length(file: BinaryIO, start: int, length: int, order: str, path: str) -> int:
-    """The bytes of samples in a WAV file, which may announce other than are there."""
+    """The bytes of samples in a WAV file, whatever its header announces."""
     available = os.fstat(file.fileno()).st_size - start
     if not length and _only_chunks(file, order):
-        raise AudioError(f"{path}: there are no samples in it; record it again.")
+        raise _empty(path)
     missing = length - available
     is_unknown = not length or length >= LEAST_UNKNOWN_LENGTH
     if not is_unknown and missing > _MISCOUNTED_BYTES:
         raise AudioError(
-            f"{path}: truncated: {length} bytes of samples are announced, {available} "
-            "are there; get the whole file."
+            f"{path}: truncated: {length} bytes of samples are announced, but only "
+            f"{available} are present; get the whole file."
         )
     if length and missing <= 0:
         return length
     logging.warning(
-        "%s: its header announces %d bytes of samples; the %d up to its end are read.",
+        "%s: its header announces %d bytes of samples; reading the %d up to its end.",
         *(path, length, available),
     )
     return available
 
 
 def _only_chunks(file: BinaryIO, order: str) -> bool:
-    """Whether what follows is nothing or whole chunks, and so isn't samples."""
+    """Whether nothing but whole chunks follows, and so no samples."""
     end = os.fstat(file.fileno()).st_size
     while len(header := file.read(8)) == 8:
         name, length = struct.unpack(f"{order}4sI", header)
@@ -338,7 +348,7 @@ def _only_chunks(file: BinaryIO, order: str) -> bool:
 
 
 def codec_of(file: BinaryIO, format_name: str) -> str:
-    """The codec and sample size that a WAV or AIFF file's header names, in words."""
+    """Describes the codec and the sample size in a WAV or AIFF file's header."""
     if format_name == "aiff":
         for name, *_ in iff_chunks(file, ">"):
             if name == b"COMM":
@@ -354,7 +364,7 @@ def codec_of(file: BinaryIO, format_name: str) -> str:
 
 
 def check_w64(file: BinaryIO, path: str) -> None:
-    """Compares the length that a Sony Wave64 file announces with that of the file.
+    """Checks the length that a Sony Wave64 file announces.
 
     Raises:
       AudioError: the file is truncated.
@@ -374,19 +384,20 @@ def check_w64(file: BinaryIO, path: str) -> None:
         start += -(-length // 8) * 8
 
 
-def checked_ogg(file: BinaryIO, path: str) -> int:
-    """Compares the checksum of every page of an Ogg file, and looks for lost pages.
+def checked_ogg(file: ByteSource, path: str) -> int:
+    """Checks the checksum and the number of every page of an Ogg file.
 
     Returns:
-      The samples per channel at which the last page of Vorbis ends; 0 without Vorbis.
+      The number of samples per channel at the end of the last Vorbis page; 0 without
+      Vorbis.
 
     Raises:
-      AudioError: a page is damaged or missing, or the last one is not there.
+      AudioError: a page is damaged or missing.
     """
     file.seek(0)
-    numbers: dict[bytes, int] = {}  # of the last page of each stream
+    numbers: dict[bytes, int] = {}  # the last page's number for each stream
     ended: set[bytes] = set()
-    vorbis = None  # the first such stream
+    vorbis = None  # the first Vorbis stream
     offset = position = 0
     while page := _ogg_page(file):
         if not _is_whole_page(page):
@@ -400,8 +411,8 @@ def checked_ogg(file: BinaryIO, path: str) -> int:
             position = max(position, end)
         if ended and flags & _OGG_BEGINS:
             raise AudioError(
-                f"{path}: several Ogg files in one, of which the second begins at byte "
-                f"{offset:,}; convert it to one, or to WAV."
+                f"{path}: several Ogg files in one; the second begins at byte "
+                f"{offset:,}. Convert them to one stream, or to WAV."
             )
         if number != numbers.get(stream, number - 1) + 1:
             raise AudioError(
@@ -414,13 +425,13 @@ def checked_ogg(file: BinaryIO, path: str) -> int:
         offset += len(page)
     if ended != set(numbers):
         raise AudioError(
-            f"{path}: truncated: there is no last page; get the whole file."
+            f"{path}: truncated: the last page is missing; get the whole file."
         )
     return position
 
 
-def _ogg_page(file: BinaryIO) -> bytes:
-    """The next page, as far as it is there; b"" at the end of the file."""
+def _ogg_page(file: ByteSource) -> bytes:
+    """The next page, or as much of it as there is; b"" at the end of the file."""
     head = file.read(27)
     if len(head) < 27 or not head.startswith(b"OggS"):
         return head
@@ -434,19 +445,74 @@ def _is_whole_page(page: bytes) -> bool:
     sizes = page[27 : 27 + page[26]]
     if len(page) != 27 + page[26] + sum(sizes):
         return False
-    # Ogg's CRC-32 takes the bits of each byte in the other order than zlib's, and
-    # starts and ends without inversion.
+    # Ogg's CRC-32 takes the bits of each byte in the opposite order to zlib's, and
+    # does not invert at the start and the end.
     content = page[:22] + bytes(4) + page[26:]
     crc = zlib.crc32(content.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{crc:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
 
 
-def mp3_num_frames(file: BinaryIO, first_frame: int) -> int:
-    """The frames that an MP3 file announces in a first, silent frame; 0 if it doesn't.
+class Mp3Packets:
+    """The packets from FFmpeg's MP3 parser: frames, or bytes between frames."""
 
-    Args:
-      file: the file; it stands where it stood afterwards.
-      first_frame: the byte at which the first frame of sound begins.
+    def __init__(self, file: ByteSource, num_bytes: int, path: str) -> None:
+        """Takes the packets of `file`, of `num_bytes` bytes, at `path`."""
+        self._file, self._num_bytes, self._path = file, num_bytes, path
+        self._num_frames = self._announced = 0
+        self._tag_end, self._is_after_tag = 0, False
+
+    def is_frame(self, packet: "av.Packet") -> bool:
+        """Whether a packet is a frame, rather than a tag or padding.
+
+        Raises:
+          AudioError: the frame is truncated, or the bytes are damage.
+        """
+        data, position = bytes(packet), packet.pos
+        assert position is not None, "FFmpeg's parser knows where a packet is"
+        if position < self._tag_end:
+            return False
+        if data[0] == 0xFF and data[1:2] >= b"\xe0":
+            if len(data) < max(4, _mp3_frame_length(data)):
+                raise AudioError(
+                    f"{self._path}: damaged or truncated: the frame at byte "
+                    f"{position:,} is not whole; get the whole file."
+                )
+            self._num_frames += 1
+            if self._num_frames == 1:
+                self._announced = _announced_frames(self._file, position)
+            self._is_after_tag = False
+            return True
+        rest = data.lstrip(b"\0")
+        if rest.startswith(_MP3_TAGS):
+            self._is_after_tag = True
+        if self._is_after_tag and (start := data.find(b"ID3")) >= 0:
+            self._tag_end = position + start + _id3_length(data[start:])
+        is_at_end = position + packet.size >= self._num_bytes
+        is_harmless = (
+            not self._num_frames  # before the first frame
+            # A picture in a tag may look like a frame that ends after the tag.
+            or self._is_after_tag
+            or (is_at_end and len(rest) < 4)
+        )
+        if not is_harmless:
+            raise AudioError(
+                f"{self._path}: damaged: {len(data):,} bytes at byte {position:,} are "
+                "not an MP3 frame; get the file again."
+            )
+        return False
+
+    def check(self) -> None:
+        """Raises AudioError after the last packet, if frames are missing."""
+        # Some encoders also count the frame with the announcement.
+        if self._num_frames < self._announced - 1:
+            raise too_short(self._announced, self._num_frames, "frames", self._path)
+
+
+def _announced_frames(file: ByteSource, first_frame: int) -> int:
+    """The number of frames that an MP3 file announces; 0 if it doesn't.
+
+    The announcement is in a silent frame before the first frame of sound, which begins
+    at byte `first_frame`. The file's position does not change.
     """
     position = file.tell()
     file.seek(max(0, first_frame - _LARGEST_MP3_FRAME))
@@ -454,8 +520,8 @@ def mp3_num_frames(file: BinaryIO, first_frame: int) -> int:
     file.seek(position)
     for mark, distances, offset in _MP3_ANNOUNCEMENTS:
         for distance in distances:
-            # The words may stand in a tag: here they are at their place in a frame
-            # that ends where the next one begins.
+            # A tag may contain the mark too. The announcement's mark is at its place in
+            # a frame that ends where the next one begins.
             at = before.find(mark)
             while at >= 0:
                 frame = before[max(0, at - distance) :]
@@ -469,59 +535,8 @@ def mp3_num_frames(file: BinaryIO, first_frame: int) -> int:
     return 0
 
 
-class Mp3Packets:
-    """The packets of FFmpeg's MP3 parser: frames, or bytes that are none.
-
-    Attributes:
-      num_frames: the frames so far.
-    """
-
-    def __init__(self, num_bytes: int, path: str) -> None:
-        """Of a file of `num_bytes` bytes at `path`."""
-        self.num_frames = 0
-        self._num_bytes, self._path = num_bytes, path
-        self._tag_end, self._is_behind_tag = 0, False
-
-    def is_frame(self, packet: "av.Packet") -> bool:
-        """Whether a packet is a frame, and nothing that may lie around frames.
-
-        Raises:
-          AudioError: the frame is truncated, or the bytes are damage.
-        """
-        data = bytes(packet)
-        if packet.pos < self._tag_end:
-            return False
-        if data[0] == 0xFF and data[1:2] >= b"\xe0":
-            if len(data) < max(4, _mp3_frame_length(data)):
-                raise AudioError(
-                    f"{self._path}: damaged or truncated: the frame at byte "
-                    f"{packet.pos:,} is not whole; get the whole file."
-                )
-            self.num_frames += 1
-            self._is_behind_tag = False
-            return True
-        rest = data.lstrip(b"\0")
-        if rest.startswith(_MP3_TAGS):
-            self._is_behind_tag = True
-        if self._is_behind_tag and (start := data.find(b"ID3")) >= 0:
-            self._tag_end = packet.pos + start + _id3_length(data[start:])
-        is_at_end = packet.pos + packet.size >= self._num_bytes
-        is_harmless = (
-            not self.num_frames  # something else in front of the first frame
-            # A picture in a tag may look like a frame that ends behind it.
-            or self._is_behind_tag
-            or (is_at_end and len(rest) < 4)
-        )
-        if not is_harmless:
-            raise AudioError(
-                f"{self._path}: damaged: {len(data):,} bytes at byte {packet.pos:,} "
-                "are no MP3 frame; get the file again."
-            )
-        return False
-
-
 def _mp3_frame_length(header: bytes) -> int:
-    """Bytes of a frame in layer 3; 0 for other layers and where it isn't said."""
+    """The size of a layer 3 frame in bytes; 0 for other layers or if unknown."""
     if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
         return 0
     version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
@@ -531,3 +546,11 @@ def _mp3_frame_length(header: bytes) -> int:
     kbits = _MP3_KBITS[version == 3][bit_rate]
     hertz = (44_100, 48_000, 32_000)[rate] >> (3 - version if version else 2)
     return (144 if version == 3 else 72) * 1000 * kbits // hertz + (header[2] >> 1 & 1)
+
+
+def too_short(announced: int, found: int, what: str, path: str) -> AudioError:
+    """The error for a file with fewer samples or frames than it announces."""
+    return AudioError(
+        f"{path}: damaged or truncated: {announced:,} {what} are announced, but "
+        f"{found:,} are present; get the whole file."
+    )

@@ -1,4 +1,4 @@
-"""Cutting audio to whole frames of the embedding."""
+"""Cuts audio to whole frames of the embedding."""
 
 import numpy as np
 from absl import logging
@@ -11,21 +11,21 @@ __all__ = ["trim_to_frames"]
 def trim_to_frames(
     audio: np.ndarray, hop_length: int, name: str = "audio"
 ) -> np.ndarray:
-    """Drops the samples at the end that do not fill a frame, and logs how many.
-
-    Differs from NSynth, which drops them in silence and makes an empty embedding of
-    less than one frame.
+    """Drops the samples at the end that don't fill a frame, and logs how many.
 
     Args:
       audio: [n] or [n, ...], any dtype.
       hop_length: samples per frame.
-      name: what to call the audio in messages, as a rule its file.
+      name: the name of the audio in messages, such as its path.
 
     Returns:
       [n // hop_length * hop_length, ...], a view of `audio`.
 
     Raises:
-      AudioError: there is not one whole frame.
+      AudioError: less than one frame.
+
+    Differs from NSynth, which drops the samples silently, and makes an empty embedding
+    from less than one frame.
     """
     num_samples = len(audio)
     num_kept = num_samples // hop_length * hop_length
@@ -36,7 +36,7 @@ def trim_to_frames(
         )
     if num_kept < num_samples:
         logging.info(
-            "%s: the last %d of %d samples do not fill a frame of %d and are dropped.",
+            "%s: dropping the last %d of %d samples, which don't fill a frame of %d.",
             name,
             num_samples - num_kept,
             num_samples,

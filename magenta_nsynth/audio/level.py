@@ -1,24 +1,24 @@
-"""How loud samples may be: numbers of another type are not taken for sound."""
+"""How loud samples can be: recognises integers that were never scaled."""
 
 import math
 
 __all__ = ["MAX_LEVEL", "level_problem"]
 
-# Full scale is 1. Floating-point sound may overshoot it by some dB; beyond 18 dB the
-# numbers are integers that nobody divided, or damaged.
+# Full scale is 1. Floating-point sound may exceed it by a few dB. Beyond 18 dB the
+# samples are integers that were never scaled, or damaged.
 MAX_LEVEL = 8.0
 
 _INTEGER_BITS = (8, 16, 24, 32)
 
 
 def level_problem(peak: float) -> str:
-    """What is wrong with sound of this largest magnitude, and the way out.
+    """Describes what is wrong with sound of this peak, and what to do.
 
     Args:
       peak: the largest magnitude of its samples; NaN if one of them is NaN.
 
     Returns:
-      Words that go on from what names the sound; "" if nothing is wrong.
+      Words that follow the sound's name in a message; "" if nothing is wrong.
     """
     if not math.isfinite(peak):
         return "has NaN or infinite samples"
@@ -32,6 +32,6 @@ def level_problem(peak: float) -> str:
                 f"floating-point form: divide by {full}"
             )
     return (
-        f"samples reach {peak:.6g}, where full scale is 1; they are no sound, or "
-        "numbers of another type"
+        f"samples reach {peak:.6g}, where full scale is 1; they are not sound, or "
+        "have another number format"
     )

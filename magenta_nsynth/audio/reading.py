@@ -1,4 +1,4 @@
-"""Reading sound files of any kind as mono at 16 kHz."""
+"""Reads sound files of any kind as mono at 16 kHz."""
 
 import contextlib
 import itertools
@@ -25,33 +25,39 @@ __all__ = ["AUDIO_EXTENSIONS", "audio_length", "load_audio", "read_audio"]
 def load_audio(path: str | os.PathLike, sample_length: int = 0) -> np.ndarray:
     """Reads a sound file as mono at 16 kHz.
 
-    Needs twice the memory of what it returns, and a few MB. Integer samples are divided
-    by their full range, channels are averaged, and a mono file at 16 kHz comes out
-    exactly as it is.
-
-    Differs from NSynth, which reads with librosa (another resampling filter) and cuts
-    in silence.
+    Integer samples are divided by their full range, and channels are averaged. The
+    samples of a mono file at 16 kHz are unchanged. Takes twice the memory of the
+    result, plus a few MB.
 
     Args:
       path: a sound file: WAV, AIFF, FLAC, Ogg (Vorbis, Opus), MP3 and others. The
-        content says which, not the extension.
-      sample_length: the samples at 16 kHz to keep; a longer file is cut, which is
-        logged, and what lies behind is not looked at. 0 keeps all. Shorter files are
-        not padded.
+        format is recognised by the content, not by the extension.
+      sample_length: the number of samples at 16 kHz to keep. A longer file is cut, with
+        a log line; the rest is not checked. 0 keeps all. Shorter files are not padded.
 
     Returns:
-      [n] float32 at 16 kHz, n > 0, in [-1, 1] (floating-point files may go beyond).
+      [n] float32 at 16 kHz, n > 0, in [-1, 1]; floating-point files may exceed this.
 
     Raises:
-      AudioError: the file is missing, unreadable, empty, damaged, cut, of another
+      AudioError: the file is missing, unreadable, empty, damaged, truncated, of another
         format, or has samples that are NaN, infinite or far beyond 1.
       InputError: sample_length is negative.
+
+    Differs from NSynth, which reads with librosa, whose resampling filter is another,
+    and cuts silently.
+
+    Examples:
+      >>> import magenta_nsynth as nsynth
+      >>> path = "checkpoints/notes/flute_flute_060.wav"
+      >>> audio = nsynth.load_audio(path, sample_length=16_000)
+      >>> audio.shape, str(audio.dtype)
+      ((16000,), 'float32')
     """
     return read_audio(expand(path), sample_length)
 
 
 def read_audio(path: str, sample_length: int = 0) -> np.ndarray:
-    """As `load_audio`, of a path that nobody typed: a "$" in it is left alone."""
+    """As `load_audio`, but without expanding "~" and "$NAME" in the path."""
     if sample_length < 0:
         raise InputError(f"sample_length must be 0 or more, not {sample_length}.")
     pieces, num_samples = [], 0
@@ -60,13 +66,13 @@ def read_audio(path: str, sample_length: int = 0) -> np.ndarray:
         for piece in resample_blocks(mono, rate):
             pieces.append(piece)
             num_samples += len(piece)
-            # One more than wanted: whether the file ends here, only its end tells.
+            # One more than requested, to know whether the file ends here.
             if 0 < sample_length < num_samples:
                 break
     audio = np.concatenate(pieces)
     if 0 < sample_length < num_samples:
         logging.info(
-            "%s: longer than %d samples at 16 kHz, and cut to them.",
+            "%s: longer than %d samples at 16 kHz; the rest is cut off.",
             *(path, sample_length),
         )
         return audio[:sample_length].copy()
@@ -74,12 +80,13 @@ def read_audio(path: str, sample_length: int = 0) -> np.ndarray:
 
 
 def audio_length(path: str | os.PathLike) -> int:
-    """The samples at 16 kHz that `load_audio` would return, found by decoding.
+    """The number of samples that `load_audio` would return.
 
-    Headers are not believed: of some MP3 files the length is known at the end only.
+    The whole file is decoded, because headers can be wrong, and some MP3 files have
+    none.
 
     Raises:
-      AudioError: as of `load_audio`.
+      AudioError: as for `load_audio`.
     """
     with contextlib.closing(decode(os.fspath(path))) as blocks:
         first = next(blocks)
@@ -92,15 +99,15 @@ def _mono(blocks: Iterator[Block], path: str) -> tuple[int, Iterator[np.ndarray]
     first = next(blocks)
     if not MIN_RATE <= first.rate <= MAX_RATE:
         raise AudioError(
-            f"{path}: a rate of {first.rate} Hz can't be used; convert the file to one "
-            f"from {MIN_RATE} to {MAX_RATE} Hz."
+            f"{path}: a rate of {first.rate} Hz can't be used; convert the file to "
+            f"{MIN_RATE} to {MAX_RATE} Hz."
         )
     return first.rate, _mixed(itertools.chain([first], blocks), path)
 
 
 def _mixed(blocks: Iterable[Block], path: str) -> Iterator[np.ndarray]:
     for block in blocks:
-        # Before mixing: channels of opposite signs would hide it.
+        # Before mixing, where channels of opposite signs could hide it.
         peak = float(np.abs(block.samples).max())
         if problem := level_problem(peak):
             joint = ", or" if peak > MAX_LEVEL else ";"

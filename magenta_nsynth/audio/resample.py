@@ -1,4 +1,4 @@
-"""One resampler for every environment, block by block."""
+"""One resampler for every environment. It works block by block."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -9,29 +9,29 @@ from magenta_nsynth.config import SAMPLE_RATE
 
 __all__ = ["resample", "resample_blocks", "resampled_length"]
 
-MIN_RATE, MAX_RATE = 1_000, 400_000  # Hz; beyond these what says so is damaged
+MIN_RATE, MAX_RATE = 1_000, 400_000  # Hz; a file with any other rate is damaged
 
-# The filter, a sinc under a Kaiser window: its half-length in samples of the slower
-# rate, where it is 6 dB down as a part of the slower rate's half, and the window's
-# beta. At 16 kHz it is flat to 7.2 kHz and 88 dB down from 8 kHz, so nothing folds.
+# The filter is a sinc with a Kaiser window: its half-length in samples of the lower
+# rate; its -6 dB point as a fraction of half the lower rate; and the window's beta. At
+# 16 kHz it is flat up to 7.2 kHz and 88 dB down from 8 kHz on, so nothing aliases.
 HALF_LENGTH = 56
 CUTOFF = 0.95
 BETA = 8.74
 
-_STEP = 2**17  # samples of the input per piece, at least
-# The filter has 112 taps for each. Of rates that need more phases, 399,989 Hz for one,
-# the nearest that does not is taken, at most 0.05 cents away.
+_STEP = 2**17  # least number of input samples per piece
+# The filter has 112 taps per phase. A rate that needs more phases, such as 399,989 Hz,
+# is replaced by the nearest rate that doesn't, at most 0.05 cents away.
 _MOST_PHASES = 20_000
 
 
 def resampled_length(num_samples: int, rate: int) -> int:
-    """Samples at 16 kHz that `num_samples` samples at `rate` Hz become."""
+    """The number of samples at 16 kHz that `num_samples` at `rate` Hz become."""
     up, down = _ratio(rate)
     return -(-num_samples * up // down)
 
 
 def _ratio(rate: int) -> tuple[int, int]:
-    """Samples at 16 kHz, and samples at `rate` Hz that last as long."""
+    """Numbers of samples at 16 kHz and at `rate` Hz with the same duration."""
     ratio = Fraction(SAMPLE_RATE, rate).limit_denominator(_MOST_PHASES)
     return ratio.numerator, ratio.denominator
 
@@ -41,24 +41,30 @@ def resample(audio: np.ndarray, rate: int) -> np.ndarray:
 
     Args:
       audio: [n] float, at `rate`.
-      rate: Hz, above 0.
+      rate: in Hz, above 0.
 
     Returns:
-      [ceil(n * 16000 / rate)] float32; sample i lies at i / 16000 seconds. Audio that
-      is at 16 kHz already is only cast.
+      [ceil(n * 16000 / rate)] float32. Sample i is at i / 16000 seconds. Audio at 16
+      kHz is only cast.
+
+    Examples:
+      >>> import numpy as np
+      >>> from magenta_nsynth.audio.resample import resample
+      >>> resample(np.zeros(44_100), 44_100).shape
+      (16000,)
     """
     pieces = list(resample_blocks([audio], rate))
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    """As `resample`, for audio that comes, and goes on, in blocks.
+    """As `resample`, block by block.
 
-    How the audio is cut into blocks makes no difference to the result.
+    The result does not depend on how the audio is cut into blocks.
 
     Args:
       blocks: [n] float each, at `rate`.
-      rate: Hz, above 0.
+      rate: in Hz, above 0.
 
     Yields:
       [m] float32 at 16 kHz, in order.
@@ -70,12 +76,12 @@ def resample_blocks(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndar
     up, down = _ratio(rate)
     taps = _design(up, down)
     half = len(taps) // 2
-    # A piece starts at a multiple of `down`, where a sample of the output lies on one
-    # of the input, and is given the neighbours on either side that the filter sees.
+    # A piece starts at a multiple of `down`, where an output sample coincides with an
+    # input sample. It gets as many neighbours on either side as the filter needs.
     step = down * -(-_STEP // down)
     context = -(-half // up)
     # upfirdn's first output is where the filter's last tap meets the first sample.
-    # Zeros before the filter move the output that is wanted first onto index `lead`.
+    # Zeros before the filter move the first output of the piece to index `lead`.
     delay = half + context * up
     lead = -(-delay // down)
     taps = np.concatenate([np.zeros(lead * down - delay), taps])
@@ -95,7 +101,7 @@ def resample_blocks(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndar
 
 
 def _design(up: int, down: int) -> np.ndarray:
-    """The filter at `up` times the input's rate; it makes up for the zeros between."""
+    """The filter at `up` times the input's rate, with a gain of `up`."""
     from scipy import signal
 
     slower = max(up, down)
@@ -105,7 +111,7 @@ def _design(up: int, down: int) -> np.ndarray:
 
 
 def _filter(piece: np.ndarray, taps: np.ndarray, up: int, down: int) -> np.ndarray:
-    # Here, not above: it takes half a second that files at 16 kHz do not need.
+    # Imported here because it takes half a second, and files at 16 kHz don't need it.
     from scipy import signal
 
     return signal.upfirdn(taps, piece, up, down).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The note that a sampler plays a sound at unchanged, as the sound's file says it."""
+"""Reads a sound file's unity note, at which a sampler plays the sound unchanged."""
 
 import os
 import struct
@@ -8,8 +8,8 @@ from magenta_nsynth.audio.containers import iff_chunks
 
 __all__ = ["unity_note"]
 
-# By the file's first four bytes and bytes 8 to 11: the byte order of its lengths, the
-# chunk that holds the note, where in there it is, and its form.
+# By the file's bytes 0 to 3 and 8 to 11: the byte order of its lengths, the chunk with
+# the note, the note's offset in the chunk, and its format.
 _FORMS = {
     (b"RIFF", b"WAVE"): ("<", b"smpl", 12, "<I"),
     (b"RF64", b"WAVE"): ("<", b"smpl", 12, "<I"),
@@ -21,13 +21,12 @@ _FORMS = {
 
 
 def unity_note(path: str | os.PathLike) -> int:
-    """The MIDI note of a WAV file's smpl chunk, or of an AIFF file's INST chunk.
+    """The MIDI note in a WAV file's smpl chunk or in an AIFF file's INST chunk.
 
-    Many programs write 60 for every sound, so the note may mean nothing. Only the
-    chunks' headers are read.
+    Many programs write 60 into every file, so 60 may mean nothing.
 
     Returns:
-      0 to 127; -1 where there is no such chunk, or the file can't be read.
+      0 to 127; -1 if there is no such chunk, or the file can't be read.
     """
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Writing WAV files."""
+"""Writes WAV files."""
 
 import os
 from typing import Literal
@@ -18,18 +18,26 @@ def save_audio(
     bit_depth: Literal["float", 16] = "float",
     rate: int = SAMPLE_RATE,
 ) -> None:
-    """Writes a mono WAV file; a reader never sees it half-written.
+    """Writes a mono WAV file. Readers never see it half-written.
 
     Args:
-      path: the file to write. Its folder is created where it is missing.
-      audio: [n] float, meant to be in [-1, 1).
-      bit_depth: "float" writes float32 samples as they are, the original's format.
-        16 writes 16-bit integers, rounded; samples beyond [-1, 1) are clipped.
-      rate: samples per second, for the header. Nothing is resampled.
+      path: the file to write. Its folder is created if necessary.
+      audio: [n] float, normally in [-1, 1).
+      bit_depth: "float" writes float32 samples unchanged, as the original does. 16
+        writes rounded 16-bit integers, and clips samples outside [-1, 1).
+      rate: the rate in Hz, for the header. Nothing is resampled.
 
     Raises:
-      InputError: another shape or bit depth, or nothing to write.
+      InputError: another shape or bit depth, or no samples.
       AudioError: NaN or infinite samples, or the file can't be written.
+
+    Examples:
+      >>> import numpy as np
+      >>> import magenta_nsynth as nsynth
+      >>> sine = 0.5 * np.sin(2 * np.pi * 440 / 16_000 * np.arange(16_000))
+      >>> nsynth.save_audio("sine.wav", sine, bit_depth=16)
+      >>> nsynth.load_audio("sine.wav").shape
+      (16000,)
     """
     write_audio(expand(path), audio, bit_depth, rate)
 
@@ -40,8 +48,8 @@ def write_audio(
     bit_depth: Literal["float", 16] = "float",
     rate: int = SAMPLE_RATE,
 ) -> None:
-    """As `save_audio`, to a path that nobody typed: a "$" in it is left alone."""
-    # Here, not above: it takes half a second that not every caller needs.
+    """As `save_audio`, but without expanding "~" and "$NAME" in the path."""
+    # Imported here because it takes half a second, and not every caller needs it.
     from scipy.io import wavfile
 
     audio = np.asarray(audio)

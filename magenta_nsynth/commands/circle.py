@@ -1,281 +1,164 @@
-"""The sounds of the announcement's figures: reconstructions, and circles of mixes."""
+"""A circle of sounds: what lies between neighbours, as in NSynth's announcement."""
 
-import collections
-import contextlib
 import dataclasses
 import os
-import pathlib
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.audio.mixing import sum_signals
+from magenta_nsynth.audio.loudness import sum_signals
 from magenta_nsynth.commands.common import (
+    check_arguments,
     generated_name,
-    load_clip,
     make_folder,
     writing,
 )
-from magenta_nsynth.commands.generate import generate
-from magenta_nsynth.commands.panels import PanelMaker
-from magenta_nsynth.commands.pictured import Item, Items
-from magenta_nsynth.commands.rainbowgram import finish_figure, make_place
-from magenta_nsynth.disk import only_writer
+from magenta_nsynth.commands.generate import embed
+from magenta_nsynth.commands.picture_panels import PanelMaker
+from magenta_nsynth.commands.picture_sounds import (
+    claimed_folder,
+    generate_missing,
+    settings_of,
+)
+from magenta_nsynth.commands.picture_sources import Subject, Subjects
 from magenta_nsynth.embeddings.arrays import save_array
-from magenta_nsynth.embeddings.mixing import mix
+from magenta_nsynth.embeddings.files import Embedding
+from magenta_nsynth.embeddings.interpolation import mix
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand, load_json, open_file, write_json
-from magenta_nsynth.plotting.figure import check_figure
-from magenta_nsynth.plotting.look import Look
+from magenta_nsynth.files import expand
+from magenta_nsynth.generation.options import Generation
+from magenta_nsynth.plotting.options import Look
+from magenta_nsynth.plotting.panel import Panel
 
-__all__ = ["draw_circle", "reconstruct", "sounds_beside"]
+__all__ = ["Circle"]
 
-_SETTINGS = "settings.json"
 _ROWS = ("Sum of the signals", "Mean of the embeddings")
 
 
-def sounds_beside(save_path: str, page_path: str) -> str:
-    """Where generated sounds go, if nothing else is said."""
-    base = os.path.splitext(save_path)[0] or page_path
-    return f"{base.rstrip(os.sep)}_sounds"
-
-
-def reconstruct(model: WaveNet, found: Items, folder: str, **options: Any) -> None:
-    """Generates the reconstruction of each sound, unless it is there.
-
-    Args:
-      model: the opened checkpoint.
-      found: the sounds.
-      folder: to write `gen_<stem>.wav` to, mirroring folders.
-      **options: sample_length, seed, temperature and batch_size, as of
-        `generate`.
-
-    Raises:
-      InputError: no sounds, or the folder holds those of another network or setting.
-    """
-    items = [] if found.are_notes else list(found.items)
-    if not items or any(item.path.lower().endswith(".npy") for item in items):
-        raise InputError(
-            "--reconstructions are made of sound files; write the notes of TFRecords "
-            "as such with nsynth_make_tfrecord, and give sounds in place of .npy."
-        )
-    sources = {
-        os.path.join(item.subfolder, generated_name(item.name)): _checksum(item)
-        for item in items
-    }
-    folders: dict[str, list[str]] = collections.defaultdict(list)
-    for item in items:
-        folders[item.subfolder].append(item.path)
-    with _claimed(folder, model, options, sources):
-        for subfolder, paths in folders.items():
-            place = os.path.join(expand(folder), subfolder)
-            # There before, so that no "$" in a sound's folder is taken for a variable.
-            with writing(place):
-                os.makedirs(place, exist_ok=True)
-            generate(model, paths, place, skip_existing=True, **options)
-    logging.info("%s: the generated sounds.", folder)
-
-
-def _checksum(item: Item) -> int:
-    try:
-        with open_file(item.path) as file:
-            return zlib.crc32(file.read())
-    except (OSError, InputError):
-        return 0  # reading it as a sound says what is wrong
-
-
-@contextlib.contextmanager
-def _claimed(
-    folder: str, model: WaveNet, options: dict[str, Any], sources: Mapping[str, int]
-) -> Iterator[None]:
-    """Making sounds in a folder, in the block, by this program alone.
-
-    Notes how they are made, for only such may be taken from there. A sound that an
-    earlier run made of something else goes, to be made again.
-
-    Args:
-      folder: of the sounds.
-      model: that makes them.
-      options: of generation.
-      sources: checksums of what each file is made of.
-
-    Raises:
-      InputError: there are sounds made by another network, with other options, or by
-        something else; or another program is at work.
-    """
-    make_folder(folder, "--sounds_path")
-    folder = expand(folder)
-    with only_writer(folder, "--sounds_path"):
-        settings = {
-            "checkpoint": os.path.abspath(model.checkpoint_path),
-            "use_ema": model.use_ema,
-            **{key: options[key] for key in sorted(options) if key != "batch_size"},
-        }
-        made_of = _made_of(folder, settings)
-        changed = [name for name, crc in sources.items() if made_of.get(name) != crc]
-        for name in changed:
-            path = os.path.join(folder, name)
-            if name not in made_of and os.path.lexists(path):
-                raise InputError(
-                    f"{path}: is there already and was not generated by this command; "
-                    "give another --sounds_path, or --reconstructions_path to take "
-                    "finished sounds."
-                )
-        for name in changed:
-            with writing(os.path.join(folder, name)):
-                pathlib.Path(folder, name).unlink(missing_ok=True)
-        settings["made_of"] = {**made_of, **sources}
-        path = os.path.join(folder, _SETTINGS)
-        with writing(path):
-            write_json(path, settings)
-        yield
-
-
-def _made_of(folder: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The checksums that an earlier run noted.
-
-    Raises:
-      InputError: it was one with other settings, or no such run.
-    """
-    path = os.path.join(folder, _SETTINGS)
-    try:
-        before = load_json(path, {"made_of": {str: int}})
-        made_of = before.pop("made_of")
-    except FileNotFoundError:
-        return {}
-    except InputError as error:
-        raise InputError(f"{error} Remove it, or give another --sounds_path.") from None
-    if before != settings:
-        raise InputError(
-            f"{folder}: holds sounds that were made with another checkpoint or other "
-            f"settings ({_SETTINGS} in there says which); give another --sounds_path, "
-            "or remove it."
-        )
-    return made_of
-
-
-def draw_circle(
-    model: WaveNet,
-    found: Items,
-    maker: PanelMaker,
-    sounds_path: str,
-    save_path: str,
-    sample_length: int = 0,
-    look: Look | None = None,
-    curves: bool = False,
-    page_path: str = "",
-    **options: Any,
-) -> int:
-    """Draws sounds and what lies between neighbours, around a circle.
+class Circle:
+    """Sounds around a circle, and between neighbours their sums and means.
 
     The columns are the first sound, the first and second, the second, and so on to the
-    last and first, and the first again (two sounds: a line). Above is the mean of the
-    signals, below what is generated from the mean of the embeddings.
-
-    Args:
-      model: the opened checkpoint.
-      found: two sounds or more, in order.
-      maker: of the panels.
-      sounds_path: where generated sounds go; what is finished there is taken.
-      save_path: the figure's, or "".
-      sample_length: uses at most so many samples of each; 0 uses all.
-      look: of the figure; its labels are those of the circle unless it says others.
-      curves: draws the embeddings below the pictures.
-      page_path: the page's folder, or "".
-      **options: seed, temperature and batch_size, as of `generate`.
-
-    Returns:
-      0, or 1 if something failed; that is logged.
-
-    Raises:
-      InputError: too few sounds, one that can't be used, or as `reconstruct`.
+    last and first, and the first again (two sounds: a line). The upper row shows the
+    mean of the signals, the lower what is generated from the mean of the embeddings.
 
     Source: the figure of NSynth's announcement.
     """
-    if found.are_notes or found.count < 2:
-        raise InputError("--circle needs two sound files or more.")
-    items = list(found.items)
-    columns = _columns(len(items))
-    names = [" + ".join(items[i].name for i in members) for members in columns]
-    look = _labelled(look or Look(), names)
-    # Before hours of work.
-    check_figure(2 * len(columns), 2, len(columns), look)
-    make_place(save_path, page_path)
-    clips = [load_clip(item.path, sample_length, model) for item in items]
-    encodings = [model.encode(clip) for clip in clips]
-    mixes = [mix([encodings[i] for i in members]) for members in columns]
-    sums = [sum_signals([clips[i] for i in members]) for members in columns]
-    sounds, status = _generate(model, sounds_path, names, columns, mixes, options)
-    cells = [
-        maker.cell(name, audio, model.encode(audio) if curves else None)
-        for name, audio in zip(names, sums, strict=True)
-    ]
-    cells += [
-        maker.cell(name, audio, z if curves else None)
-        for name, audio, z in zip(names, sounds, mixes, strict=True)
-    ]
-    cells = [
-        cell._replace(caption=f"{cell.caption}: {row.lower()}")
-        for cell, row in zip(cells, np.repeat(_ROWS, len(columns)), strict=True)
-    ]
-    finish_figure(cells, save_path, 2, len(columns), look, page_path)
-    return max(status, maker.report(len(cells)))
+
+    def __init__(self, subjects: Subjects) -> None:
+        """Takes two sounds or more, in order.
+
+        Raises:
+          InputError: too few, or others than sound files.
+        """
+        self._sounds: list[Subject] = []
+        if subjects.are_files:
+            self._sounds = [s for s in subjects.subjects if not s.source.is_npy]
+        if len(self._sounds) < max(2, subjects.count):
+            raise InputError("--circle needs two sound files or more.")
+        self._columns = _columns(len(self._sounds))
+        self._names = [
+            " + ".join(self._sounds[i].name for i in members)
+            for members in self._columns
+        ]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The rows and columns."""
+        return len(_ROWS), len(self._columns)
+
+    def labelled(self, look: Look) -> Look:
+        """A look with the labels of the circle, unless it has others."""
+        return dataclasses.replace(
+            look,
+            row_labels=look.row_labels or _ROWS,
+            column_labels=look.column_labels or self._names,
+        )
+
+    def panels(
+        self,
+        model: WaveNet,
+        maker: PanelMaker,
+        folder: str,
+        generation: Generation,
+    ) -> tuple[list[Panel], int]:
+        """Makes the sounds and their panels, row by row.
+
+        Args:
+          model: the opened checkpoint.
+          maker: of the panels.
+          folder: for generated sounds; those that are finished are used again.
+          generation: how.
+
+        Returns:
+          The panels; and 0, or 1 if a sound could not be generated, which is logged.
+
+        Raises:
+          NSynthError: a sound can't be used.
+          InputError: as `claimed_folder`.
+        """
+        make_folder(folder, "--sounds_path")
+        check_arguments(model, folder, 0, generation.batch_size)
+        sounds = [embed(model, s.load(), keep_audio=True) for s in self._sounds]
+        rows = [mix([sounds[i].rows for i in members]) for members in self._columns]
+        sums = [
+            sum_signals([sounds[i].audio for i in members]) for members in self._columns
+        ]
+        generated, status = self._generate(model, folder, rows, generation)
+        panels = [
+            maker.sound(name, audio)
+            for name, audio in zip(self._names, sums, strict=True)
+        ]
+        panels += [
+            maker.sound(name, audio, z)
+            for name, audio, z in zip(self._names, generated, rows, strict=True)
+        ]
+        return [
+            dataclasses.replace(panel, caption=f"{panel.name}: {row.lower()}")
+            for panel, row in zip(panels, np.repeat(_ROWS, len(rows)), strict=True)
+        ], status
+
+    def _generate(
+        self,
+        model: WaveNet,
+        folder: str,
+        rows: Sequence[np.ndarray],
+        generation: Generation,
+    ) -> tuple[list[np.ndarray], int]:
+        """The sound of each column, and the exit status; equal columns share one."""
+        mixes = {}  # by the name of its file
+        stems = []
+        for name, members, z in zip(self._names, self._columns, rows, strict=True):
+            # The numbers tell apart sounds of one name, and shortened names.
+            number = "+".join(str(i + 1) for i in members)
+            words = re.sub(r"[^\w+.-]+", "_", name.replace(" + ", "+"))[:60]
+            stems.append(f"{number}_{words}_embeddings")
+            mixes[stems[-1]] = z
+        checksums = {
+            generated_name(s): zlib.crc32(z.tobytes()) for s, z in mixes.items()
+        }
+        settings = settings_of(model, generation)
+        paths = {s: os.path.join(expand(folder), generated_name(s)) for s in mixes}
+        with claimed_folder(folder, settings, checksums):
+            embeddings = {}
+            for stem, z in mixes.items():
+                where = os.path.join(expand(folder), f"{stem}.npy")
+                with writing(where):
+                    save_array(where, z)
+                num_samples = model.config.num_samples(len(z))
+                embedding = Embedding(stem, where, z, num_samples)
+                embeddings[paths[stem]] = lambda embedding=embedding: embedding
+            status = generate_missing(model, embeddings, generation)
+        return [read_audio(paths[stem]) for stem in stems], status
 
 
 def _columns(count: int) -> list[tuple[int, ...]]:
-    """Which sounds are in each column: one, or two neighbours."""
+    """The sounds of each column: one, or two neighbours."""
     if count == 2:
         return [(0,), (0, 1), (1,)]
     around = [((i,), (i, (i + 1) % count)) for i in range(count)]
     return [members for pair in around for members in pair] + [(0,)]
-
-
-def _labelled(look: Look, names: Sequence[str]) -> Look:
-    return dataclasses.replace(
-        look,
-        row_labels=look.row_labels or _ROWS,
-        column_labels=look.column_labels or names,
-    )
-
-
-def _generate(
-    model: WaveNet,
-    folder: str,
-    names: Sequence[str],
-    columns: Sequence[tuple[int, ...]],
-    mixes: Sequence[np.ndarray],
-    options: dict[str, Any],
-) -> tuple[list[np.ndarray], int]:
-    """The sound of each column, and the exit status; equal columns are made once."""
-    stems, sources = {}, {}
-    for name, members, z in zip(names, columns, mixes, strict=True):
-        # Numbers tell sounds of one name apart, and what is cut off.
-        number = "+".join(str(i + 1) for i in members)
-        words = re.sub(r"[^\w+.-]+", "_", name.replace(" + ", "+"))[:60]
-        stems[members] = f"{number}_{words}_embeddings"
-        sources[generated_name(stems[members])] = zlib.crc32(z.tobytes())
-    paths = {}
-    with _claimed(folder, model, options, sources):
-        for members, z in zip(columns, mixes, strict=True):
-            paths[members] = os.path.join(expand(folder), f"{stems[members]}.npy")
-            with writing(paths[members]):
-                save_array(paths[members], z)
-        status = generate(
-            model,
-            list(paths.values()),
-            folder,
-            sample_length=0,
-            skip_existing=True,
-            **options,
-        )
-    made = [
-        os.path.join(expand(folder), generated_name(stems[members]))
-        for members in columns
-    ]
-    return [read_audio(path) for path in made], status

@@ -1,9 +1,9 @@
-"""What the jobs share: their arguments, their clips, and the files that failed."""
+"""What commands share: their arguments, their folders, and the files that failed."""
 
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,28 +11,22 @@ from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.embeddings.pipeline import Encoded, encoding
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.files import Source, check_folder, expand, find_sources
-from magenta_nsynth.notes.clips import Clip, load_clips
-from magenta_nsynth.progress import Progress
+from magenta_nsynth.files import Source, check_folder, expand
+from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.options import refuse_changed
 
 __all__ = [
     "Failures",
-    "SaveSound",
     "check_arguments",
-    "encoded_files",
-    "find_sounds_or_npy",
+    "check_rules",
     "generated_name",
     "load_clip",
     "make_folder",
-    "note_file_name",
     "pending",
     "writing",
 ]
 
-# Writes a finished sound, [t] float32, to a path.
-SaveSound = Callable[[str, np.ndarray], None]
 # After these no other file could be written either.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -43,7 +37,7 @@ def check_arguments(
     sample_length: int,
     batch_size: int,
 ) -> None:
-    """Raises InputError for what no job over sounds can work with."""
+    """Raises InputError for what no command over sounds can work with."""
     check_folder(save_path)
     if sample_length < 0 or 0 < sample_length < model.min_samples:
         raise InputError(
@@ -54,80 +48,19 @@ def check_arguments(
         raise InputError(f"--batch_size must be 1 or more, not {batch_size}.")
 
 
-@contextmanager
-def encoded_files(
-    model: WaveNet | Baseline,
-    work: Sequence[tuple[Source, str]],
-    sample_length: int,
-    batch_size: int,
-    failures: "Failures",
-) -> Iterator[Iterator[tuple[Source, str, Encoded]]]:
-    """Encodes sound files, while others are read and written in the block.
-
-    Args:
-      model: the opened checkpoint.
-      work: (source, output) pairs.
-      sample_length: cuts each to so many samples; 0 takes all.
-      batch_size: files that go through the network side by side, at most.
-      failures: takes in those that can't be done.
-
-    Yields:
-      An iterator of each of the other pairs with its embedding.
-    """
-    loaded = load_clips((source for source, _ in work), sample_length)
-    clips = (
-        (None, audio if isinstance(audio, NSynthError) else Clip(file.path, audio, {}))
-        for file, audio in loaded
-    )
-    with (
-        encoding(clips, model, batch_size) as results,
-        Progress(len(work), "files") as progress,
-    ):
-
-        def good() -> Iterator[tuple[Source, str, Encoded]]:
-            for (source, output), (_, result) in zip(work, results, strict=True):
-                if isinstance(result, NSynthError):
-                    failures.messages.append(str(result))
-                else:
-                    yield source, output, result
-                progress.advance()
-
-        yield good()
-
-
-def find_sounds_or_npy(
-    source_paths: Sequence[str | os.PathLike],
-    extensions: Sequence[str],
-    npy_only: bool,
-    recursive: bool,
-    left_out: Sequence[str | os.PathLike],
-) -> list[Source]:
-    """Of each path the sounds, or where it has none the .npy files.
-
-    Args:
-      source_paths: files, folders or globs.
-      extensions: of sounds.
-      npy_only: leaves sounds out.
-      recursive: descends into folders.
-      left_out: folders that are not descended into: what an earlier run wrote below
-        the sounds is none of them.
-
-    Raises:
-      InputError: nothing there.
-    """
-    if npy_only:
-        return find_sources(source_paths, [".npy"], recursive)
-    return find_sources(source_paths, extensions, recursive, left_out, [".npy"])
+def check_rules(model: WaveNet | Baseline, rules: NameRules) -> None:
+    """Raises InputError for rules about pitches if the model has no use for these."""
+    if not model.uses_pitch:
+        refuse_changed(
+            rules,
+            "is for the baseline, and this is another model's checkpoint; leave it "
+            "out.",
+        )
 
 
 def generated_name(name: str) -> str:
     """The file that a sound made of `name` goes to."""
     return f"gen_{name}.wav"
-
-
-def note_file_name(name: str) -> str:
-    """A note's name as a file's: ids may hold slashes."""
-    return name.replace("/", "_").replace("\\", "_").replace("\0", "_")
 
 
 def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:

@@ -14,16 +14,17 @@ import tensorflow as tf
 from absl import logging
 
 import magenta_nsynth
-from magenta_nsynth.api import Baseline, WaveNet, load_model
 from magenta_nsynth.commands.common import check_arguments, make_folder
-from magenta_nsynth.embeddings.manifest import Plan, Shards
-from magenta_nsynth.embeddings.pipeline import encoding
+from magenta_nsynth.commands.options import Network, ShardOptions
+from magenta_nsynth.embeddings.encode_many import encoding
+from magenta_nsynth.embeddings.manifest import ExportPlan, ExportShards
 from magenta_nsynth.embeddings.shards import FORMATS, import_pyarrow
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import check_folder, expand
-from magenta_nsynth.notes.clip_sources import ReadAs, open_clips
-from magenta_nsynth.notes.clips import Clip, ClipSource
+from magenta_nsynth.notes.clips import Clip, Clips
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.notes.opening import open_clips
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.weights.checkpoint import Checkpoint
 from magenta_nsynth.weights.engine import weights_digest
@@ -36,36 +37,13 @@ _SAID = 20  # messages on notes, one by one; of the others, the number
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """What to export, and how. Plain values, so that other machines can be told.
+    """What to export, and how. Plain values, so that other machines can be told."""
 
-    Attributes:
-      checkpoint: the arguments of `load_model`.
-      source_paths: as for `open_clips`.
-      save_path: the folder to write to.
-      read_as: as for `open_clips`.
-      recursive: likewise.
-      rules: likewise.
-      skip_corrupt: leaves out notes that can't be used; without it their shards are
-        not made.
-      format: "npy", "tfrecord" or "parquet".
-      sample_length: cuts each note to so many samples; 0 takes all.
-      batch_size: notes that go through the network side by side, at most.
-      notes_per_shard: notes in each file but the last.
-      bfloat16: computes in bfloat16.
-    """
-
-    checkpoint: dict[str, Any]
-    source_paths: Sequence[str | os.PathLike]
-    save_path: str | os.PathLike
-    read_as: ReadAs | None = None
-    recursive: bool = False
-    rules: NameRules | None = None
-    skip_corrupt: bool = False
-    format: str = "npy"
-    sample_length: int = 64_000
-    batch_size: int = 16
-    notes_per_shard: int = 500
-    bfloat16: bool = False
+    network: Network
+    inputs: Inputs
+    save_path: str | os.PathLike[str]
+    rules: NameRules
+    files: ShardOptions
 
 
 class Work:
@@ -80,40 +58,31 @@ class Work:
         """
         self.export = export
         check_folder(export.save_path)
-        if export.notes_per_shard < 1:
+        files = export.files
+        if files.notes_per_shard < 1:
             raise InputError(
-                f"--notes_per_shard must be 1 or more, not {export.notes_per_shard}."
+                f"--notes_per_shard must be 1 or more, not {files.notes_per_shard}."
             )
-        if export.format not in FORMATS:
-            raise InputError(f"--format={export.format}: one of {', '.join(FORMATS)}.")
-        if export.format == "parquet":
+        if files.format not in FORMATS:
+            raise InputError(f"--format={files.format}: one of {', '.join(FORMATS)}.")
+        if files.format == "parquet":
             import_pyarrow()
-        dtype = "mixed_bfloat16" if export.bfloat16 else None
-        self.model: WaveNet | Baseline = load_model(**export.checkpoint, dtype=dtype)
-        check_arguments(
-            self.model, export.save_path, export.sample_length, export.batch_size
-        )
+        self.model = export.network.open("mixed_bfloat16" if files.bfloat16 else None)
+        length = export.inputs.sample_length
+        check_arguments(self.model, export.save_path, length, files.batch_size)
 
     @functools.cached_property
-    def source(self) -> ClipSource:
+    def clips(self) -> Clips:
         """The notes."""
-        export = self.export
-        return open_clips(
-            export.source_paths,
-            self.model.min_samples,
-            export.read_as,
-            export.recursive,
-            export.skip_corrupt,
-            export.save_path,
-            export.rules,
-        )
+        export, least = self.export, self.model.min_samples
+        return open_clips(export.inputs, least, export.rules, export.save_path)
 
     @functools.cached_property
-    def shards(self) -> Shards:
+    def shards(self) -> ExportShards:
         """The shards, by a plan that is the same on every machine."""
         export, config = self.export, self.model.config
         checkpoint = Checkpoint(self.model.checkpoint_path)
-        averaged = export.checkpoint.get("use_ema", False)
+        files = export.files
         identity = {
             "software": {
                 "magenta_nsynth": magenta_nsynth.__version__,
@@ -122,23 +91,23 @@ class Work:
             "model": config.model_name,
             "config": config.to_dict(),
             "encoder": weights_digest(self.model.encoder),
-            "weights": "averaged" if averaged else "raw",
-            "source": self.source.identity,
-            "num_notes": self.source.num_clips,
-            "format": export.format,
-            "notes_per_shard": export.notes_per_shard,
-            "sample_length": export.sample_length,
-            "batch_size": export.batch_size,
-            "dtype": "bfloat16" if export.bfloat16 else "float32",
+            "weights": "averaged" if export.network.use_ema else "raw",
+            "source": self.clips.identity,
+            "num_notes": self.clips.num_clips,
+            "format": files.format,
+            "notes_per_shard": files.notes_per_shard,
+            "sample_length": export.inputs.sample_length,
+            "batch_size": files.batch_size,
+            "dtype": "bfloat16" if files.bfloat16 else "float32",
         }
         remarks = {
             "checkpoint": os.path.basename(checkpoint.prefix),
             "step": checkpoint.step,
             "num_latent": self.model.num_latent,
-            "lost": self.source.lost,
+            "lost": self.clips.lost,
         }
-        plan = Plan(identity, remarks, self.source.fingerprint)
-        return Shards(expand(export.save_path), plan)
+        plan = ExportPlan(identity, remarks, self.clips.fingerprint)
+        return ExportShards(expand(export.save_path), plan)
 
 
 def export_embeddings(
@@ -207,10 +176,10 @@ def make_shards(work: Work, numbers: Sequence[int]) -> None:
     shards, export = work.shards, work.export
     bounds = {number: shards.plan.bounds(number) for number in numbers}
     total = sum(end - first for first, end in bounds.values())
-    clips = _clips(work.source, bounds, export.sample_length)
+    clips = _clips(work.clips, bounds, export.inputs.sample_length)
     with (
         _few_remarks(),
-        encoding(clips, work.model, export.batch_size) as results,
+        encoding(clips, work.model, export.files.batch_size) as results,
         Progress(total, "notes") as progress,
     ):
         for number, group in itertools.groupby(results, key=lambda pair: pair[0]):
@@ -222,7 +191,7 @@ def make_shards(work: Work, numbers: Sequence[int]) -> None:
                         else:
                             writer.add(result)
                         progress.advance()
-                    if writer.skipped and not export.skip_corrupt:
+                    if writer.skipped and not export.inputs.skip_corrupt:
                         raise _UnusableNotes
             except _UnusableNotes:
                 shards.leave(number, writer.skipped)
@@ -253,15 +222,15 @@ class _UnusableNotes(Exception):
 
 
 def _clips(
-    source: ClipSource, bounds: dict[int, tuple[int, int]], sample_length: int
+    clips: Clips, bounds: dict[int, tuple[int, int]], sample_length: int
 ) -> Iterator[tuple[int, Clip | NSynthError]]:
-    """(shard, clip) of all these shards, in one stream: reading knows no pause."""
+    """(shard, clip) of all these shards, read as one continuous stream."""
     if not bounds:
         return
     numbers = np.concatenate([np.arange(*pair) for pair in bounds.values()])
     counts = [end - first for first, end in bounds.values()]
     keys = np.repeat(list(bounds), counts).tolist()
-    yield from zip(keys, source.read(numbers, sample_length), strict=True)
+    yield from zip(keys, clips.read(numbers, sample_length), strict=True)
 
 
 def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
@@ -270,7 +239,7 @@ def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
     parts = [part for number in share if (part := shards.part(number)) is not None]
     skipped = [line for part in parts for line in part["skipped"]]
     problems = shards.problems(share)
-    lines = [*problems, *work.source.lost, *skipped]
+    lines = [*problems, *work.clips.lost, *skipped]
     for line in lines[:_SAID]:
         logging.error("%s", line)
     if len(lines) > _SAID:
@@ -287,7 +256,7 @@ def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
             "%d notes are left out, since they can't be used; the others are done.",
             len(lines),
         )
-        if not work.export.skip_corrupt:
+        if not work.export.inputs.skip_corrupt:
             logging.error(
                 "An earlier run, with --skip_corrupt, left them out; mend them and "
                 "give another --save_path, or say --skip_corrupt again."

@@ -1,164 +1,382 @@
-"""Sounds or embeddings in, generated sounds out."""
+"""Sounds, notes or embeddings in, generated sounds out."""
 
+import collections
+import functools
+import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.api import WaveNet
-from magenta_nsynth.audio import AUDIO_EXTENSIONS, write_audio
+from magenta_nsynth.api import Baseline, WaveNet
+from magenta_nsynth.audio import read_audio, write_audio
 from magenta_nsynth.commands.common import (
     Failures,
-    SaveSound,
     check_arguments,
-    find_sounds_or_npy,
+    check_rules,
     generated_name,
-    load_clip,
     make_folder,
     pending,
     writing,
 )
+from magenta_nsynth.commands.options import Output
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.embeddings.arrays import check_encoding, check_finite, load_array
+from magenta_nsynth.embeddings.arrays import check_finite
+from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
 from magenta_nsynth.formatting import format_duration
+from magenta_nsynth.generation.options import Generation
+from magenta_nsynth.notes.clips import Clip, file_name
+from magenta_nsynth.notes.inputs import Inputs
+from magenta_nsynth.notes.naming import NameRules, refuse_rules
+from magenta_nsynth.notes.opening import find_sounds_or_npy, open_clips, recognise
+from magenta_nsynth.notes.sound_labels import SoundLabels, log_pitches
 from magenta_nsynth.progress import Progress
 
-__all__ = ["UNFINISHED", "generate"]
+__all__ = ["UNFINISHED", "Job", "SaveSound", "embed", "generate", "generate_jobs"]
 
 # Beside a sound that is not finished, so that skip_existing knows.
 UNFINISHED = ".unfinished"
 _TIMED_STEPS = 80
 
+# Writes a finished sound, [t] float32, of an embedding.
+SaveSound = Callable[["Job", np.ndarray], None]
 
-class _Output(NamedTuple):
-    source: Source
+
+class Job(NamedTuple):
+    """A sound to make, and where it goes."""
+
+    embedding: Embedding
     path: str
-    encoding: np.ndarray
-    num_samples: int
+
+
+class _Input(NamedTuple):
+    """What one sound is made of, or an end of two.
+
+    Attributes:
+      name: of the sound's file, without "gen_" and extension.
+      source: its file.
+      load: makes the embedding; raises an NSynthError if that can't be.
+    """
+
+    name: str
+    source: Source
+    load: Callable[[], Embedding]
 
 
 def generate(
-    model: WaveNet,
-    source_paths: Sequence[str | os.PathLike],
-    save_path: str | os.PathLike,
-    sample_length: int = 64_000,
-    batch_size: int = 1,
-    npy_only: bool = False,
-    recursive: bool = False,
-    skip_existing: bool = False,
-    seed: int | None = None,
-    temperature: float = 1.0,
-    bit_depth: str = "float",
-    normalize: bool = False,
-    samples_per_save: int = 10_000,
-    save: SaveSound | None = None,
+    model: WaveNet | Baseline,
+    inputs: Inputs,
+    rules: NameRules,
+    output: Output,
+    options: Generation,
 ) -> int:
-    """Writes `gen_<stem>.wav`, 16 kHz mono, for each sound or embedding.
+    """Writes `gen_<name>.wav`, 16 kHz mono, for each sound, note or embedding.
+
+    The baseline's sounds are as long and, at their peaks, as loud as their sources.
 
     Args:
       model: the opened checkpoint.
-      source_paths: files, folders or globs, of sounds or of .npy embeddings; of a
-        folder that has both, the sounds.
-      save_path: the folder to write to.
-      sample_length: at most so many samples each, in whole frames; 0 is no limit.
-      batch_size: files that are generated side by side.
-      npy_only: reads only .npy files.
-      recursive: descends into folders and mirrors them in `save_path`.
-      skip_existing: leaves out what is there and finished.
-      seed: each file draws from its own np.random.RandomState(seed).
-      temperature: the logits are divided by it; 0 takes the likeliest sample.
-      bit_depth: "float" or "16".
-      normalize: scales each finished sound to a peak of 1.
-      samples_per_save: each file is written again after so many samples.
-      save: writes a finished sound, [t] float32, to its path, where that is more than
-        `write_audio` at `bit_depth`.
+      inputs: sounds or .npy embeddings (of a folder that has both, the sounds), or
+        TFRecords.
+      rules: how the baseline's pitches are read from the names of sounds.
+      output: where to write.
+      options: how.
 
     Returns:
-      0, or 1 if some files failed; those are logged, the others done.
+      0, or 1 if some failed; those are logged, the others done.
 
     Raises:
-      InputError: nothing to read, two files with one output, a bad argument.
+      InputError: nothing to read, two inputs with one output, a bad argument.
       KeyboardInterrupt: with what was kept as its message.
 
-    Source: NSynth, nsynth_generate; differs: the list in the README.
+    Source: NSynth, nsynth_generate, and baseline/models/ae.py's eval_op; differs: the
+    list in the README.
     """
-    check_arguments(model, save_path, sample_length, batch_size)
-    if not temperature >= 0:
-        raise InputError(f"--temperature must be 0 or more, not {temperature}.")
-    if samples_per_save < 1:
-        raise InputError(
-            f"--samples_per_save must be 1 or more, not {samples_per_save}."
-        )
-    sources = find_sounds_or_npy(
-        source_paths, AUDIO_EXTENSIONS, npy_only, recursive, [save_path]
-    )
+    length = inputs.sample_length
+    check_arguments(model, output.save_path, length, options.batch_size)
+    model.check_generation(options)
+    check_rules(model, rules)
+    failures = Failures()
+    found = _find(model, inputs, rules, output, options, failures)
+    names, sources = [one.name for one in found], [one.source for one in found]
+    if options.halfway:
+        if len(found) < 2:
+            raise InputError(
+                f"--halfway needs two inputs or more, and there is {len(found)}; "
+                "repeat --source_path."
+            )
+        names = [f"{one}_{other}" for one, other in itertools.pairwise(names)]
+        sources = sources[:-1]
+    folder = expand(output.save_path)
     paths = [
-        os.path.join(expand(save_path), s.subfolder, generated_name(s.stem))
-        for s in sources
+        os.path.join(folder, source.subfolder, generated_name(file_name(name)))
+        for source, name in zip(sources, names, strict=True)
     ]
     refuse_collisions(sources, paths)
-    make_folder(save_path)
+    make_folder(folder)
+    num_inputs = len(paths) + len(failures.messages)
     pairs = list(zip(sources, paths, strict=True))
-    work = pending(pairs, skip_existing, UNFINISHED)
-    failures = Failures()
-    outputs = _encode(model, work, sample_length, failures)
-    # Clips of a batch take as long as its longest.
-    outputs.sort(key=lambda output: output.num_samples, reverse=True)
-    batches = [outputs[i : i + batch_size] for i in range(0, len(outputs), batch_size)]
-    writer = _Writer(bit_depth, normalize, samples_per_save, save)
-    if batches:
-        _announce(model, batches, temperature)
-    total = sum(output.num_samples for output in outputs)
-    with Progress(total, "samples") as progress:
-        for batch in batches:
-            _generate_batch(model, batch, seed, temperature, writer, progress, failures)
-    return failures.report(len(sources))
+    wanted = {path for _, path in pending(pairs, output.skip_existing, UNFINISHED)}
+    jobs = _jobs(model, found, paths, wanted, options, failures)
+
+    def save(job: Job, audio: np.ndarray) -> None:
+        audio = model.finish(job.embedding, audio, options)
+        write_audio(job.path, audio, options.wav_depth)
+
+    generate_jobs(model, jobs, len(wanted), options, save, failures)
+    return failures.report(num_inputs)
 
 
-def _encode(
-    model: WaveNet,
-    work: list[tuple[Source, str]],
-    sample_length: int,
+def _find(
+    model: WaveNet | Baseline,
+    inputs: Inputs,
+    rules: NameRules,
+    output: Output,
+    options: Generation,
     failures: Failures,
-) -> list[_Output]:
-    """All embeddings first: bad files show before hours of generation begin."""
-    outputs = []
-    for source, path in work:
+) -> list[_Input]:
+    """The inputs in their order; whole files that can't be used are failures."""
+    keep_audio = options.phase == "source"
+    kind = "audio" if inputs.npy_only else recognise(inputs)[0]
+    if kind not in ("audio", "list"):
+        return list(_notes(model, inputs, rules, keep_audio, failures))
+    if inputs.skip_corrupt:
+        raise InputError("--skip_corrupt is for TFRecords; leave it out.")
+    if kind == "list":
+        found = open_clips(inputs, rules=rules).files
+    else:
+        found = find_sounds_or_npy(inputs, [output.save_path])
+    sounds = [source for source in found if not source.is_npy]
+    if not sounds:
+        refuse_rules(rules, found[0].path)
+    labels = SoundLabels(sounds, rules)
+    if model.uses_pitch and options.pitch is None:
+        log_pitches(sounds, labels)
+    results = []
+    for source in found:
+        if not source.is_npy:
+            load = _sound_loader(model, source, labels, inputs, keep_audio)
+            results.append(_Input(source.stem, source, load))
+            continue
         with failures.noting():
-            if source.path.lower().endswith(".npy"):
-                encoding = _load_encoding(source.path, model)
-                limit = sample_length // model.config.ae_hop_length
-                if limit and limit < len(encoding):
-                    logging.info(
-                        "%s: %d frames, cut to the %d of --sample_length=%d.",
-                        *(source.path, len(encoding), limit, sample_length),
-                    )
-                    encoding = encoding[:limit]
+            its = model.files.read(source.path, source.stem, inputs.sample_length)
+            for name, embedding in zip(
+                distinct([e.name for e in its]), its, strict=True
+            ):
+                results.append(_Input(name, source, lambda e=embedding: e))
+    return results
+
+
+def _sound_loader(
+    model: WaveNet | Baseline,
+    source: Source,
+    labels: SoundLabels,
+    inputs: Inputs,
+    keep_audio: bool,
+) -> Callable[[], Embedding]:
+    def load() -> Embedding:
+        audio = read_audio(source.path, inputs.sample_length)
+        clip = Clip(source.path, audio, labels.of(source).fields, source.stem)
+        return embed(model, clip, keep_audio)
+
+    return load
+
+
+def _notes(
+    model: WaveNet | Baseline,
+    inputs: Inputs,
+    rules: NameRules,
+    keep_audio: bool,
+    failures: Failures,
+) -> Iterator[_Input]:
+    """The notes of data sets; a set with a bad note is left out as a whole."""
+    clips = open_clips(inputs, model.min_samples, rules)
+    num_damaged = len(clips.lost)
+    for path, _, numbers in clips.sets:
+        # All of it once before any work: for its names, and to find what is damaged.
+        good, names = [], []
+        with failures.noting():
+            for number, clip in zip(
+                numbers, clips.read(numbers, inputs.sample_length, True), strict=True
+            ):
+                if not isinstance(clip, NSynthError):
+                    good.append(number)
+                    names.append(clip.labels["note_str"])
+                elif not inputs.skip_corrupt:
+                    raise clip
+                else:
+                    logging.warning("%s Left out.", clip)
+                    num_damaged += 1
+            reader = _Reader(clips.read(np.array(good), inputs.sample_length))
+            for i, name in enumerate(distinct(names)):
+                load = functools.partial(reader.embed, i, model, keep_audio)
+                yield _Input(name, Source(path, ""), load)
+    if num_damaged:
+        logging.warning("%d damaged notes are left out.", num_damaged)
+
+
+class _Reader:
+    """Reads clips by number in one pass: the numbers may only rise."""
+
+    def __init__(self, clips: Iterator[Clip | NSynthError]) -> None:
+        self._numbered = enumerate(clips)
+
+    def embed(
+        self, number: int, model: WaveNet | Baseline, keep_audio: bool
+    ) -> Embedding:
+        """The embedding of a clip; passes over those before it."""
+        clip = next(clip for i, clip in self._numbered if i == number)
+        if isinstance(clip, NSynthError):
+            raise clip
+        return embed(model, clip, keep_audio)
+
+
+def embed(model: WaveNet | Baseline, clip: Clip, keep_audio: bool = False) -> Embedding:
+    """A clip's embedding.
+
+    Args:
+      model: the opened checkpoint.
+      clip: what to encode.
+      keep_audio: whether the embedding holds the sound too.
+
+    Raises:
+      NSynthError: the clip is too short, or its embedding isn't finite.
+    """
+    audio = model.check_clip(clip.audio, clip.where)
+    prepared = model.prepare(audio)
+    [rows] = model.encode_prepared([prepared])
+    check_finite(rows, clip.where)
+    return Embedding(
+        clip.name,
+        clip.where,
+        rows,
+        len(audio),
+        clip.labels,
+        model.peak(audio, prepared),
+        audio if keep_audio else None,
+    )
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names; those that occur several times get their place in the list."""
+    counts = collections.Counter(names)
+    digits = len(str(len(names) - 1))
+    return [
+        name if counts[name] == 1 else f"{name}_{i:0{digits}}"
+        for i, name in enumerate(names)
+    ]
+
+
+def _jobs(
+    model: WaveNet | Baseline,
+    found: Sequence[_Input],
+    outputs: Sequence[str],
+    wanted: set[str],
+    options: Generation,
+    failures: Failures,
+) -> Iterator[Job]:
+    """The sounds to make; what can't be made is a failure."""
+    loaded: dict[int, Embedding | NSynthError] = {}
+
+    def load(i: int) -> Embedding:
+        if i not in loaded:
+            loaded.pop(i - 2, None)
+            try:
+                loaded[i] = found[i].load()
+            except NSynthError as error:
+                loaded[i] = error
+        result = loaded[i]
+        if isinstance(result, NSynthError):
+            raise result
+        return result
+
+    for i, path in enumerate(outputs):
+        if path not in wanted:
+            continue
+        with failures.noting():
+            if options.halfway:
+                try:
+                    embedding = _between(load(i), load(i + 1))
+                except NSynthError as error:
+                    raise type(error)(f"{error} So {path} is not made.") from None
             else:
-                encoding = model.encode(load_clip(source.path, sample_length, model))
-                check_finite(encoding, source.path)
-            num_samples = model.config.num_samples(len(encoding))
-            outputs.append(_Output(source, path, encoding, num_samples))
-    return outputs
+                embedding = load(i)
+            model.check_generation(options, [embedding])
+            yield Job(embedding, path)
 
 
-def _load_encoding(path: str, model: WaveNet) -> np.ndarray:
-    encoding = load_array(path)
-    return check_encoding(encoding, model.config.ae_bottleneck_width, path)
+def _between(one: Embedding, other: Embedding) -> Embedding:
+    """The embedding halfway between two, at the pitch of the first."""
+    num_rows = min(len(one.rows), len(other.rows))
+    num_samples = min(one.num_samples, other.num_samples)
+    audio = None
+    if one.audio is not None and other.audio is not None:
+        audio = np.mean([e.audio[:num_samples] for e in (one, other)], axis=0)
+    return Embedding(
+        one.name,
+        one.where,
+        np.mean([one.rows[:num_rows], other.rows[:num_rows]], axis=0),
+        num_samples,
+        one.labels,
+        float(np.mean([one.peak, other.peak])),
+        audio,
+    )
 
 
-def _announce(model: WaveNet, batches: list[list[_Output]], temperature: float) -> None:
+def generate_jobs(
+    model: WaveNet | Baseline,
+    jobs: Iterable[Job],
+    num_jobs: int,
+    options: Generation,
+    save: SaveSound,
+    failures: Failures,
+) -> None:
+    """Makes sounds, several side by side, and saves them as they grow.
+
+    Args:
+      model: the opened checkpoint.
+      jobs: what to make of what.
+      num_jobs: how many there are, at most.
+      options: how.
+      save: writes a finished sound.
+      failures: takes what can't be made.
+
+    Raises:
+      KeyboardInterrupt: with what was kept as its message.
+    """
+    size = options.batch_size
+    if not model.makes_steps:
+        jobs = iter(jobs)
+        with Progress(num_jobs, "sounds") as progress:
+            while batch := list(itertools.islice(jobs, size)):
+                _Batch(model, batch, options, save, failures).run()
+                progress.advance(len(batch))
+        return
+    # All embeddings first: bad files show before hours of generation begin. Clips of a
+    # batch take as long as its longest.
+    order = sorted(jobs, key=lambda job: job.embedding.num_samples, reverse=True)
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    if batches:
+        _announce(model, batches, options)
+    with Progress(
+        sum(job.embedding.num_samples for job in order), "samples"
+    ) as progress:
+        for batch in batches:
+            _Batch(model, batch, options, save, failures).run(progress.advance)
+
+
+def _announce(
+    model: WaveNet | Baseline, batches: Sequence[Sequence[Job]], options: Generation
+) -> None:
     """Says how long it will take, from a few steps of the first batch."""
     first = batches[0]
-    frames = -(-_TIMED_STEPS // model.config.ae_hop_length)
-    encodings = [output.encoding[:frames] for output in first]
     marks = []  # of each block: when it was done, and its length
-    for block in model.stream(encodings, None, 0, temperature):
+    for block in model.sounds([job.embedding for job in first], options):
         marks.append((time.perf_counter(), block.shape[1]))
         if sum(length for _, length in marks) >= _TIMED_STEPS:
             break
@@ -167,98 +385,96 @@ def _announce(model: WaveNet, batches: list[list[_Output]], temperature: float) 
     # The first block also compiles.
     counted = sum(length for _, length in marks[1:])
     seconds_per_step = (marks[-1][0] - marks[0][0]) / counted
-    steps = sum(batch[0].num_samples for batch in batches)
-    seconds = sum(output.num_samples for batch in batches for output in batch)
+    steps = sum(batch[0].embedding.num_samples for batch in batches)
+    samples = sum(job.embedding.num_samples for batch in batches for job in batch)
     logging.info(
         "Sounds to generate: %d, %.1f s in all, %d at a time. Expected time: %s "
         "(%.1f ms a step).",
-        *(sum(map(len, batches)), seconds / SAMPLE_RATE, len(first)),
+        *(sum(map(len, batches)), samples / SAMPLE_RATE, len(first)),
         *(format_duration(steps * seconds_per_step), seconds_per_step * 1000),
     )
 
 
-class _Writer:
-    """Writes the sounds of a batch as they grow, each whole and renamed."""
+class _Batch:
+    """Sounds that are made side by side; each is written whole and renamed."""
 
     def __init__(
         self,
-        bit_depth: str,
-        normalize: bool,
-        samples_per_save: int,
-        save: SaveSound | None,
+        model: WaveNet | Baseline,
+        jobs: Sequence[Job],
+        options: Generation,
+        save: SaveSound,
+        failures: Failures,
     ) -> None:
-        self._bit_depth = bit_depth if bit_depth == "float" else int(bit_depth)
-        self._normalize = normalize
-        self.samples_per_save = samples_per_save
-        self._save = save
+        self._model, self._jobs, self._options = model, jobs, options
+        self._save_finished, self._failures = save, failures
+        self._left = set(range(len(jobs)))
+        longest = max(job.embedding.num_samples for job in jobs)
+        self._audio = np.zeros([len(jobs), longest], np.float32)
+        self._done = self._saved = 0
 
-    def save(self, output: _Output, audio: np.ndarray) -> None:
-        """Writes [t] of a sound, finished where that is all of it."""
-        audio = audio[: output.num_samples]
-        finished = len(audio) == output.num_samples
-        marker = output.path + UNFINISHED
-        with writing(output.path):
-            if not finished:
-                with open(marker, "w", encoding="utf-8") as file:
-                    file.write("Generation of the sound beside this was broken off.\n")
-            elif self._normalize:
-                audio = audio / max(np.abs(audio).max(), 1e-9)
-            if finished and self._save is not None:
-                self._save(output.path, audio)
-            else:
-                write_audio(output.path, audio, self._bit_depth)
-            if finished and os.path.exists(marker):
-                os.unlink(marker)
+    def run(self, advance: Callable[[int], None] = lambda _: None) -> None:
+        """Makes and saves all of them; `advance` is called with samples made."""
+        embeddings = [job.embedding for job in self._jobs]
+        try:
+            for block in self._model.sounds(embeddings, self._options):
+                advance(self._add(block))
+        except InputError as error:
+            self._failures.messages += [
+                f"{self._jobs[i].path}: {error}" for i in sorted(self._left)
+            ]
+        except KeyboardInterrupt:
+            self._keep()
 
-
-def _generate_batch(
-    model: WaveNet,
-    batch: list[_Output],
-    seed: int | None,
-    temperature: float,
-    writer: _Writer,
-    progress: Progress,
-    failures: Failures,
-) -> None:
-    audio = np.zeros([len(batch), batch[0].num_samples], np.float32)
-    done = saved = 0
-    left = list(batch)
-    encodings = [output.encoding for output in batch]
-    try:
-        for block in model.stream(encodings, None, seed, temperature):
-            before, after = done, done + block.shape[1]
-            audio[:, before:after] = block
-            done = after
-            progress.advance(
-                sum(
-                    min(done, o.num_samples) - min(before, o.num_samples) for o in batch
-                )
-            )
-            full = done - saved >= writer.samples_per_save
-            for output, clip in zip(batch, audio, strict=True):
-                if before < output.num_samples <= done:
-                    with failures.noting():
-                        writer.save(output, clip)
-                    left.remove(output)
-                elif full and done < output.num_samples:
-                    _save_beginning(writer, output, clip[:done])
-            saved = done if full else saved
-    except KeyboardInterrupt:
-        if not done or not left:
+    def _keep(self) -> None:
+        """Saves what there is after Ctrl-C, and raises it with a message."""
+        if not self._done or not self._left:
             raise KeyboardInterrupt("No unfinished sound is left behind.") from None
-        for output, clip in zip(batch, audio, strict=True):
-            if output in left:
-                writer.save(output, clip[:done])
+        left = [self._jobs[i] for i in sorted(self._left)]
+        for i in sorted(self._left):
+            self._save(self._jobs[i], self._audio[i, : self._done])
         raise KeyboardInterrupt(
-            f"The first {done / SAMPLE_RATE:.2f} s are kept in "
-            f"{', '.join(output.path for output in left)}; --skip_existing starts "
+            f"The first {self._done / SAMPLE_RATE:.2f} s are kept in "
+            f"{', '.join(job.path for job in left)}; --skip_existing starts "
             "unfinished sounds again."
         ) from None
 
+    def _add(self, block: np.ndarray) -> int:
+        """Takes a block in and saves what it completes; the samples that count."""
+        before, done = self._done, self._done + block.shape[1]
+        self._audio[:, before:done] = block
+        self._done, count = done, 0
+        is_full = done - self._saved >= self._options.samples_per_save
+        for i, job in enumerate(self._jobs):
+            length = job.embedding.num_samples
+            count += min(done, length) - min(before, length)
+            if before < length <= done:
+                with self._failures.noting():
+                    self._save(job, self._audio[i])
+                self._left.discard(i)
+            elif is_full and done < length:
+                self._save_beginning(job, self._audio[i, :done])
+        self._saved = done if is_full else self._saved
+        return count
 
-def _save_beginning(writer: _Writer, output: _Output, audio: np.ndarray) -> None:
-    """Saves a sound on the way; the whole one may still get through later."""
-    try:
-        writer.save(output, audio)
-    except NSynthError as error:
-        logging.warning("%s", error)
+    def _save(self, job: Job, audio: np.ndarray) -> None:
+        """Writes [t] of a sound, finished if that is all of it."""
+        length = job.embedding.num_samples
+        audio = audio[:length]
+        marker = job.path + UNFINISHED
+        with writing(job.path):
+            if len(audio) == length:
+                self._save_finished(job, audio)
+                if os.path.exists(marker):
+                    os.unlink(marker)
+                return
+            with open(marker, "w", encoding="utf-8") as file:
+                file.write("Generation of the sound beside this was broken off.\n")
+            write_audio(job.path, audio, self._options.wav_depth)
+
+    def _save_beginning(self, job: Job, audio: np.ndarray) -> None:
+        """Saves a sound on the way; the whole one may still get through later."""
+        try:
+            self._save(job, audio)
+        except NSynthError as error:
+            logging.warning("%s", error)

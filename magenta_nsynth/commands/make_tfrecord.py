@@ -1,25 +1,27 @@
 """Sounds of any kind in, sharded TFRecords out; and TFRecords in, JSON/WAV out."""
 
 import contextlib
-import dataclasses
 import os
-from collections.abc import Sequence
+from typing import Any
 
 from absl import logging
 
 from magenta_nsynth.commands.common import Failures, make_folder
+from magenta_nsynth.commands.options import Making
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.data.writing import Shards, locked
+from magenta_nsynth.data.writing import RecordShards, locked
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import check_folder, expand
 from magenta_nsynth.notes.archive import make_from_archive
-from magenta_nsynth.notes.export import export_json_wav
-from magenta_nsynth.notes.items import shuffled
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.json_wav import LABELS_FILE, plan_folder
-from magenta_nsynth.notes.making import Target, make_from_items
+from magenta_nsynth.notes.json_wav_writing import export_json_wav
 from magenta_nsynth.notes.naming import NameRules
-from magenta_nsynth.notes.own_audio import plan_own_audio
-from magenta_nsynth.notes.sources import Kind, recognise
+from magenta_nsynth.notes.opening import recognise
+from magenta_nsynth.notes.own_sounds import Cut, plan_own_audio
+from magenta_nsynth.notes.record_making import Target, make_from_items
+from magenta_nsynth.notes.unread import shuffled
+from magenta_nsynth.options import options_of
 
 __all__ = ["make_tfrecord"]
 
@@ -33,8 +35,9 @@ _ALLOWED = {
     "archive": {"name", "num_shards"},
     "tfrecord": {"float"},
 }
+_ALWAYS = ("num_threads", "overwrite")
 _CALLED = {
-    "audio": "one's own audio",
+    "audio": "your own sounds",
     "jsonwav": "a JSON/WAV folder",
     "archive": "an archive",
     "tfrecord": "TFRecords",
@@ -42,38 +45,19 @@ _CALLED = {
 
 
 def make_tfrecord(
-    source_paths: Sequence[str | os.PathLike],
-    save_path: str | os.PathLike,
-    read_as: Kind | None = None,
-    *,
-    csv: str | os.PathLike = "",
-    rules: NameRules | None = None,
-    note_seconds: float | None = None,
-    pad: bool | None = None,
-    name: str | None = None,
-    num_shards: int | None = None,
-    shuffle_seed: int | None = None,
-    as_float: bool = False,
-    num_threads: int | None = None,
-    overwrite: bool = False,
+    inputs: Inputs,
+    rules: NameRules,
+    save_path: str | os.PathLike[str],
+    making: Making,
 ) -> int:
     """Makes `<name>.tfrecord-<i>-of-<n>` from sounds, or JSON/WAV from TFRecords.
 
     Args:
-      source_paths: folders, files or globs of one's own sounds; or an NSynth JSON/WAV
-        folder, or its .tar or .tar.gz archive; or TFRecord files.
+      inputs: folders, files or globs of sounds; or an NSynth JSON/WAV folder, or its
+        .tar or .tar.gz archive; or TFRecord files.
+      rules: sounds: how pitches are read from names.
       save_path: the folder to write to.
-      read_as: which of these the source is; None finds out.
-      csv: own sounds: a file of labels, see `data.labels_csv`.
-      rules: own sounds: how pitches are read from names; None is by default.
-      note_seconds: own sounds: the length of a note; None is 4, 0 a note per file.
-      pad: own sounds: completes the last note of a file with zeros. None is True.
-      name: what the files' names start with; None is "notes".
-      num_shards: how many files; None makes one per 1,000 notes of 4 s.
-      shuffle_seed: mixes the notes, in an order that this number decides.
-      as_float: from TFRecords: writes float WAV without loss, in place of 16 bits.
-      num_threads: files that are read or written at once; None is the processors.
-      overwrite: begins again, even where something else was made.
+      making: how.
 
     Returns:
       0, or 1 if some notes failed; those are logged, the others done.
@@ -83,56 +67,52 @@ def make_tfrecord(
         or a full disk.
     """
     check_folder(save_path)
-    kind, paths = recognise(source_paths, read_as)
-    rules, default = rules or NameRules(), NameRules()
-    given = {
-        "csv": csv or None,
-        **{
-            name: value
-            for name, value in dataclasses.asdict(rules).items()
-            if value != getattr(default, name)
-        },
-        "note_seconds": note_seconds,
-        "pad": pad,
-        "name": name,
-        "num_shards": num_shards,
-        "shuffle_seed": shuffle_seed,
-        "float": as_float or None,
-    }
-    for flag, value in given.items():
-        if value is not None and flag not in _ALLOWED[kind]:
-            raise InputError(
-                f"--{flag} can't be used with {_CALLED[kind]} ({paths[0]}); leave it "
-                "out, or say with --read_as what the source is."
-            )
-    folder, num_threads = expand(save_path), num_threads or os.cpu_count() or 1
+    kind, paths = recognise(inputs, deep=True)
+    if kind not in _ALLOWED:
+        raise InputError(
+            f"{paths[0]}: TFRecords can't be made of this; give a folder of sounds."
+        )
+    for options in (making, rules):
+        for field, _, flag in options_of(type(options)):
+            is_given = getattr(options, field.name) != field.default
+            if is_given and flag not in (*_ALLOWED[kind], *_ALWAYS):
+                raise InputError(
+                    f"--{flag} can't be used with {_CALLED[kind]} ({paths[0]}); leave "
+                    "it out, or say with --read_as what the source is."
+                )
+    folder, num_threads = expand(save_path), making.num_threads or os.cpu_count() or 1
     if kind == "tfrecord":
-        return _export(paths, folder, as_float, num_threads, overwrite)
-    name = "notes" if name is None else name
+        return _export(paths, folder, making.as_float, num_threads, making.overwrite)
+    name = "notes" if making.name is None else making.name
     if not name or name.startswith(".") or os.path.basename(name) != name:
         raise InputError(f"--name={name} can't start a file's name; give another.")
+    num_shards = making.num_shards
     if num_shards is not None and not 1 <= num_shards <= 99_999:
         raise InputError(f"--num_shards={num_shards} must be from 1 to 99999.")
-    target = Target(folder, name, num_shards, num_threads, overwrite)
-    options = {"source": kind, "num_shards": num_shards, "shuffle_seed": shuffle_seed}
+    target = Target(folder, name, num_shards, num_threads, making.overwrite)
+    identity: dict[str, Any] = {
+        "source": kind,
+        "num_shards": num_shards,
+        "shuffle_seed": making.shuffle_seed,
+    }
     problems: list[str] = []
     if kind == "archive":
         make_folder(folder)
         with _locked(folder):
-            shards = make_from_archive(paths[0], options, target)
+            shards = make_from_archive(paths[0], identity, target)
         num_files = shards.plan.num_notes
     else:
         if kind == "jsonwav":
             items, problems = plan_folder(paths[0])
         else:
-            length = _note_length(note_seconds)
-            pad = True if pad is None else pad
+            cut = Cut(_note_length(making.note_seconds), making.pad is not False)
             # Other decoders give other samples, which are not to be mixed with these.
-            options |= {"note_length": length, "pad": pad, "decoder": "PyAV"}
-            items = plan_own_audio(paths, csv, length, pad, num_threads, folder, rules)
+            identity |= {"note_length": cut.length, "pad": cut.pad, "decoder": "PyAV"}
+            items = plan_own_audio(paths, making.csv, cut, num_threads, folder, rules)
         make_folder(folder)
         with _locked(folder):
-            shards = make_from_items(shuffled(items, shuffle_seed), options, target)
+            items = shuffled(items, making.shuffle_seed)
+            shards = make_from_items(items, identity, target)
         num_files = len({item.path for item in items}) + len(problems)
     return _report(shards, problems, num_files)
 
@@ -153,7 +133,7 @@ def _note_length(note_seconds: float | None) -> int:
     return length
 
 
-def _report(shards: Shards, problems: list[str], num_files: int) -> int:
+def _report(shards: RecordShards, problems: list[str], num_files: int) -> int:
     failures = Failures()
     failures.messages += [*shards.failures, *problems]
     status = failures.report(num_files)

@@ -1,4 +1,4 @@
-"""Writing mixes: their embeddings, the sums of their signals, and their sounds."""
+"""What is written of mixes: embeddings, sums, sounds, and the manifest of all."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,247 +9,349 @@ from absl import logging
 
 import magenta_nsynth
 from magenta_nsynth.api import Baseline, WaveNet
-from magenta_nsynth.audio import mixing as signals
 from magenta_nsynth.audio import write_audio
-from magenta_nsynth.commands.common import generated_name, writing
-from magenta_nsynth.commands.generate import generate
-from magenta_nsynth.commands.generate_baseline import generate_baseline
-from magenta_nsynth.commands.mix_manifest import Manifest
-from magenta_nsynth.commands.mix_plan import Mix
-from magenta_nsynth.commands.mix_sources import MixPart
-from magenta_nsynth.commands.save_codes import writing_codes
-from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.embeddings.arrays import save_array
-from magenta_nsynth.embeddings.codes import csv_path
-from magenta_nsynth.embeddings.mixing import (
-    crossfade,
-    crossfade_weights,
-    mix,
-    time_stretch,
+from magenta_nsynth.audio.loudness import (
+    clipping_scale,
+    loudness_scale,
+    rms,
+    sum_signals,
 )
+from magenta_nsynth.commands.common import Failures, writing
+from magenta_nsynth.commands.generate import UNFINISHED, Job, generate_jobs
+from magenta_nsynth.commands.mix_plan import Mix
+from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.embeddings.codes import csv_path
+from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles
+from magenta_nsynth.embeddings.interpolation import mix, time_stretch
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import load_json, write_json
+from magenta_nsynth.generation.options import Generation
+from magenta_nsynth.options import options_of
 
-__all__ = ["MixFile", "MixNote", "Outputs"]
+__all__ = ["Manifest", "MixedNote", "write_embeddings", "write_sounds", "write_sums"]
 
-# Options of generation that no sample depends on.
-_WITHOUT_EFFECT = ("batch_size", "samples_per_save")
+_ABOUT = (
+    "What the files of this folder are; paths are relative to it. Of sources of "
+    "different lengths as much is mixed as the shortest has: mixed_frames and "
+    "mixed_samples."
+)
+# What is known once a file is made, and is not a part of the request.
+_RESULTS = (
+    "mixed_frames",
+    "mixed_samples",
+    "notes",
+    "frames",
+    "channels",
+    "samples",
+    "rate",
+    "scale",
+    "software",
+)
 _SOFTWARE = f"magenta_nsynth {magenta_nsynth.__version__}"
+# Options that are not among `_sound_options`: no sample depends on the first two,
+# sums have a bit depth too, and nsynth_interpolate has no flags for the others.
+_LEFT_OUT = ("batch_size", "samples_per_save", "bit_depth", "phase", "halfway")
+_KEYS = {"griffin_lim_iterations": "num_iters"}  # where the key is not the option
 
 
-class MixNote(NamedTuple):
-    """What becomes one sound.
+class MixedNote(NamedTuple):
+    """A mix of one note of each source.
 
     Attributes:
-      name: of its sounds, before their endings.
-      mix: the weights.
-      parts: what is mixed, of each source.
-      facts: what the manifest says of it in any form.
+      name: the note's.
+      file: the name of the file with its embedding.
+      sound: the name of the file with its generated sound.
+      mix: how it is mixed.
+      parts: what is mixed, one note per source, all of one length.
+      facts: what the manifest says of all its files.
     """
 
     name: str
+    file: str
+    sound: str
     mix: Mix
-    parts: list[MixPart]
-    facts: dict[str, Any]
+    parts: Sequence[Embedding]
+    facts: Mapping[str, Any]
 
     @property
-    def num_frames(self) -> int:
-        """Of the shortest, to which the others are cut."""
-        return min(len(part.embedding) for part in self.parts)
+    def main(self) -> Embedding:
+        """The part with the largest weight; the mix has its pitch."""
+        return self.parts[self.mix.heaviest]
+
+    def embedding(self) -> Embedding:
+        """The mix of the embeddings."""
+        arrays, main, mixing = [p.rows for p in self.parts], self.main, self.mix.mixing
+        rows = mix(arrays, self.mix.weights_over(len(main.rows)), mixing.method)
+        if mixing.stretch != 1:
+            rows = time_stretch(rows, mixing.stretch)
+        num_samples = main.num_samples * len(rows) // len(main.rows)
+        labels = {"note_str": self.name, "pitch": main.pitch}
+        return Embedding(self.name, main.where, rows, num_samples, labels)
 
     @property
-    def num_samples(self) -> int:
-        """Likewise."""
-        return min(part.num_samples for part in self.parts)
+    def signals(self) -> list[np.ndarray]:
+        """The sounds of the parts, [t] float32 each."""
+        return [part.audio for part in self.parts if part.audio is not None]
 
-    def embedding(self) -> np.ndarray:
-        """The mix, float32 [frames, channels]."""
-        arrays = [part.embedding[: self.num_frames] for part in self.parts]
-        times, method = self.facts["crossfade"], self.facts["method"]
-        if times is not None:
-            mixed = crossfade(*arrays, *times, method)
-        else:
-            mixed = mix(arrays, self.mix.weights, method)
-        stretch = self.facts["stretch"]
-        return mixed if stretch == 1 else time_stretch(mixed, stretch)
-
-    def clips(self) -> list[np.ndarray]:
-        """The sounds that were mixed, as long as the shortest."""
-        return [part.audio[: self.num_samples] for part in self.parts]
-
+    @property
     def weights(self) -> np.ndarray:
-        """Of the sources: [count], or [count, samples] of a crossfade."""
-        if self.mix.weights is not None:
-            return self.mix.weights
-        return crossfade_weights(self.num_samples, *self.facts["crossfade"])
+        """The weights of the signals: [count], or [count, t] of a crossfade."""
+        return self.mix.weights_over(self.main.num_samples)
+
+    def loudness_scale(self, audio: np.ndarray, name: str) -> float:
+        """The factor that makes audio [t], called `name`, as loud as the sources."""
+        levels = [rms(signal) for signal in self.signals]
+        return loudness_scale(audio, levels, self.weights, name)
+
+    def peak(self) -> float:
+        """The weighted mean of the sources' peaks, at most 1."""
+        sizes = np.abs(self.mix.weights)
+        peaks = [part.peak for part in self.parts]
+        return min(float(np.dot(sizes / sizes.sum(), peaks)), 1.0)
 
 
-class MixFile(NamedTuple):
-    """A file of a mix's embedding.
+class Manifest:
+    """manifest.json: what each file of a folder of mixes is.
 
-    Attributes:
-      name: of the file.
-      notes: one; of the baseline's z there may be more.
+    An entry is added once its file is written, and removed before the file is written
+    again, so the manifest is never ahead of the files. Entries of earlier runs are kept
+    as long as their files exist.
     """
 
-    name: str
-    notes: list[MixNote]
+    def __init__(self, folder: str, skip_existing: bool) -> None:
+        """Reads the folder's manifest, if there is one.
 
+        Args:
+          folder: the folder.
+          skip_existing: leave out files that exist and were made in the same way.
 
-class Outputs:
-    """Writes into a folder, and into its manifest what was written.
-
-    Args:
-      folder: the one to write to.
-      manifest: its.
-      skip_existing: leaves out what the manifest knows.
-      bit_depth: of sounds, "float" or "16".
-    """
-
-    def __init__(
-        self, folder: str, manifest: Manifest, skip_existing: bool, bit_depth: str
-    ) -> None:
-        self._folder = folder
-        self._manifest = manifest
-        self._skip_existing = skip_existing
-        self._bit_depth = bit_depth
-
-    def write_embeddings(self, files: Sequence[MixFile]) -> None:
-        """Writes the .npy of each mix, and the .csv of z."""
-        recipes: dict[str, dict[str, Any]] = {}
-        for name, notes in files:
-            recipes[name] = {"kind": "embedding", **notes[0].facts}
-            if notes[0].facts["model"] == "baseline":
-                recipes[csv_path(name)] = {"kind": "labels", "of": name}
-        work = set(self._begin("embeddings", recipes))
-        made = {}
-        for name, notes in files:
-            if work.isdisjoint([name, csv_path(name)]):
-                continue
-            arrays = [note.embedding() for note in notes]
-            self._save_embedding(name, notes, arrays)
-            results: dict[str, Any] = {
-                "mixed_frames": notes[0].num_frames,
-                "mixed_samples": notes[0].num_samples,
-            }
-            if len(notes) > 1:
-                results["notes"] = len(notes)
-            results["frames"] = sum(map(len, arrays))
-            results["channels"] = arrays[0].shape[1]
-            results["software"] = _SOFTWARE
-            made[name] = {**recipes[name], **results}
-            if csv_path(name) in recipes:
-                made[csv_path(name)] = recipes[csv_path(name)]
-        self._manifest.add(made)
-
-    def _save_embedding(
-        self, name: str, notes: Sequence[MixNote], arrays: Sequence[np.ndarray]
-    ) -> None:
-        path = os.path.join(self._folder, name)
-        if notes[0].facts["model"] == "wavenet":
-            with writing(path):
-                save_array(path, arrays[0])
-            return
-        with writing_codes(path, arrays[0].shape[1]) as writer:
-            for note, z in zip(notes, arrays, strict=True):
-                pitch = note.parts[note.mix.heaviest].pitch
-                labels = {"note_str": note.name, "pitch": pitch}
-                writer.add(z, labels, note.num_samples)
-
-    def write_sums(self, files: Sequence[MixFile]) -> None:
-        """Writes the same mixes of the sounds."""
-        notes = {f"sum_{n.name}.wav": n for _, notes in files for n in notes}
-        recipes = {
-            name: {"kind": "sum", **note.facts, "bit_depth": self._bit_depth}
-            for name, note in notes.items()
-        }
-        work = self._begin("sums", recipes)
-        made = {}
-        for name in work:
-            note = notes[name]
-            total = signals.sum_signals(note.clips(), note.weights(), False)
-            scale = signals.clipping_scale(total)
-            if scale < 1:
-                logging.info("%s is scaled by %.3f, not to clip.", name, scale)
-            results = self._save_sound(os.path.join(self._folder, name), total, scale)
-            made[name] = {**recipes[name], **results}
-        self._manifest.add(made)
-
-    def generate(
-        self,
-        model: WaveNet | Baseline,
-        files: Sequence[MixFile],
-        generation: Mapping[str, Any],
-        match_loudness: bool,
-    ) -> int:
-        """Makes the sounds of the embeddings, as nsynth_generate does.
-
-        Returns:
-          0, or 1 if some failed.
+        Raises:
+          InputError: a file of that name that is not such a manifest.
         """
-        is_baseline = isinstance(model, Baseline)
-        job = generate_baseline if is_baseline else generate
-        options = {k: v for k, v in generation.items() if k not in _WITHOUT_EFFECT}
-        options |= {"match_loudness": match_loudness, "bit_depth": self._bit_depth}
-        notes, recipes, file_of = {}, {}, {}
-        for file, its in files:
-            for note in its:
-                stem = note.name if is_baseline else os.path.splitext(file)[0]
-                name = generated_name(stem)
-                notes[name], file_of[name] = note, file
-                recipe = {"kind": "sound", "embedding": file, **note.facts, **options}
-                recipes[name] = recipe
-        work = self._begin("sounds", recipes)
-        # Of a file with several notes all are made again, if one is missing.
-        paths = [
-            os.path.join(self._folder, file)
-            for file in dict.fromkeys(file_of[name] for name in work)
-        ]
-        if not paths:
-            return 0
+        self.folder = folder
+        self._skip_existing = skip_existing
+        self._path = os.path.join(folder, "manifest.json")
+        self._entries: dict[str, dict[str, Any]] = {}
+        try:
+            form = {"files": {str: {"embedding": (str, None)}}}
+            entries = load_json(self._path, form)["files"]
+        except FileNotFoundError:
+            return
+        except InputError as error:
+            raise InputError(
+                f"{error} This folder can't be continued: move the file away, or give "
+                "another --save_path."
+            ) from None
+        self._entries = {
+            name: entry for name, entry in entries.items() if self._exists(name)
+        }
 
-        def save(path: str, audio: np.ndarray) -> None:
-            name = os.path.basename(path)
-            note = notes[name]
-            scale = 1.0
-            if match_loudness:
-                levels = [signals.rms(clip) for clip in note.clips()]
-                scale = signals.loudness_scale(audio, levels, note.weights(), name)
-            elif generation.get("normalize"):
-                scale = 1 / (float(np.abs(audio).max()) or 1.0)
-            elif is_baseline:
-                scale = _peak(note)
-            results = self._save_sound(path, audio, scale)
-            self._manifest.add({name: {**recipes[name], **results}})
+    def begin(self, what: str, requests: Mapping[str, dict[str, Any]]) -> list[str]:
+        """The files that have to be written; their entries are removed.
 
-        # Not normalised there: the manifest is to know the scale.
-        given = {**generation, "normalize": False}
-        return job(model, paths, self._folder, sample_length=0, save=save, **given)
+        A sound keeps its entry when its embedding becomes another one, but the entry
+        no longer names that file.
 
-    def _begin(self, what: str, recipes: dict[str, dict[str, Any]]) -> list[str]:
-        """The files to write, which the manifest then knows nothing of."""
-        work = list(recipes)
+        Args:
+          what: "sounds", say, for a log line.
+          requests: what each file is to be, by its name.
+        """
+        work = list(requests)
         if self._skip_existing:
-            work = [n for n in work if not self._manifest.has(n, recipes[n])]
-        if len(work) < len(recipes):
-            done = len(recipes) - len(work)
-            logging.info("%s: %d of %d are done already.", what, done, len(recipes))
-        self._manifest.forget({name: recipes[name] for name in work})
+            work = [name for name in work if not self._has(name, requests[name])]
+        if len(work) < len(requests):
+            done = len(requests) - len(work)
+            logging.info("%s: %d of %d are done already.", what, done, len(requests))
+        old = {name: self._entries.pop(name) for name in work if name in self._entries}
+        changed = {
+            name
+            for name, entry in old.items()
+            if _without_results(entry) != _without_results(requests[name])
+        }
+        for entry in self._entries.values():
+            if entry.get("embedding") in changed:
+                entry["embedding"] = None
+        if old:
+            self._save()
         return work
 
-    def _save_sound(self, path: str, audio: np.ndarray, scale: float) -> dict[str, Any]:
-        """Writes a sound, scaled; what there is to say of it."""
-        depth = self._bit_depth if self._bit_depth == "float" else int(self._bit_depth)
-        with writing(path):
-            write_audio(path, audio * np.float32(scale), depth)
-        return {
-            "samples": len(audio),
-            "rate": SAMPLE_RATE,
-            "scale": scale,
-            "software": _SOFTWARE,
+    def add(self, entries: Mapping[str, dict[str, Any]]) -> None:
+        """Adds files that have been written."""
+        if entries:
+            self._entries.update(entries)
+            self._save()
+
+    def _has(self, name: str, request: dict[str, Any]) -> bool:
+        """Whether the file exists and was made as requested."""
+        entry = self._entries.get(name)
+        return (
+            entry is not None
+            and self._exists(name)
+            and _without_results(entry) == _without_results(request)
+        )
+
+    def _exists(self, name: str) -> bool:
+        path = os.path.join(self.folder, name)
+        return os.path.isfile(path) and not os.path.exists(path + UNFINISHED)
+
+    def _save(self) -> None:
+        files = {name: self._entries[name] for name in sorted(self._entries)}
+        with writing(self._path):
+            write_json(self._path, {"about": _ABOUT, "files": files})
+
+
+def _without_results(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in _RESULTS}
+
+
+def write_embeddings(
+    manifest: Manifest, files: EmbeddingFiles, mixes: Sequence[Sequence[MixedNote]]
+) -> None:
+    """Writes the embeddings of mixes, and the .csv beside codes.
+
+    Args:
+      manifest: that of the folder to write to.
+      files: how embeddings are saved.
+      mixes: the notes of each file.
+
+    Raises:
+      InputError: a mix isn't finite, or a file can't be written.
+    """
+    requests: dict[str, dict[str, Any]] = {}
+    for notes in mixes:
+        name = notes[0].file
+        requests[name] = {"kind": "embedding", **notes[0].facts}
+        if files.holds_sets:
+            requests[csv_path(name)] = {"kind": "labels", "of": name}
+    work = set(manifest.begin("embeddings", requests))
+    made = {}
+    for notes in mixes:
+        name = notes[0].file
+        if work.isdisjoint([name, csv_path(name)]):
+            continue
+        embeddings = [note.embedding() for note in notes]
+        path = os.path.join(manifest.folder, name)
+        with writing(path), files.writing(path) as writer:
+            for one in embeddings:
+                writer.add(one.rows, one.labels, one.num_samples)
+        results: dict[str, Any] = {
+            "mixed_frames": len(notes[0].main.rows),
+            "mixed_samples": notes[0].main.num_samples,
         }
+        if len(notes) > 1:
+            results["notes"] = len(notes)
+        results["frames"] = sum(len(one.rows) for one in embeddings)
+        results["channels"] = embeddings[0].rows.shape[1]
+        results["software"] = _SOFTWARE
+        made[name] = {**requests[name], **results}
+        if csv_path(name) in requests:
+            made[csv_path(name)] = requests[csv_path(name)]
+    manifest.add(made)
 
 
-def _peak(note: MixNote) -> float:
-    """The weighted mean of the sources' peaks: z does not know how loud it was."""
-    sizes = np.abs(note.weights())
-    peaks = [part.peak for part in note.parts]
-    return min(float(np.dot(sizes / sizes.sum(), peaks)), 1.0)
+def write_sums(
+    manifest: Manifest, notes: Sequence[MixedNote], generation: Generation
+) -> None:
+    """Writes the same mixes of the sounds themselves.
+
+    Args:
+      manifest: that of the folder to write to.
+      notes: the mixes; their parts hold the sounds.
+      generation: its bit depth is that of the sums.
+
+    Raises:
+      InputError: a file can't be written.
+    """
+    by_name = {f"sum_{note.name}.wav": note for note in notes}
+    requests = {
+        name: {"kind": "sum", **note.facts, "bit_depth": generation.bit_depth}
+        for name, note in by_name.items()
+    }
+    made = {}
+    for name in manifest.begin("sums", requests):
+        note = by_name[name]
+        total = sum_signals(note.signals, note.weights, prevent_clipping=False)
+        scale = clipping_scale(total)
+        if scale < 1:
+            logging.info("%s is scaled by %.3f to prevent clipping.", name, scale)
+        path = os.path.join(manifest.folder, name)
+        results = _write_sound(path, total, scale, generation)
+        made[name] = {**requests[name], **results}
+    manifest.add(made)
+
+
+def write_sounds(
+    manifest: Manifest,
+    model: WaveNet | Baseline,
+    notes: Sequence[MixedNote],
+    generation: Generation,
+    match_loudness: bool,
+) -> int:
+    """Generates the sounds of mixes, as nsynth_generate does from their files.
+
+    Args:
+      manifest: that of the folder to write to.
+      model: the opened checkpoint.
+      notes: the mixes.
+      generation: how.
+      match_loudness: scales each to the weighted mean RMS of its sources.
+
+    Returns:
+      0, or 1 if some failed; those are logged, the others done.
+
+    Raises:
+      KeyboardInterrupt: with what was kept as its message.
+    """
+    options = _sound_options(generation, model.config.model_name)
+    options |= {"match_loudness": match_loudness, "bit_depth": generation.bit_depth}
+    by_name = {note.sound: note for note in notes}
+    requests = {
+        name: {"kind": "sound", "embedding": note.file, **note.facts, **options}
+        for name, note in by_name.items()
+    }
+    work = manifest.begin("sounds", requests)
+    if not work:
+        return 0
+
+    def save(job: Job, audio: np.ndarray) -> None:
+        name = os.path.basename(job.path)
+        note, scale = by_name[name], 1.0
+        if match_loudness:
+            scale = note.loudness_scale(audio, name)
+        elif generation.normalize:
+            scale = 1 / (float(np.abs(audio).max()) or 1.0)
+        elif model.config.model_name == "baseline":
+            scale = note.peak()  # z does not tell how loud the sound was
+        results = _write_sound(job.path, audio, scale, generation)
+        manifest.add({name: {**requests[name], **results}})
+
+    failures = Failures()
+    jobs = (
+        Job(by_name[name].embedding(), os.path.join(manifest.folder, name))
+        for name in work
+    )
+    generate_jobs(model, jobs, len(work), generation, save, failures)
+    return failures.report(len(work))
+
+
+def _sound_options(generation: Generation, model_name: str) -> dict[str, Any]:
+    """The options that this model's sounds depend on, by their manifest keys."""
+    return {
+        _KEYS.get(field.name, field.name): getattr(generation, field.name)
+        for field, described, _ in options_of(Generation)
+        if described.model in ("", model_name) and field.name not in _LEFT_OUT
+    }
+
+
+def _write_sound(
+    path: str, audio: np.ndarray, scale: float, generation: Generation
+) -> dict[str, Any]:
+    """Writes a sound, scaled; returns what the manifest says of the result."""
+    with writing(path):
+        write_audio(path, audio * np.float32(scale), generation.wav_depth)
+    return {
+        "samples": len(audio),
+        "rate": SAMPLE_RATE,
+        "scale": scale,
+        "software": _SOFTWARE,
+    }

@@ -1,4 +1,4 @@
-"""Which mixes to make, and what to call them."""
+"""Which mixes to make, and their names."""
 
 import hashlib
 import os
@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from magenta_nsynth.audio.mixing import normalized_weights
-from magenta_nsynth.embeddings.mixing import (
+from magenta_nsynth.audio.loudness import normalized_weights
+from magenta_nsynth.commands.mix_options import Mixing
+from magenta_nsynth.embeddings.interpolation import (
     crossfade_weights,
     grid_weights,
     line_weights,
@@ -18,8 +19,8 @@ from magenta_nsynth.errors import InputError
 __all__ = ["Mix", "plan_mixes"]
 
 _MOST_MIXES = 10_000
-# A file's name has room for 255 bytes, of which "gen_", "_embeddings.wav" and
-# ".unfinished" take 30.
+# A file's name has room for 255 bytes; "gen_", "_embeddings.wav", ".unfinished" and
+# what the options add take the rest.
 _NAMES_BYTES = 120
 _WEIGHTS_BYTES = 60
 _MOST_NAMED = 6
@@ -29,132 +30,111 @@ class Mix(NamedTuple):
     """One mix of the sources.
 
     Attributes:
-      name: of its files, before their endings.
-      weights: of each source, that sum to 1; None in a crossfade.
-      place: {"step": 0}, {"row": 0, "column": 0}, or {} of a single mix.
+      name: what the names of its files start with.
+      weights: of the sources, float64 [count], with a sum of 1. Those of a crossfade
+        change over time; here they are equal.
+      place: {"step": 0}, or {"row": 0, "column": 0}, or {} for a single mix.
+      mixing: the method, the stretch and the crossfade.
     """
 
     name: str
-    weights: np.ndarray | None
+    weights: np.ndarray
     place: dict[str, int]
+    mixing: Mixing
 
     @property
     def heaviest(self) -> int:
-        """The source that weighs most; of equal ones the first."""
-        return 0 if self.weights is None else int(np.argmax(np.abs(self.weights)))
+        """The index of the source with the largest weight, the first of equals."""
+        return int(np.argmax(np.abs(self.weights)))
+
+    def weights_over(self, length: int) -> np.ndarray:
+        """The weights of `length` frames or samples: [count], or [count, length]."""
+        if self.mixing.crossfade is None:
+            return self.weights
+        start, end = self.mixing.crossfade
+        return crossfade_weights(length, start, end)
 
 
-def plan_mixes(
-    names: Sequence[str],
-    weights: Sequence[float] | None = None,
-    steps: int | None = None,
-    grid: tuple[int, int] | None = None,
-    method: str = "linear",
-    stretch: float = 1.0,
-    crossfade: tuple[float, float] | None = None,
-) -> list[Mix]:
-    """The mixes that the flags ask for.
+def plan_mixes(names: Sequence[str], mixing: Mixing) -> list[Mix]:
+    """The mixes that the options ask for.
 
     Args:
-      names: of the sources.
-      weights: of one mix; None is all equal.
-      steps: on the line between two sources.
-      grid: its rows and columns, for two to four sources in its corners.
-      method: of all mixes, for their names.
-      stretch: likewise.
-      crossfade: the start and end of one, as parts of the length.
+      names: one per source.
+      mixing: the options, for which `Mixing.check` has raised nothing.
 
     Raises:
-      InputError: what doesn't go together.
+      InputError: the options are for another number of sources, or too many mixes.
     """
     count = len(names)
-    _check(count, weights, steps, grid, method, stretch, crossfade)
-    # A backslash is a folder's elsewhere, and in names of the baseline's sounds.
+    _check_count(count, mixing)
+    # On other systems a backslash separates folders; a note's id may contain one.
     head = _names_text([name.replace("\\", "_") for name in names])
-    tail = "" if method == "linear" else f"_{method}"
-    if crossfade is not None:
-        tail = f"_crossfade{crossfade[0]:g}-{crossfade[1]:g}{tail}"
-    if stretch != 1:
-        tail += f"_stretch{stretch:g}"
-    if count == 1:
-        return [Mix(head + tail, np.ones(1), {})]
-    if crossfade is not None:
-        return [Mix(head + tail, None, {})]
-    cells, places, marks = _cells(count, weights, steps, grid)
+    tail = "" if mixing.method == "linear" else f"_{mixing.method}"
+    if mixing.crossfade is not None:
+        start, end = mixing.crossfade
+        crossfade_weights(2, start, end)  # raises InputError if they can't be used
+        tail = f"_crossfade{start:g}-{end:g}{tail}"
+    if mixing.stretch != 1:
+        tail += f"_stretch{mixing.stretch:g}"
+    if count == 1 or mixing.crossfade is not None:
+        return [Mix(head + tail, np.full(count, 1 / count), {}, mixing)]
+    weights, places = _weights_and_places(count, mixing)
     return [
-        Mix(f"{head}{mark}_{text}{tail}", cell, place)
-        for cell, place, mark, text in zip(
-            cells, places, marks, _weight_texts(cells), strict=True
+        Mix(f"{head}{mark}_{text}{tail}", row, place, mixing)
+        for row, place, mark, text in zip(
+            weights, places, _marks(mixing, places), _weight_texts(weights), strict=True
         )
     ]
 
 
-def _check(
-    count: int,
-    weights: Sequence[float] | None,
-    steps: int | None,
-    grid: tuple[int, int] | None,
-    method: str,
-    stretch: float,
-    crossfade: tuple[float, float] | None,
-) -> None:
-    """Raises InputError for what doesn't go together; see `plan_mixes`."""
-    given = {
-        "--weights": weights is not None,
-        "--steps": steps is not None,
-        "--grid": grid is not None,
-        "--crossfade": crossfade is not None,
-    }
-    asked = [flag for flag, is_given in given.items() if is_given]
-    if len(asked) > 1:
+def _check_count(count: int, mixing: Mixing) -> None:
+    """Raises InputError for options that are for another number of sources."""
+    can_be_one = mixing.stretch != 1 and mixing.method == "linear" and not mixing.which
+    if count == 1 and not can_be_one:
         raise InputError(
-            f"{' and '.join(asked)} each say what to mix; give one of them at a time."
+            "There is one source, and a mix needs two: repeat --source_path. (A single "
+            "source can be stretched: --stretch=2.)"
         )
-    if count == 1 and (asked or stretch == 1 or method != "linear"):
+    for flag, value in (("steps", mixing.steps), ("crossfade", mixing.crossfade)):
+        if value is not None and count != 2:
+            raise InputError(f"--{flag} needs two sources, and there are {count}.")
+    if mixing.cells is not None and count not in (2, 3, 4):
         raise InputError(
-            "There is one source, and a mix needs two: repeat --source_path. (One can "
-            "be stretched: --stretch=2.)"
+            f"--grid needs 2 to 4 sources, one per corner, and there are {count}."
         )
-    if steps is not None and count != 2:
-        raise InputError(f"--steps goes from one source to another, not {count}.")
-    if grid is not None and count not in (2, 3, 4):
-        raise InputError(
-            f"--grid has 2 to 4 corners, a source in each, and there are {count}."
-        )
-    if crossfade is not None and count != 2:
-        raise InputError(f"--crossfade goes from one source to another, not {count}.")
-    if crossfade is not None:
-        crossfade_weights(2, *crossfade)  # refuses what is none
 
 
-def _cells(
-    count: int,
-    weights: Sequence[float] | None,
-    steps: int | None,
-    grid: tuple[int, int] | None,
-) -> tuple[np.ndarray, list[dict[str, int]], list[str]]:
-    """The weights [mixes, count], the places, and what of them a name says."""
-    number = steps or 1 if grid is None else max(grid[0], 1) * max(grid[1], 1)
-    if number > _MOST_MIXES:
-        raise InputError(f"{number} mixes are asked for; {_MOST_MIXES} are the most.")
-    if steps is not None:
-        cells = line_weights(steps)
-        return cells, [{"step": i} for i in range(steps)], [""] * steps
-    if grid is not None:
-        rows, columns = grid
-        cells = grid_weights(rows, columns, count).reshape(-1, count)
+def _weights_and_places(
+    count: int, mixing: Mixing
+) -> tuple[np.ndarray, list[dict[str, int]]]:
+    """The weights of all mixes, [mixes, count], and their places."""
+    rows, columns = mixing.cells or (1, mixing.steps or 1)
+    if rows * columns > _MOST_MIXES:
+        raise InputError(
+            f"These are {rows * columns} mixes, and at most {_MOST_MIXES} are made at "
+            "a time; ask for fewer."
+        )
+    if mixing.steps is not None:
+        return line_weights(mixing.steps), [{"step": i} for i in range(mixing.steps)]
+    if mixing.cells is not None:
         places = [{"row": r, "column": c} for r in range(rows) for c in range(columns)]
-        # Of two sources the rows are alike, and yet files of their own.
-        digits = len(str(rows - 1)), len(str(columns - 1))
-        marks = [
-            f"_r{p['row']:0{digits[0]}}c{p['column']:0{digits[1]}}" for p in places
-        ]
-        return cells, places, marks
-    return normalized_weights(weights, count)[None], [{}], [""]
+        return grid_weights(rows, columns, count).reshape(-1, count), places
+    return normalized_weights(mixing.weights, count)[None], [{}]
+
+
+def _marks(mixing: Mixing, places: Sequence[dict[str, int]]) -> list[str]:
+    """What the names say of the places: in a grid of two sources, rows are equal."""
+    if mixing.cells is None:
+        return [""] * len(places)
+    digits = [len(str(size - 1)) for size in mixing.cells]
+    return [
+        f"_r{place['row']:0{digits[0]}}c{place['column']:0{digits[1]}}"
+        for place in places
+    ]
 
 
 def _names_text(names: Sequence[str]) -> str:
-    """All names, or as much of them as there is room for and a sum that tells them."""
+    """The sources' names; if they are too long, shortened and with a checksum."""
     text = "+".join(names)
     digest = _digest(text)
     if len(names) > _MOST_NAMED:
@@ -165,11 +145,11 @@ def _names_text(names: Sequence[str]) -> str:
     return f"{'+'.join(_cut(name, room) for name in names)}~{digest}"
 
 
-def _weight_texts(cells: np.ndarray) -> list[str]:
-    """Weights as names say them, with as many digits as tell them apart."""
-    different = len(np.unique(cells, axis=0))
+def _weight_texts(weights: np.ndarray) -> list[str]:
+    """The weights [mixes, count] as text, with enough digits to tell them apart."""
+    different = len(np.unique(weights, axis=0))
     for digits in (3, 6, 17):
-        texts = [_weights_text(cell, digits) for cell in cells]
+        texts = [_weights_text(row, digits) for row in weights]
         if len(set(texts)) == different:
             break
     return texts
@@ -187,7 +167,7 @@ def _digest(text: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """The beginning of a text, whole letters of it, in so many bytes."""
+    """As many of a text's first characters as fit into this many bytes."""
     while len(os.fsencode(text)) > most:
         text = text[:-1]
     return text

@@ -1,4 +1,4 @@
-"""Sounds, notes or embeddings in, pictures out: one figure, or a file to each."""
+"""Sounds, notes or embeddings in, pictures out: one figure, or one file per sound."""
 
 import dataclasses
 import os
@@ -6,105 +6,140 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import logging
 
+from magenta_nsynth.api import WaveNet
+from magenta_nsynth.commands.circle import Circle
 from magenta_nsynth.commands.common import make_folder, writing
-from magenta_nsynth.commands.panels import PanelMaker, Shown
-from magenta_nsynth.commands.pictured import Item, Items
+from magenta_nsynth.commands.picture_options import (
+    Additions,
+    PictureOutput,
+    RainbowgramOptions,
+)
+from magenta_nsynth.commands.picture_panels import PanelMaker
+from magenta_nsynth.commands.picture_sounds import reconstruct
+from magenta_nsynth.commands.picture_sources import Subject, Subjects, find_subjects
+from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import Source, expand, refuse_collisions
+from magenta_nsynth.files import expand, refuse_collisions
+from magenta_nsynth.generation.options import Generation
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.parallel import in_processes
 from magenta_nsynth.plotting.figure import check_figure, write_figure
-from magenta_nsynth.plotting.look import Look, grid_of
-from magenta_nsynth.plotting.page import write_page
-from magenta_nsynth.plotting.page_folder import check_page_folder
+from magenta_nsynth.plotting.options import Look, grid_of
+from magenta_nsynth.plotting.page import check_page_folder, write_page
+from magenta_nsynth.plotting.panel import Panel
 from magenta_nsynth.progress import Progress
 
-__all__ = [
-    "draw_each",
-    "draw_one_figure",
-    "finish_figure",
-    "make_place",
-]
+__all__ = ["draw_each", "draw_one_figure", "draw_rainbowgrams"]
 
 _PAIR = ("Original", "Reconstruction")
-_MANY = 200  # pictures whose drawing takes a while
-_WORTH_PROCESSES = 8  # files; for fewer their start takes longer than the drawing
+_MANY = 200  # pictures that take a while to draw
+_WORTH_PROCESSES = 8  # files; fewer are drawn faster than processes start
 
 
-def make_place(save_path: str, page_path: str) -> None:
-    """Makes the folders of a figure and a page, before what goes there is made.
+def draw_rainbowgrams(
+    model: WaveNet | None,
+    inputs: Inputs,
+    note_filter: NoteFilter,
+    output: PictureOutput,
+    options: RainbowgramOptions,
+    look: Look,
+    additions: Additions,
+    generation: Generation,
+) -> int:
+    """Draws sounds, notes of TFRecords or embeddings.
+
+    Args:
+      model: the opened checkpoint, if `additions` need one.
+      inputs: what to read.
+      note_filter: which notes of TFRecords to draw.
+      output: where pictures go.
+      options: how sounds are drawn.
+      look: of the figures.
+      additions: what is drawn beside and below the sounds.
+      generation: how sounds are generated.
+
+    Returns:
+      0, or 1 if something could not be drawn; that is logged, the rest is done.
 
     Raises:
-      InputError: one can't be written to, or holds somebody else's page.
+      InputError: nothing to read, options that don't go together, or a place that
+        can't be written to.
     """
-    if save_path:
-        make_folder(os.path.dirname(expand(save_path)) or ".")
-    if page_path:
-        make_folder(page_path, "--html")
-        check_page_folder(expand(page_path))
+    sounds_path = additions.sounds_path or output.default_sounds_path
+    written = [path for path in (output.save_path, output.html, sounds_path) if path]
+    subjects = find_subjects(inputs, note_filter, written)
+    if additions.generates and not additions.circle:
+        if output.is_figure:  # a page in the way shows before hours of work
+            _make_place(output)
+        reconstruct(model, subjects, sounds_path, inputs.sample_length, generation)
+        additions = dataclasses.replace(additions, reconstructions_path=sounds_path)
+    maker = PanelMaker(
+        options, additions, model, inputs.sample_length, keep_audio=bool(output.html)
+    )
+    if additions.circle:
+        circle = Circle(subjects)
+        look = circle.labelled(look)
+        rows, columns = circle.grid
+        check_figure(rows * columns, rows, columns, look)  # before hours of work
+        _make_place(output)
+        panels, status = circle.panels(model, maker, sounds_path, generation)
+        _write(output, panels, rows, columns, look)
+        return max(status, maker.report(len(panels)))
+    draw = draw_one_figure if output.is_figure else draw_each
+    return draw(subjects, maker, output, look)
 
 
 def draw_one_figure(
-    items: Items,
-    maker: PanelMaker,
-    save_path: str,
-    rows: int = 0,
-    columns: int = 0,
-    look: Look | None = None,
-    names: bool | None = None,
-    page_path: str = "",
+    subjects: Subjects, maker: PanelMaker, output: PictureOutput, look: Look
 ) -> int:
-    """Draws all items in one figure, and a page that plays them.
+    """Draws all subjects in one figure, and a page that plays them.
 
     Args:
-      items: of `find_items`.
+      subjects: of `find_subjects`.
       maker: of their panels.
-      save_path: the figure's, or "".
-      rows: of the grid; 0 takes as many as are needed.
-      columns: of the grid, likewise; reconstructions stand beside their originals.
-      look: of the figure; labels that it doesn't say are those of pairs, or names.
-      names: whether names stand over pictures; None where nothing else says them.
-      page_path: the page's folder, or "".
+      output: where they go. A grid that it does not give is as large as needed;
+        reconstructions stand beside their originals.
+      look: of the figure. Labels that it does not give are those of pairs, or names.
 
     Returns:
-      0, or 1 if something could not be drawn; that is logged, the others are there. If
-      it is all, no figure is written.
+      0, or 1 if something could not be drawn; that is logged, the rest is drawn. If
+      nothing could, no figure is written.
 
     Raises:
-      InputError: what doesn't fit, or can't be written.
+      InputError: a grid or labels that don't fit, or a place that can't be written to.
     """
-    look = look or Look()
-    per_item = maker.per_item
-    count = items.count * per_item
-    if per_item == 2 and not columns:
+    per_subject = maker.per_subject
+    count = subjects.count * per_subject
+    rows, columns = output.grid_size
+    if per_subject == 2 and not columns:
         columns = -(-count // rows) if rows else 2
     rows, columns = grid_of(count, rows, columns)
-    if columns % per_item:
+    if columns % per_subject:
         raise InputError(
-            f"A grid of {columns} columns parts originals from their reconstructions; "
-            "take an even number."
+            f"A grid of {columns} columns separates originals from their "
+            "reconstructions; give an even number."
         )
     check_figure(count, rows, columns, look)
-    make_place(save_path, page_path)
-    cells: list[Shown] = []
-    with Progress(items.count, "sounds") as progress:
-        for item in items.items:
-            cells += maker.of(item)
+    _make_place(output)
+    panels: list[Panel] = []
+    with Progress(subjects.count, "sounds") as progress:
+        for subject in subjects.subjects:
+            panels += maker.of(subject)
             progress.advance()
-    if all(cell.panel.message for cell in cells):
-        return maker.report(items.count)
-    captions = _captions(look, cells, columns)
-    look = _labelled(look, cells, columns, per_item, names)
-    cells = [
-        cell._replace(caption=caption)
-        for cell, caption in zip(cells, captions, strict=True)
-    ]
-    finish_figure(cells, save_path, rows, columns, look, page_path)
-    return maker.report(items.count)
+    if not all(panel.message for panel in panels):
+        captions = _captions(look, panels, columns)
+        look = _labelled(look, panels, columns, per_subject, output.names)
+        panels = [
+            dataclasses.replace(panel, caption=caption)
+            for panel, caption in zip(panels, captions, strict=True)
+        ]
+        _write(output, panels, rows, columns, look)
+    return maker.report(subjects.count)
 
 
-def _captions(look: Look, cells: Sequence[Shown], columns: int) -> list[str]:
-    """What a page calls each cell: what the figure has in titles and labels."""
-    captions = list(look.titles) or [cell.caption for cell in cells]
+def _captions(look: Look, panels: Sequence[Panel], columns: int) -> list[str]:
+    """What a page calls each panel: its title and labels in the figure."""
+    captions = list(look.titles) or [panel.caption or panel.name for panel in panels]
     for labels, number in ((look.row_labels, 0), (look.column_labels, 1)):
         if labels:
             captions = [
@@ -115,149 +150,139 @@ def _captions(look: Look, cells: Sequence[Shown], columns: int) -> list[str]:
 
 
 def _labelled(
-    look: Look, cells: Sequence[Shown], columns: int, per_item: int, names: bool | None
+    look: Look,
+    panels: Sequence[Panel],
+    columns: int,
+    per_subject: int,
+    names: bool | None,
 ) -> Look:
-    """The look with what nothing says yet: pairs, and names where there is room."""
+    """The look with labels of pairs, and with names if nothing else identifies them."""
     has_labels = bool(look.row_labels or look.column_labels)
-    if per_item == 2 and not look.column_labels:
+    if per_subject == 2 and not look.column_labels:
         look = dataclasses.replace(look, column_labels=_PAIR * (columns // 2))
     if look.titles or names is False:
         return look
-    titles = [cell.panel.name for cell in cells]
-    if names is None and per_item == 2 and columns == 2 and not look.row_labels:
+    titles = [panel.name for panel in panels]
+    if names is None and per_subject == 2 and columns == 2 and not look.row_labels:
         return dataclasses.replace(look, row_labels=titles[::2])
-    if names is None and (has_labels or len(cells) == 1):
+    if names is None and (has_labels or len(panels) == 1):
         return look
     return dataclasses.replace(look, titles=titles)
 
 
-def finish_figure(
-    cells: Sequence[Shown],
-    save_path: str,
-    rows: int,
-    columns: int,
-    look: Look,
-    page_path: str,
-) -> None:
-    """Writes the figure of cells, and its page, where they have a path.
+def _make_place(output: PictureOutput) -> None:
+    """Makes the folders of a figure and a page, before their content is made.
 
     Raises:
-      InputError: it can't be written, or is too large.
+      InputError: one can't be written to, or contains a page that is not ours.
     """
-    panels = [cell.panel for cell in cells]
-    if save_path:
+    if output.save_path:
+        make_folder(os.path.dirname(expand(output.save_path)) or ".")
+    if output.html:
+        make_folder(output.html, "--html")
+        check_page_folder(expand(output.html))
+
+
+def _write(
+    output: PictureOutput, panels: Sequence[Panel], rows: int, columns: int, look: Look
+) -> None:
+    """Writes the figure and the page, if they have a path.
+
+    Raises:
+      InputError: one can't be written, or is too large.
+    """
+    if output.save_path:
         if len(panels) > _MANY:
             logging.info("Drawing %d pictures.", len(panels))
-        path = expand(save_path)
+        path = expand(output.save_path)
         with writing(path):
             write_figure(path, panels, rows, columns, look)
-        logging.info("%s: %d x %d pictures.", save_path, rows, columns)
-    if page_path:
-        folder = expand(page_path)
-        page = write_page(
-            folder,
-            panels,
-            [cell.audio for cell in cells],
-            [cell.caption for cell in cells],
-            columns,
-            look.title or os.path.basename(os.path.abspath(folder)),
-        )
+        logging.info("%s: %d x %d pictures.", output.save_path, rows, columns)
+    if output.html:
+        folder = expand(output.html)
+        title = look.title or os.path.basename(os.path.abspath(folder))
+        page = write_page(folder, panels, columns, title)
         logging.info("%s: open it in a browser.", page)
 
 
 def draw_each(
-    items: Items,
-    maker: PanelMaker,
-    save_path: str,
-    look: Look | None = None,
-    names: bool | None = None,
-    file_format: str = "png",
-    skip_existing: bool = False,
-    num_workers: int = 1,
+    subjects: Subjects, maker: PanelMaker, output: PictureOutput, look: Look
 ) -> int:
-    """Draws each item in a file of its own, `<name>.png`.
+    """Draws each subject in a file of its own, `<name>.png`.
 
     Args:
-      items: of `find_items`.
+      subjects: of `find_subjects`.
       maker: of their panels.
-      save_path: the folder to write to.
+      output: the folder and format of the files.
       look: of the figures.
-      names: whether the name stands over the picture.
-      file_format: "png", "svg" or "pdf".
-      skip_existing: leaves out what is there.
-      num_workers: processes that draw, beside this one that reads.
 
     Returns:
       0, or 1 if some failed; those are logged, the others done.
 
     Raises:
-      InputError: two items with one output, a place that can't be written.
+      InputError: two subjects with one output, or a place that can't be written to.
     """
-    look = look or Look()
-    folder = expand(save_path)
-    if items.count < _WORTH_PROCESSES:
+    num_workers = output.num_workers or os.cpu_count() or 1
+    if subjects.count < _WORTH_PROCESSES:
         num_workers = 1
+    folder = expand(output.save_path)
 
-    def output_of(item: Item) -> str:
-        return os.path.join(folder, item.subfolder, f"{item.name}.{file_format}")
+    def path_of(subject: Subject) -> str:
+        name = f"{subject.name}.{output.format}"
+        return os.path.join(folder, subject.source.subfolder, name)
 
-    if not items.are_notes:
-        sources = [Source(item.path, item.subfolder) for item in items.items]
-        refuse_collisions(sources, map(output_of, items.items))
-    make_folder(save_path)
-    with Progress(items.count, "sounds") as progress:
-        todo = _to_do(items, output_of, maker, skip_existing, progress)
+    if subjects.are_files:
+        files = list(subjects.subjects)
+        refuse_collisions([s.source for s in files], map(path_of, files))
+    make_folder(output.save_path)
+    with Progress(subjects.count, "sounds") as progress:
+        todo = _to_do(subjects, path_of, maker, output.skip_existing, progress)
 
         def calls() -> Iterator[tuple[str, tuple]]:
-            for item, output in todo:
-                cells = maker.of(item)
-                if any(cell.panel.message for cell in cells):
+            for subject, path in todo:
+                panels = maker.of(subject)
+                if any(panel.message for panel in panels):
                     progress.advance()
                     continue
-                panels = [cell.panel for cell in cells]
-                its_look = dataclasses.replace(
+                own_look = dataclasses.replace(
                     look,
-                    titles=[panel.name for panel in panels] if names else (),
-                    column_labels=_PAIR if maker.per_item == 2 else (),
+                    titles=[panel.name for panel in panels] if output.names else (),
+                    column_labels=_PAIR if maker.per_subject == 2 else (),
                 )
-                yield output, (output, panels, 1, len(cells), its_look)
+                yield path, (path, panels, 1, len(panels), own_look)
 
-        for output, result in in_processes(write_figure, calls(), num_workers):
-            with maker.noting(output), writing(output):
+        for path, result in in_processes(write_figure, calls(), num_workers):
+            with maker.noting(path), writing(path):
                 result()
             progress.advance()
-    return maker.report(items.count)
+    return maker.report(subjects.count)
 
 
 def _to_do(
-    items: Items,
-    output_of: Callable[[Item], str],
+    subjects: Subjects,
+    path_of: Callable[[Subject], str],
     maker: PanelMaker,
     skip_existing: bool,
     progress: Progress,
-) -> Iterator[tuple[Item, str]]:
-    """Items and where they go, without those that are done; folders are made."""
+) -> Iterator[tuple[Subject, str]]:
+    """Subjects and their files, without those that are done; makes the folders."""
     taken: set[str] = set()
     num_done = 0
-    for item in items.items:
-        output = output_of(item)
-        if skip_existing and os.path.exists(output) and output not in taken:
+    for subject in subjects.subjects:
+        path = path_of(subject)
+        can_be_drawn = False
+        if path in taken:
+            with maker.noting(path):
+                raise InputError(f"{path}: another note has the same name; not drawn.")
+        elif skip_existing and os.path.exists(path):
             num_done += 1
-            progress.advance()
-        elif output in taken:
-            with maker.noting(output):
-                raise InputError(
-                    f"{output}: another note has the same name; not drawn."
-                )
-            progress.advance()
         else:
-            has_folder = False
-            with maker.noting(output), writing(output):
-                has_folder = True
-            if has_folder:
-                yield item, output
-            else:
-                progress.advance()
-        taken.add(output)
+            with maker.noting(path), writing(path):
+                can_be_drawn = True
+        taken.add(path)
+        if can_be_drawn:
+            yield subject, path
+        else:
+            progress.advance()
     if num_done:
-        logging.info("%d of %d were there already.", num_done, items.count)
+        logging.info("%d of %d are done already.", num_done, subjects.count)

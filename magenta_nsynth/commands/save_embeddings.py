@@ -1,159 +1,216 @@
-"""Sounds or notes of TFRecords in, an embedding of each out."""
+"""Sounds or notes in, files of their embeddings out."""
 
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.api import WaveNet
-from magenta_nsynth.audio import AUDIO_EXTENSIONS
+from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.commands.common import (
     Failures,
     check_arguments,
-    encoded_files,
+    check_rules,
     make_folder,
-    note_file_name,
     pending,
     writing,
 )
-from magenta_nsynth.commands.save_codes import record_sets
-from magenta_nsynth.embeddings.arrays import save_array
-from magenta_nsynth.embeddings.pipeline import encoding
+from magenta_nsynth.commands.options import Output
+from magenta_nsynth.embeddings.encode_many import encoding
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.files import expand, find_sources, refuse_collisions
-from magenta_nsynth.notes.clips import Clip
-from magenta_nsynth.notes.record_clips import RecordClips
+from magenta_nsynth.files import Source, expand, refuse_collisions
+from magenta_nsynth.notes.clips import Clip, Clips, SoundClips
+from magenta_nsynth.notes.inputs import Inputs
+from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.notes.opening import open_clips
+from magenta_nsynth.notes.sound_labels import log_pitches
 from magenta_nsynth.progress import Progress
 
 __all__ = ["save_embeddings"]
 
 
 def save_embeddings(
-    model: WaveNet,
-    source_paths: Sequence[str | os.PathLike],
-    save_path: str | os.PathLike,
-    sample_length: int = 64_000,
+    model: WaveNet | Baseline,
+    inputs: Inputs,
+    rules: NameRules,
+    output: Output,
     batch_size: int = 16,
-    recursive: bool = False,
-    skip_existing: bool = False,
-    skip_corrupt: bool = False,
 ) -> int:
-    """Writes `<stem>_embeddings.npy`, float32 [frames, bottleneck], for each sound.
+    """Writes the embedding of each sound or note.
 
-    Of TFRecords it is `<note_str>_embeddings.npy` for each note.
+    A WaveNet's are `<name>_embeddings.npy`, float32 [frames, bottleneck]. The
+    baseline's are `<name>_z.npy`, float32 [N, 1984], and `<name>_z.csv` with ids and
+    labels: of each sound, or of all notes of a set of TFRecords. There a sound of more
+    than 65,535 samples has a row for each 65,536.
 
     Args:
       model: the opened checkpoint.
-      source_paths: sound files or TFRecords; files, folders or globs.
-      save_path: the folder to write to.
-      sample_length: uses at most so many samples, at 16 kHz, of each; 0 uses all.
-      batch_size: files that go through the network side by side, at most.
-      recursive: descends into folders and mirrors them in `save_path`.
-      skip_existing: leaves out sounds whose output exists.
-      skip_corrupt: damaged records are left out and counted, and no failures.
+      inputs: sounds or notes, as for `open_clips`.
+      rules: how the baseline's pitches are read from the names of sounds.
+      output: where to write.
+      batch_size: clips that go through the network side by side, at most.
 
     Returns:
-      0, or 1 if some files failed; those are logged, the others done.
+      0, or 1 if some failed; those are logged, the others done.
 
     Raises:
       InputError: nothing to read, two sounds with one output, a bad argument.
 
-    Source: NSynth, nsynth_save_embeddings; differs: the list in the README.
+    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py; differs:
+    the list in the README.
     """
-    check_arguments(model, save_path, sample_length, batch_size)
-    sets = record_sets(source_paths, recursive, skip_corrupt)
-    if sets:
-        paths = [path for paths in sets.values() for path in paths]
-        notes = RecordClips(paths, model.min_samples, skip_corrupt)
-        make_folder(save_path)
-        saver = _NoteSaver(model, expand(save_path), skip_existing, skip_corrupt)
-        return saver.save(notes, sample_length, batch_size)
-    sources = find_sources(source_paths, AUDIO_EXTENSIONS, recursive)
-    outputs = [
-        os.path.join(expand(save_path), s.subfolder, f"{s.stem}_embeddings.npy")
-        for s in sources
-    ]
-    refuse_collisions(sources, outputs)
-    make_folder(save_path)
-    work = pending(list(zip(sources, outputs, strict=True)), skip_existing)
-    failures = Failures()
-    with encoded_files(model, work, sample_length, batch_size, failures) as encoded:
-        for _, output, result in encoded:
-            with failures.noting(), writing(output):
-                save_array(output, result.z)
-            logging.debug("%s: %s", output, result.z.shape)
-    return failures.report(len(sources))
+    check_arguments(model, output.save_path, inputs.sample_length, batch_size)
+    check_rules(model, rules)
+    clips = open_clips(inputs, model.min_samples, rules)
+    if inputs.skip_corrupt and clips.files:
+        raise InputError("--skip_corrupt is for TFRecords; leave it out.")
+    saver = _Saver(model, inputs, output, batch_size)
+    return saver.save(clips)
+
+
+# A clip with its output, and a number that tells apart clips of one output.
+_Planned = tuple[tuple[str, int], Clip | NSynthError]
 
 
 class _Done(NSynthError):
-    """Stands for a note whose embedding is there already."""
+    """Stands for a note whose embedding exists."""
 
 
 class _Twice(InputError):
     """A note of a name that another had before it."""
 
 
-class _NoteSaver:
-    """Saves the embeddings of records, and counts what could not be."""
+def _named(clip: Clip | NSynthError, name: str) -> Clip | NSynthError:
+    """A clip with the id that a file of its own says: the sound's name alone."""
+    if isinstance(clip, NSynthError):
+        return clip
+    return clip._replace(labels={**clip.labels, "note_str": name})
+
+
+class _Saver:
+    """Saves the embeddings of clips, and counts what could not be saved."""
 
     def __init__(
-        self, model: WaveNet, folder: str, skip_existing: bool, skip_corrupt: bool
+        self,
+        model: WaveNet | Baseline,
+        inputs: Inputs,
+        output: Output,
+        batch_size: int,
     ) -> None:
-        self._model, self._folder = model, folder
-        self._skip_existing, self._skip_corrupt = skip_existing, skip_corrupt
+        self._model, self._inputs, self._batch_size = model, inputs, batch_size
+        self._folder = expand(output.save_path)
+        self._skip_existing = output.skip_existing
         self._failures = Failures()
-        self._num_there = self._num_damaged = 0
+        self._num_done = self._num_damaged = 0
 
-    def save(self, notes: RecordClips, sample_length: int, batch_size: int) -> int:
-        """Saves all notes; the exit status."""
-        clips = notes.read(np.arange(notes.num_clips), sample_length)
-        todo = ((None, clip) for clip in self._with_outputs(clips))
-        with (
-            encoding(todo, self._model, batch_size) as results,
-            Progress(notes.num_clips, "notes") as progress,
-        ):
-            for _, result in results:
-                if isinstance(result, NSynthError):
-                    self._note(result)
-                else:
-                    output = result.labels["output"]
-                    with self._failures.noting(), writing(output):
-                        save_array(output, result.z)
-                progress.advance()
-        if self._num_there:
-            logging.info("%d of %d are done already.", self._num_there, notes.num_clips)
-        if num_damaged := self._num_damaged + len(notes.lost):
-            logging.warning("%d damaged notes are left out.", num_damaged)
-        return self._failures.report(notes.num_clips)
-
-    def _note(self, error: NSynthError) -> None:
-        if isinstance(error, _Done):
-            self._num_there += 1
-        elif self._skip_corrupt and not isinstance(error, _Twice):
-            self._num_damaged += 1
-            logging.warning("%s Left out.", error)
+    def save(self, clips: Clips) -> int:
+        """Saves all clips; the exit status."""
+        if clips.files:
+            planned, num_clips = self._of_files(clips)
+            num_outputs = clips.num_clips
+        elif self._model.files.holds_sets:
+            planned, num_clips = self._of_sets(clips)
+            num_outputs = len(clips.sets)
         else:
-            self._failures.messages.append(str(error))
+            make_folder(self._folder)
+            planned, num_clips = self._of_notes(clips), clips.num_clips
+            num_outputs = clips.num_clips
+        with (
+            encoding(planned, self._model, self._batch_size, True) as results,
+            Progress(num_clips, "files" if clips.files else "notes") as progress,
+        ):
+            for (output, _), group in itertools.groupby(results, lambda pair: pair[0]):
+                self._save(output, (result for _, result in group), progress)
+        if self._num_done:
+            logging.info("%d of %d are done already.", self._num_done, num_outputs)
+        if num_damaged := self._num_damaged + len(clips.lost):
+            logging.warning("%d damaged notes are left out.", num_damaged)
+        return self._failures.report(num_outputs)
 
-    def _with_outputs(
-        self, clips: Iterator[Clip | NSynthError]
-    ) -> Iterator[Clip | NSynthError]:
-        """The clips with the file that each goes to, in place of their labels."""
+    def _save(self, output: str, results: Iterator[Any], progress: Progress) -> None:
+        """Writes one file of embeddings, unless one of them can't be used."""
+        with self._failures.noting(), writing(output):
+            good = self._good(results, progress)
+            if first := next(good, None):
+                with self._model.files.writing(output) as writer:
+                    for result in itertools.chain([first], good):
+                        writer.add(result.rows, result.labels, result.num_samples)
+        for _ in results:  # those behind a failure
+            progress.advance()
+
+    def _good(self, results: Iterator[Any], progress: Progress) -> Iterator[Any]:
+        """The embeddings; raises what went wrong, or counts it as damage."""
+        for result in results:
+            progress.advance()
+            if isinstance(result, _Done):
+                self._num_done += 1
+            elif not isinstance(result, NSynthError):
+                yield result
+            elif self._inputs.skip_corrupt and not isinstance(result, _Twice):
+                self._num_damaged += 1
+                logging.warning("%s Left out.", result)
+            else:
+                raise result
+
+    def _of_files(self, clips: Clips) -> tuple[Iterator[_Planned], int]:
+        """Clips that are files, with the output of each, and how many there are."""
+        outputs = [self._path(os.path.join(s.subfolder, s.stem)) for s in clips.files]
+        refuse_collisions(clips.files, outputs)
+        make_folder(self._folder)
+        pairs = list(zip(clips.files, outputs, strict=True))
+        todo = {output for _, output in pending(pairs, self._skip_existing)}
+        if self._model.uses_pitch and isinstance(clips, SoundClips):
+            log_pitches(clips.files, clips.labels)
+        numbers = np.array([i for i, o in enumerate(outputs) if o in todo], np.int64)
+        read = clips.read(numbers, self._inputs.sample_length)
+        planned = (
+            ((outputs[i], i), _named(clip, clips.files[i].stem))
+            for i, clip in zip(numbers.tolist(), read, strict=True)
+        )
+        return planned, len(numbers)
+
+    def _of_sets(self, clips: Clips) -> tuple[Iterator[_Planned], int]:
+        """The clips of sets of shards, all of a set for one output."""
+        sources = [Source(its.path, "") for its in clips.sets]
+        outputs = [self._path(its.name) for its in clips.sets]
+        refuse_collisions(sources, outputs)
+        make_folder(self._folder)
+        pairs = list(zip(sources, outputs, strict=True))
+        todo = {output for _, output in pending(pairs, self._skip_existing)}
+        sets = [
+            (output, its.numbers)
+            for output, its in zip(outputs, clips.sets, strict=True)
+            if output in todo
+        ]
+        read = (
+            ((output, 0), clip)
+            for output, numbers in sets
+            for clip in clips.read(numbers, self._inputs.sample_length)
+        )
+        return read, sum(len(numbers) for _, numbers in sets)
+
+    def _of_notes(self, clips: Clips) -> Iterator[_Planned]:
+        """Clips whose outputs are named by their ids, which reading them tells."""
         taken: dict[str, str] = {}
-        for clip in clips:
+        read = clips.read(np.arange(clips.num_clips), self._inputs.sample_length)
+        for number, clip in enumerate(read):
             if isinstance(clip, NSynthError):
-                yield clip
+                yield ("", number), clip
                 continue
-            name = note_file_name(clip.labels["note_str"])
-            output = os.path.join(self._folder, f"{name}_embeddings.npy")
+            output = self._path(clip.name)
             first = taken.setdefault(output, clip.where)
             if first != clip.where:
-                yield _Twice(
+                twice = _Twice(
                     f"{clip.where}: would be saved as {output}, as {first} is; only "
                     "that one is saved."
                 )
+                yield (output, number), twice
             elif self._skip_existing and os.path.exists(output):
-                yield _Done(output)
+                yield (output, number), _Done(output)
             else:
-                yield clip._replace(labels={"output": output})
+                yield (output, number), clip
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name + self._model.files.suffix)

@@ -1,24 +1,88 @@
-"""Endless batches of random crops, to train on."""
+"""Training batches: crops of notes in a shuffled order that a step's number decides."""
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.data.features import Demand, feature_names
-from magenta_nsynth.data.index import NoteIndex
-from magenta_nsynth.data.pipeline import (
+from magenta_nsynth.data.features import (
+    Demand,
     Features,
     check_number,
     checked_shard,
+    feature_names,
     parallel_calls,
     parse_note,
 )
+from magenta_nsynth.data.index import NoteIndex
 from magenta_nsynth.data.runs import plan_runs, read_run
-from magenta_nsynth.data.windows import block_starts, windows
 from magenta_nsynth.errors import InputError
 
-__all__ = ["training_batches"]
+__all__ = ["Window", "block_starts", "training_batches", "windows"]
+
+
+class Window(NamedTuple):
+    """Some notes of the stream.
+
+    Attributes:
+      position: that of its first note in the endless stream of notes.
+      notes: int64 [w], positions in the table of notes, in the stream's order.
+      uniforms: float64 [w] in [0, 1), which choose each note's crop.
+    """
+
+    position: int
+    notes: np.ndarray
+    uniforms: np.ndarray
+
+
+def block_starts(file: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """The blocks: of one file, none longer than that file's `most`.
+
+    Args:
+      file: int64 [n], each note's file, ascending.
+      most: int64 [files].
+
+    Returns:
+      int64 [blocks + 1]: their first notes, and n.
+    """
+    first_of_file = np.searchsorted(file, np.arange(len(most)))
+    within = np.arange(len(file)) - first_of_file[file]
+    return np.append(np.flatnonzero(within % most[file] == 0), len(file))
+
+
+def windows(
+    starts: np.ndarray, window_notes: int, seed: int, first: int = 0
+) -> Iterator[Window]:
+    """The windows of all epochs, without end.
+
+    Args:
+      starts: what `block_starts` gives.
+      window_notes: about how many notes a window has.
+      seed: another one is another order.
+      first: windows that lie wholly before this position are left out.
+    """
+    num_notes, sizes = int(starts[-1]), np.diff(starts)
+    num_windows = max(1, round(num_notes / window_notes))
+    epoch = first // num_notes
+    while True:
+        order = np.argsort(np.random.default_rng([seed, epoch]).random(len(sizes)))
+        before = np.cumsum(sizes[order]) - sizes[order]
+        # A block goes where it begins. Windows of one size: no tiny one at the end.
+        window_of = before * num_windows // num_notes
+        for number in np.unique(window_of):
+            blocks = order[window_of == number]
+            position = epoch * num_notes + int(before[window_of == number][0])
+            if position + sizes[blocks].sum() <= first:
+                continue
+            notes = np.concatenate(
+                [np.arange(starts[block], starts[block + 1]) for block in blocks]
+            )
+            random = np.random.default_rng([seed, epoch, int(number) + 1])
+            shuffled = notes[np.argsort(random.random(len(notes)))]
+            yield Window(position, shuffled, random.random(len(notes)))
+        epoch += 1
+
 
 # Some windows are held at once: being read, put in order, cut into batches.
 _WINDOW_NOTES, _WINDOW_BYTES = 2048, 64 << 20

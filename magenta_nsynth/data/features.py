@@ -1,9 +1,11 @@
 """The features of a record: what can be asked for, and parsing it in a graph."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.audio.level import MAX_LEVEL
@@ -17,9 +19,14 @@ __all__ = [
     "FEATURES",
     "PLACE",
     "Demand",
+    "Features",
     "Piece",
+    "check_number",
+    "checked_shard",
     "feature_names",
     "is_rate",
+    "parallel_calls",
+    "parse_note",
     "parse_record",
     "whole",
 ]
@@ -219,3 +226,48 @@ def _is_good_audio(
     if demand.num_samples is not None:
         good &= tf.equal(num_samples, demand.num_samples)
     return good
+
+
+Features = dict[str, tf.Tensor]
+
+_BYTES_AT_ONCE = 1 << 28  # of records being parsed
+
+
+def parse_note(
+    serialized: tf.Tensor,
+    demand: Demand,
+    place: tf.Tensor,
+    files: tuple[str, ...],
+    piece: Piece = whole,
+) -> Features:
+    """`parse_record` with "file" and "record", of which `place`, [2] int64, tells."""
+    file, record = tf.unstack(place)
+    values = parse_record(serialized, demand, file, record, piece)
+    if "file" in demand.features:
+        values["file"] = tf.gather(
+            [name.encode("utf-8", "surrogateescape") for name in files], file
+        )
+    if "record" in demand.features:
+        values["record"] = record
+    return {name: values[name] for name in demand.features}
+
+
+def parallel_calls(sizes: np.ndarray) -> int:
+    """How many records of these sizes in bytes to parse at once."""
+    # Twice the cores, since reading also waits; a fixed number bounds the memory.
+    fitting = max(1, _BYTES_AT_ONCE // int(sizes.max(initial=1)))
+    return min(16, 2 * (os.cpu_count() or 1), fitting)
+
+
+def check_number(value: int, name: str, least: int) -> None:
+    """Raises InputError unless an argument is a whole number from `least` on."""
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} must be a whole number from {least} on, not {value}.")
+
+
+def checked_shard(shard: tuple[int, int]) -> tuple[int, int]:
+    """The worker's number and how many there are; InputError if there is no such."""
+    number, count = shard
+    if not 0 <= number < count:
+        raise InputError(f"shard={shard}: give (i, n) with i from 0 to n - 1.")
+    return number, count

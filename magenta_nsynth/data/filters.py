@@ -1,21 +1,37 @@
 """Which notes to read: by family, source, pitch, velocity and quality."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-
-import numpy as np
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.options import option
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES
+
+if TYPE_CHECKING:  # --help does without
+    import numpy as np
 
 __all__ = ["NoteFilter"]
 
 _MAX_MIDI = 127  # of pitches and velocities
 
 
+def _velocities(words: Sequence[str]) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words)
+    except ValueError:
+        raise InputError(
+            f"--velocities={','.join(words)}: give whole numbers from 0 to "
+            f"{_MAX_MIDI}, separated by commas."
+        ) from None
+
+
 @dataclasses.dataclass(frozen=True)
 class NoteFilter:
-    """What a note must be to be read; what is left empty admits every note.
+    """Which notes to read.
+
+    What is left empty admits every note.
 
     A note of which something is not known (-1) is left out by what asks for it.
 
@@ -33,12 +49,20 @@ class NoteFilter:
         with nothing in it.
     """
 
-    families: Iterable[str | int] = ()
-    sources: Iterable[str | int] = ()
-    min_pitch: int | None = None
-    max_pitch: int | None = None
-    velocities: Iterable[int] = ()
-    qualities: Iterable[str | int] = ()
+    families: Iterable[str | int] = option(
+        (), "Take only notes of these families (bass, flute ...), separated by commas."
+    )
+    sources: Iterable[str | int] = option(
+        (), "Take only notes of these sources (acoustic, electronic, synthetic)."
+    )
+    min_pitch: int | None = option(None, "Take no note below this MIDI pitch.")
+    max_pitch: int | None = option(None, "Take no note above this MIDI pitch.")
+    velocities: Iterable[int] = option(
+        (), "Take only notes of these velocities.", parse=_velocities
+    )
+    qualities: Iterable[str | int] = option(
+        (), "Take only notes that have all of these qualities (bright, percussive ...)."
+    )
     without_qualities: Iterable[str | int] = ()
 
     def __post_init__(self) -> None:
@@ -88,7 +112,7 @@ class NoteFilter:
         }
         return tuple(name for name, value in asked.items() if value)
 
-    def admits(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    def admits(self, values: Mapping[str, "np.ndarray"]) -> "np.ndarray":
         """Which notes pass.
 
         Args:
@@ -97,6 +121,8 @@ class NoteFilter:
         Returns:
           bool [n].
         """
+        import numpy as np
+
         parts = []
         for name in self.features:
             value = values[name]
@@ -118,13 +144,13 @@ class NoteFilter:
 
 def _values(given: Iterable | str | int) -> list:
     """A single name or number is as good as a list of one."""
-    return [given] if isinstance(given, (str, int, np.integer)) else list(given)
+    return [given] if isinstance(given, (str, int, numbers.Integral)) else list(given)
 
 
 def _number(value: str | int, field: str, known: tuple[str, ...]) -> int:
     if isinstance(value, str) and value.lower() in known:
         return known.index(value.lower())
-    if isinstance(value, (int, np.integer)) and 0 <= value < len(known):
+    if isinstance(value, (int, numbers.Integral)) and 0 <= value < len(known):
         return int(value)
     raise InputError(
         f"{field}: there is no {value!r}; known are {', '.join(known)} "
@@ -133,6 +159,6 @@ def _number(value: str | int, field: str, known: tuple[str, ...]) -> int:
 
 
 def _midi(value: int, field: str) -> int:
-    if isinstance(value, (int, np.integer)) and 0 <= value <= _MAX_MIDI:
+    if isinstance(value, (int, numbers.Integral)) and 0 <= value <= _MAX_MIDI:
         return int(value)
     raise InputError(f"{field}: {value!r} is not a whole number from 0 to {_MAX_MIDI}.")

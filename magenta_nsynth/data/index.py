@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.data.explaining import DATA_ERRORS, advice, explain
+from magenta_nsynth.data.checks import DATA_ERRORS, advice, explain, inspect
 from magenta_nsynth.data.features import Demand, feature_names
 from magenta_nsynth.data.filters import NoteFilter
-from magenta_nsynth.data.finding import find_records
-from magenta_nsynth.data.inspection import inspect
-from magenta_nsynth.data.records import Layout, read_layout
+from magenta_nsynth.data.records import Layout, find_records, read_layout
 from magenta_nsynth.data.runs import NoteTable
 from magenta_nsynth.errors import InputError
 

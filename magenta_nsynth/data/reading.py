@@ -11,16 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.data.crops import training_batches
-from magenta_nsynth.data.features import Demand, feature_names, whole
-from magenta_nsynth.data.filters import NoteFilter
-from magenta_nsynth.data.index import NoteIndex, open_notes
-from magenta_nsynth.data.pipeline import (
+from magenta_nsynth.data.features import (
+    Demand,
     Features,
     check_number,
     checked_shard,
+    feature_names,
     parallel_calls,
     parse_note,
+    whole,
 )
+from magenta_nsynth.data.filters import NoteFilter
+from magenta_nsynth.data.index import NoteIndex, open_notes
 from magenta_nsynth.data.runs import plan_runs, read_run
 from magenta_nsynth.errors import InputError
 

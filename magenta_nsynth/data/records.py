@@ -1,24 +1,21 @@
-"""A TFRecord file as it lies on the disk: where each record starts.
-
-A record is its length (8 bytes), a checksum of that length (4), the data, and a
-checksum of the data (4). Walking from length to length costs one small read a record,
-so the places of all notes are known without reading the notes.
-"""
+"""A TFRecord file as it lies on the disk: where each record starts."""
 
 import contextlib
 import functools
 import gzip
 import os
+import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import expand, matches_of
 
-__all__ = ["ADVICE", "MAX_RECORD_BYTES", "Layout", "read_layout"]
+__all__ = ["ADVICE", "MAX_RECORD_BYTES", "Layout", "find_records", "read_layout"]
 
 ADVICE = "copy or download the file again, or read on without it by --skip_corrupt"
 # 70 minutes of sound. A record is in memory as a whole, some three times while it is
@@ -242,3 +239,51 @@ def _crc_table() -> np.ndarray:
     for _ in range(8):
         table = np.where(table & 1, (table >> 1) ^ np.uint32(0x82F63B78), table >> 1)
     return table.astype(np.uint32)
+
+
+# nsynth-train.tfrecord, notes.tfrecords, train.tfrecord-00000-of-00010, each with .gz
+_NAME = re.compile(r".*\.tfrecords?(-\d+-of-\d+)?(\.gz)?", re.IGNORECASE)
+
+
+def find_records(paths: Iterable[str | os.PathLike] | str | os.PathLike) -> list[str]:
+    """The TFRecord files that `paths` name, sorted within each, without repeats.
+
+    Args:
+      paths: files of any name, folders (of them the files with ".tfrecord" in their
+        names, as .tfrecord, .tfrecords, .tfrecord-00000-of-00010, .tfrecord.gz), or
+        globs. A path that exists is never read as a glob.
+
+    Raises:
+      InputError: a path does not exist, a glob matches nothing, a folder has none.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    paths = [expand(path) for path in paths if os.fspath(path)]
+    if not paths:
+        raise InputError("Nothing to read: give a TFRecord file, a folder or a glob.")
+    found: dict[str, str] = {}
+    for path in paths:
+        for match in matches_of(path, "give a TFRecord file, a folder or a glob"):
+            names = _in_folder(match) if os.path.isdir(match) else [match]
+            for name in names:
+                found.setdefault(os.path.abspath(name), name)
+    return list(found.values())
+
+
+def _in_folder(folder: str) -> list[str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}.") from None
+    # Hidden: what macOS leaves beside a copy, and what was being written.
+    found = [
+        os.path.join(folder, name)
+        for name in names
+        if _NAME.fullmatch(name) and not name.startswith(".")
+    ]
+    found = [path for path in found if os.path.isfile(path)]
+    if not found:
+        raise InputError(
+            f"{folder}: no TFRecord file in there (its name has .tfrecord in it)."
+        )
+    return found

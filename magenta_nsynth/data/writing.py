@@ -20,8 +20,8 @@ from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
 
 __all__ = [
-    "Plan",
-    "Shards",
+    "RecordPlan",
+    "RecordShards",
     "fingerprint",
     "float_list",
     "locked",
@@ -35,7 +35,7 @@ _MANIFEST = {"options": dict, "num_notes": int, "prints": [str], "done": {str: _
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class RecordPlan:
     """What a set of shards is made of and how, as far as it can be told beforehand.
 
     Attributes:
@@ -65,14 +65,16 @@ def fingerprint(parts: Iterable[object]) -> str:
     return digest.hexdigest()[:16]
 
 
-class Shards:
+class RecordShards:
     """The files `<folder>/<name>.tfrecord-<i>-of-<n>`, and those still missing.
 
     Beside them lies `<name>.manifest.json` with the plan and with what failed, so that
     another run can tell whether it continues this one.
     """
 
-    def __init__(self, folder: str, name: str, plan: Plan, overwrite: bool) -> None:
+    def __init__(
+        self, folder: str, name: str, plan: RecordPlan, overwrite: bool
+    ) -> None:
         """Finds out what is there; removes what is not to stay.
 
         Args:

@@ -2,13 +2,14 @@
 
 import io
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, open_file
 
-__all__ = ["check_encoding", "check_finite", "load_array", "save_array"]
+__all__ = ["check_encoding", "check_finite", "check_z", "load_array", "save_array"]
 
 
 def load_array(path: str, in_memory: bool = True) -> np.ndarray:
@@ -74,6 +75,32 @@ def check_encoding(
             f"{name}: holds values that are no finite numbers (dtype {encoding.dtype})."
         )
     return values
+
+
+def check_z(z: Any, num_latent: int, name: str = "z") -> np.ndarray:
+    """A code as [k, num_latent] float32.
+
+    Args:
+      z: [num_latent], [k, num_latent], or [1, 1, num_latent] as the network has it.
+      num_latent: the model's.
+      name: what to call it in messages, as a rule its file.
+
+    Raises:
+      InputError: another shape or dtype, or values that aren't finite.
+    """
+    array = np.asarray(z)
+    good = array.ndim > 0 and array.size > 0 and array.shape[-1] == num_latent
+    if not good or (array.ndim > 2 and array.size != num_latent):
+        raise InputError(
+            f"{name}: expected z of shape [{num_latent}] or [rows, {num_latent}], not "
+            f"{list(array.shape)}; it is of another model, or no z."
+        )
+    rows = array.reshape(-1, num_latent)
+    if array.dtype.kind != "f":
+        raise InputError(f"{name}: expected floats, got {array.dtype}.")
+    if not np.isfinite(rows).all():
+        raise InputError(f"{name}: holds NaN or infinite values.")
+    return rows.astype(np.float32, copy=False)
 
 
 def check_finite(embedding: np.ndarray, name: str) -> None:

@@ -16,8 +16,7 @@ import tensorflow as tf
 
 from magenta_nsynth.data.records import read_layout
 from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.codes import csv_path, read_table
-from magenta_nsynth.embeddings.labels import note_labels
+from magenta_nsynth.embeddings.codes import csv_path, note_labels, read_table
 from magenta_nsynth.embeddings.manifest import MANIFEST, load_complete
 from magenta_nsynth.embeddings.shards import digest, import_pyarrow
 from magenta_nsynth.errors import InputError

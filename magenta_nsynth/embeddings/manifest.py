@@ -22,7 +22,7 @@ from magenta_nsynth.embeddings.shards import FORMATS, digest
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, read_json, write_json
 
-__all__ = ["MANIFEST", "Plan", "Shards", "load_complete"]
+__all__ = ["MANIFEST", "ExportPlan", "ExportShards", "load_complete"]
 
 MANIFEST = "manifest.json"
 _PARTS = "parts"
@@ -63,7 +63,7 @@ _IN_WORDS = {
 }
 
 
-class Plan(NamedTuple):
+class ExportPlan(NamedTuple):
     """What is to be made.
 
     Attributes:
@@ -94,7 +94,7 @@ class Plan(NamedTuple):
         return range(*bounds)
 
 
-def _names(plan: Plan, shard: int) -> list[str]:
+def _names(plan: ExportPlan, shard: int) -> list[str]:
     stem = f"embeddings-{shard:05}-of-{plan.num_shards:05}"
     extensions = FORMATS[plan.identity["format"]].extensions
     return [stem + extension for extension in extensions]
@@ -106,7 +106,7 @@ def _checksum(part: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode("ascii")).hexdigest()
 
 
-def _is_part(part: dict[str, Any], plan: Plan, shard: int) -> bool:
+def _is_part(part: dict[str, Any], plan: ExportPlan, shard: int) -> bool:
     """Whether what has the form of a part is this shard's, and unchanged."""
     first, end = plan.bounds(shard)
     return (
@@ -144,7 +144,7 @@ def load_complete(path: str) -> dict[str, Any]:
 
 
 def _is_consistent(manifest: dict[str, Any]) -> bool:
-    plan = Plan(manifest["made_of"], {}, lambda *_: "")
+    plan = ExportPlan(manifest["made_of"], {}, lambda *_: "")
     shards = manifest["shards"]
     return (
         plan.identity["format"] in FORMATS
@@ -158,10 +158,10 @@ def _is_consistent(manifest: dict[str, Any]) -> bool:
     )
 
 
-class Shards:
+class ExportShards:
     """The shards in a folder."""
 
-    def __init__(self, folder: str, plan: Plan) -> None:
+    def __init__(self, folder: str, plan: ExportPlan) -> None:
         """Nothing is read or written yet.
 
         Args:
@@ -384,10 +384,10 @@ class _Counting:
         self.skipped: list[str] = []
 
     def add(self, note: Any) -> None:
-        check_finite(note.z, note.labels.get("note_str", "a note"))
+        check_finite(note.rows, note.labels.get("note_str", "a note"))
         self._writer.add(note)
         self.num_notes += 1
-        self.num_rows += len(note.z)
+        self.num_rows += len(note.rows)
 
     def close(self) -> None:
         self._writer.close()

@@ -15,9 +15,8 @@ import tensorflow as tf
 
 from magenta_nsynth.data.writing import float_list, tf_errors
 from magenta_nsynth.disk import CHUNK
-from magenta_nsynth.embeddings.codes import CodesWriter
-from magenta_nsynth.embeddings.labels import NoteLabels, note_labels
-from magenta_nsynth.embeddings.pipeline import Encoded
+from magenta_nsynth.embeddings.codes import CodesWriter, NoteLabels, note_labels
+from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import open_file
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
@@ -30,7 +29,7 @@ _GROUP_VALUES = 4 << 20  # numbers of embeddings in a row group of Parquet: 16 M
 class ShardWriter(Protocol):
     """Writes one shard's files."""
 
-    def add(self, note: Encoded) -> None:
+    def add(self, note: Embedding) -> None:
         """Adds a note."""
         ...
 
@@ -52,8 +51,8 @@ class _NpyWriter:
             self._writer = CodesWriter(npy_file, text_file, num_latent)
             self._files = stack.pop_all()
 
-    def add(self, note: Encoded) -> None:
-        self._writer.add(note.z, note.labels, note.num_samples)
+    def add(self, note: Embedding) -> None:
+        self._writer.add(note.rows, note.labels, note.num_samples)
 
     def close(self) -> None:
         self._writer.close()
@@ -69,7 +68,7 @@ class _TFRecordWriter:
         with tf_errors():
             self._file = tf.io.TFRecordWriter(path)
 
-    def add(self, note: Encoded) -> None:
+    def add(self, note: Embedding) -> None:
         labels = note_labels(note.labels)
         ints = {
             "pitch": [labels.pitch],
@@ -78,7 +77,7 @@ class _TFRecordWriter:
             "instrument_source": [_number(SOURCES, labels.instrument_source)],
             "qualities": [int(name in labels.qualities) for name in QUALITIES],
             "num_samples": [note.num_samples],
-            "rows": [len(note.z)],
+            "rows": [len(note.rows)],
         }
         features = {
             name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
@@ -88,7 +87,9 @@ class _TFRecordWriter:
         features["note_str"] = tf.train.Feature(
             bytes_list=tf.train.BytesList(value=[name])
         )
-        features["embedding"] = tf.train.Feature(float_list=float_list(note.z.ravel()))
+        features["embedding"] = tf.train.Feature(
+            float_list=float_list(note.rows.ravel())
+        )
         example = tf.train.Example(features=tf.train.Features(feature=features))
         with tf_errors():
             self._file.write(example.SerializeToString(deterministic=True))
@@ -113,10 +114,10 @@ class _ParquetWriter:
         self._rows: list[tuple[Any, ...]] = []
         self._num_values = 0
 
-    def add(self, note: Encoded) -> None:
+    def add(self, note: Embedding) -> None:
         labels = _nullable(note_labels(note.labels))
-        values = np.ascontiguousarray(note.z, np.float32).ravel()
-        self._rows.append((*labels, note.num_samples, len(note.z), values))
+        values = np.ascontiguousarray(note.rows, np.float32).ravel()
+        self._rows.append((*labels, note.num_samples, len(note.rows), values))
         self._num_values += values.size
         if self._num_values >= _GROUP_VALUES:
             self._flush()

@@ -1,1 +1,1 @@
-"""Generating sound: the stepwise decoder, its draws and its blocks."""
+"""Generates sound: the stepwise decoder, and the draws and blocks around it."""

@@ -1,4 +1,4 @@
-"""The stepwise decoder as one compiled loop, with everything on the device."""
+"""The stepwise decoder as one compiled loop that runs on the device."""
 
 from typing import Any
 
@@ -10,22 +10,21 @@ from magenta_nsynth.models.wavenet import WaveNetDecoder
 
 __all__ = ["CompiledEngine", "compiled_engines"]
 
-# A product with one row takes another path through the matrix libraries than one with
-# several, and rounds otherwise; on processors without AVX-512 so do two and three rows.
-# With four rows at least, a clip's samples are the same to the bit whatever batch it is
-# in, and four take no longer than one.
+# The matrix libraries round a product of one row differently from a product of several;
+# without AVX-512 this also applies to two and three rows. With at least four rows a
+# clip's samples do not depend on its batch. Four rows take no longer than one.
 _MIN_ROWS = 4
 
 
 def compiled_engines(
     decoder: WaveNetDecoder, batch_size: int, levels: np.ndarray, temperature: float
 ) -> list["CompiledEngine"]:
-    """An engine on each GPU, or one on the processor if there is none.
+    """One engine per GPU, or one on the processor if there is no GPU.
 
-    The arguments are those of `CompiledEngine`, of the whole batch.
+    The arguments are those of `CompiledEngine`, for the whole batch.
 
     Returns:
-      Engines of equally many clips, together batch_size or a few more.
+      Engines with equal numbers of clips, together batch_size or slightly more.
     """
     devices = tf.config.list_logical_devices("GPU")[:batch_size]
     names = [device.name for device in devices] or [None]
@@ -38,11 +37,11 @@ def compiled_engines(
 
 
 class CompiledEngine:
-    """Draws samples in a `tf.function` loop with nothing of Python in it.
+    """Draws samples in a `tf.function` loop, without Python in the loop.
 
-    A layer of dilation d looks back by multiples of d, so what its past taps contribute
-    to the next d steps is known at once: every d steps it is formed in one product,
-    which reads those weights, two thirds of all, once for d samples.
+    A layer with dilation d looks back by multiples of d. So the contribution of its
+    past taps to the next d steps is already known. It is computed every d steps in one
+    product, which reads these weights, two thirds of all, once for d samples.
     """
 
     def __init__(
@@ -56,11 +55,11 @@ class CompiledEngine:
         """Copies the decoder's weights into the form that the loop reads.
 
         Args:
-          decoder: with its weights loaded.
+          decoder: the decoder with its weights.
           batch_size: clips drawn side by side.
-          levels: [256] float32, what the network sees of each class.
-          temperature: the logits are divided by it; 0 takes the likeliest class.
-          device: TensorFlow's name of the one to compute on; None is its choice.
+          levels: [256] float32, the network's input for each class.
+          temperature: divides the logits; 0 takes the likeliest class.
+          device: TensorFlow's name of the device; None lets TensorFlow choose.
         """
         self.config = config = decoder.config
         self.batch_size = batch_size
@@ -73,7 +72,7 @@ class CompiledEngine:
             for dilation in sorted(set(config.dilations))
             if config.filter_length > 1
         ]
-        # What the network saw last, oldest first: zeros before the first sample.
+        # The network's last inputs, oldest first: zeros before the first sample.
         self._inputs = tf.Variable(tf.zeros([self._rows, config.filter_length]))
         self._levels = tf.constant(levels)
         self._draw = tf.function(
@@ -94,7 +93,7 @@ class CompiledEngine:
     def draw(
         self, encoding: np.ndarray, uniforms: np.ndarray, start: int
     ) -> np.ndarray:
-        """[frames, b, z] from the frame of `start` on, [n, b] -> [n, b] classes."""
+        """Draws the next samples; arguments and result are `StepwiseDecoder`'s."""
         padding = (0, self._rows - self.batch_size)
         with tf.device(self._device):
             classes = self._draw(
@@ -107,7 +106,7 @@ class CompiledEngine:
     def _draw_block(
         self, encoding: tf.Tensor, uniforms: tf.Tensor, start: tf.Tensor
     ) -> tf.Tensor:
-        """[frames, rows, z], [n, rows] and the first step's number -> [n, rows]."""
+        """`draw` for all rows, the padded ones included."""
         hop, count = self.config.ae_hop_length, tf.shape(uniforms)[0]
         layer_conditions = tf.einsum("fbz,lzc->flbc", encoding, self._weights.cond)
         layer_conditions += self._weights.gate_bias
@@ -140,10 +139,10 @@ class CompiledEngine:
     ) -> tf.Tensor:
         """One step of the network: [rows, filter_length] -> [rows, 256].
 
-        Of the sums of several tensors all but one addition are written as
-        subtractions. TensorFlow turns a chain of additions into one sum, in the order
-        in which the parts happen to be ready: its last bit, and sooner or later a
-        draw, would differ from run to run.
+        In sums of several tensors all additions but one are written as subtractions.
+        TensorFlow merges a chain of additions into one sum, in the order in which its
+        parts happen to be ready. Its last bit, and so sooner or later a draw, would
+        vary from run to run.
         """
         w, config = self._weights, self.config
         from_past = {}
@@ -170,26 +169,26 @@ class CompiledEngine:
 
     def _sample(self, logits: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
         """The first class whose cumulative probability reaches the uniform."""
-        # So small that the quotients would leave float32: the likeliest class too.
+        # If it is so small that the quotients would overflow, also the likeliest class.
         if self._temperature < 1e-30:
             return tf.argmax(logits, axis=1, output_type=tf.int32)
         if self._temperature != 1:
             logits = logits / self._temperature
         cumulative = tf.cumsum(tf.nn.softmax(logits), axis=1)
-        # Compared in float64 as NumPy does, or draws differ. A sum that ends below 1
-        # would give one class too many.
+        # Compared in float64, as in NumPy; otherwise draws differ. If the sum ends
+        # below 1, the uniform may exceed it, hence the minimum.
         below = tf.cast(cumulative, tf.float64) < uniforms[:, None]
         drawn = tf.reduce_sum(tf.cast(below, tf.int32), axis=1)
         return tf.minimum(drawn, NUM_CLASSES - 1)
 
 
 class _LoopWeights:
-    """A decoder's weights as the loop multiplies them; [in, out] each."""
+    """A decoder's weights in the form that the loop multiplies with, [in, out]."""
 
     def __init__(self, decoder: WaveNetDecoder) -> None:
         def matrix(layer: Any) -> tf.Tensor:
             kernel = tf.cast(layer.kernel.value, tf.float32)
-            # A copy on the device of this engine, which may be another GPU.
+            # A copy on this engine's device, which may be another GPU.
             return tf.identity(tf.reshape(kernel, [-1, kernel.shape[-1]]))
 
         def bias(layer: Any) -> tf.Tensor:
@@ -200,7 +199,7 @@ class _LoopWeights:
         self.start, self.start_bias = matrix(decoder.startconv), bias(decoder.startconv)
         self.skip_start = matrix(decoder.skip_start)
         self.skip_start_bias = bias(decoder.skip_start)
-        # By layer and tap, oldest first; the newest is the current step's.
+        # By layer and tap, oldest first. The newest tap is for the current step.
         taps = [tf.unstack(tf.cast(d.kernel.value, tf.float32)) for d, _ in pairs]
         self.past_taps = [kernels[:-1] for kernels in taps]
         self.newest_tap = [kernels[-1] for kernels in taps]
@@ -219,7 +218,7 @@ class _LoopWeights:
 
 
 class _Past:
-    """The past of all layers of one dilation, and what it adds to the steps ahead."""
+    """The past of all layers with one dilation, and its share in the steps ahead."""
 
     def __init__(
         self, dilation: int, rows: int, config: WaveNetConfig, weights: _LoopWeights
@@ -229,7 +228,7 @@ class _Past:
         self._weights = [weights.past_taps[i] for i in self._layers]
         self._num_taps = config.filter_length - 1
         shape = [len(self._layers), rows]
-        # Inputs of the layers: the last dilation * taps steps, in a ring.
+        # The layers' inputs in the last dilation * taps steps, in a ring.
         self._ring = tf.Variable(
             tf.zeros([dilation * self._num_taps, *shape, config.width])
         )
@@ -237,11 +236,11 @@ class _Past:
         self._ahead = tf.Variable(tf.zeros([dilation, *shape, 2 * config.width]))
 
     def reset(self) -> None:
-        """Forgets the inputs; the share is formed anew at step 0."""
+        """Forgets the inputs. The share is computed again at step 0."""
         self._ring.assign(tf.zeros_like(self._ring))
 
     def contributions(self, now: tf.Tensor) -> dict[int, tf.Tensor]:
-        """What the past taps add at step `now`, [rows, 2 * width] by layer."""
+        """The past taps' share in step `now`, [rows, 2 * width] by layer."""
         place = now % self._dilation
         if self._dilation == 1:
             self._look_ahead(now)
@@ -251,19 +250,19 @@ class _Past:
         return dict(zip(self._layers, shares, strict=True))
 
     def _look_ahead(self, now: tf.Tensor) -> bool:
-        """Forms the share of the next `dilation` steps."""
+        """Computes the share in the next `dilation` steps."""
         d = self._dilation
-        # At a multiple of d the ring holds the taps one after the other, oldest first
-        # from here on: each tap's d inputs are for the d steps ahead.
+        # At a multiple of d the ring, read from here, holds the taps one after the
+        # other, oldest first: each tap's d inputs are for the d steps ahead.
         rows = (now + tf.range(d * self._num_taps, dtype=tf.int64)) % (
             d * self._num_taps
         )
         past = tf.gather(self._ring, rows)
         shares = []
         for layer, kernels in enumerate(self._weights):
-            # A product per tap, not one for all: with longer rows the matrix library
-            # sums in another order from some number of rows on, and a clip's samples
-            # would depend on how many others are beside it.
+            # One product per tap instead of one for all. With longer rows the matrix
+            # library changes the order of its sums at some number of rows, and a
+            # clip's samples would depend on its batch.
             taps = tf.reshape(past[:, layer], [self._num_taps, -1, past.shape[3]])
             products = [
                 tap @ w for tap, w in zip(tf.unstack(taps), kernels, strict=True)
@@ -273,7 +272,7 @@ class _Past:
         return True
 
     def push(self, now: tf.Tensor, layer_inputs: list[tf.Tensor]) -> None:
-        """Keeps the layers' inputs of step `now` in the place of the oldest."""
+        """Replaces the oldest inputs by the layers' inputs of step `now`."""
         newest = tf.stack([layer_inputs[i] for i in self._layers])
         row = now % (self._dilation * self._num_taps)
         self._ring.scatter_update(tf.IndexedSlices(newest[None], row[None]))

@@ -1,9 +1,9 @@
-"""Networks of matrix products as TensorFlow Lite models, written without a converter.
+"""Writes networks of matrix products as TensorFlow Lite models.
 
-TensorFlow Lite packs the weights of a model once, when it is opened, in the order in
-which the processor's kernels read them. A matrix product of NumPy or TensorFlow packs
-them at every call, which takes longer than the product itself where there are few rows.
-`tf.lite.TFLiteConverter` would write the same models, in half a minute.
+TensorFlow Lite packs a model's weights once, when it opens the model, into the order in
+which the processor's kernels read them. NumPy and TensorFlow pack them in every matrix
+product, which takes longer than the product itself if there are few rows.
+`tf.lite.TFLiteConverter` could write the same models, but takes half a minute.
 """
 
 import contextlib
@@ -20,8 +20,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 __all__ = ["LiteGraph", "open_model"]
 
 _OP = schema.BuiltinOperator
-# What an operation may do with its result: "relu" takes the larger of it and 0, "clip"
-# keeps it within -1 and 1.
+_FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
+_TYPES = {_FLOAT: schema.TensorType.FLOAT32, _INT: schema.TensorType.INT32}
+# What an operation can do to its result; "clip" limits it to -1..1.
 _ACTIVATIONS = {
     "none": schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
@@ -30,7 +31,7 @@ _ACTIVATIONS = {
 
 
 class LiteGraph:
-    """A graph of float32 tensors [rows, channels], each known by a number.
+    """A graph of float32 tensors [rows, channels], which are identified by numbers.
 
     Every method but `write` adds an operation and returns the number of its result.
     """
@@ -43,17 +44,17 @@ class LiteGraph:
         self._model.version = 3
         self._model.subgraphs = [self._graph]
         self._model.operatorCodes = []
-        self._model.buffers = [schema.BufferT()]  # the first is the empty one
+        self._model.buffers = [schema.BufferT()]  # the first must be empty
         self._codes: dict[int, int] = {}
 
     def input(self, rows: int, channels: int) -> int:
-        """A tensor that is set before each run."""
+        """Adds a tensor that the caller sets before each run."""
         tensor = self._tensor([rows, channels])
         self._graph.inputs.append(tensor)
         return tensor
 
     def output(self, tensor: int) -> int:
-        """Makes a tensor one that can be read after each run."""
+        """Lets the caller read a tensor after each run."""
         self._graph.outputs.append(tensor)
         return tensor
 
@@ -74,25 +75,25 @@ class LiteGraph:
         return self._add(_OP.FULLY_CONNECTED, inputs, [shape], options)[0]
 
     def add(self, x: int, y: int | float, activation: str = "none") -> int:
-        """The sum of two of one shape, or with a constant, a float."""
+        """The sum of two tensors of one shape, or of a tensor and a float."""
         options = schema.AddOptionsT()
         options.fusedActivationFunction = _ACTIVATIONS[activation]
         return self._pair(_OP.ADD, x, y, options)
 
     def multiply(self, x: int, y: int | float) -> int:
-        """The product of two of one shape, one by one, or with a constant."""
+        """The elementwise product of two tensors, or of a tensor and a float."""
         return self._pair(_OP.MUL, x, y, schema.MulOptionsT())
 
     def divide(self, x: int, y: int) -> int:
-        """The quotient of two of one shape, one by one."""
+        """The elementwise quotient of two tensors of one shape."""
         return self._pair(_OP.DIV, x, y, schema.DivOptionsT())
 
     def relu(self, x: int) -> int:
-        """The larger of x and 0."""
+        """The larger of x and 0, elementwise."""
         return self._add(_OP.RELU, [x], [self._shape(x)])[0]
 
     def concatenate(self, tensors: Sequence[int]) -> int:
-        """The channels of all, one after the other."""
+        """Concatenates the channels."""
         options = schema.ConcatenationOptionsT()
         options.axis = 1
         channels = sum(self._shape(tensor)[1] for tensor in tensors)
@@ -100,16 +101,16 @@ class LiteGraph:
         return self._add(_OP.CONCATENATION, list(tensors), [shape], options)[0]
 
     def halves(self, x: int) -> list[int]:
-        """The first and the second half of the channels."""
+        """Splits the channels into two halves."""
         options = schema.SplitOptionsT()
         options.numSplits = 2
         rows, channels = self._shape(x)
-        axis = self._constant(np.array(1, np.int32))
+        axis = self._constant(np.array(1, _INT))
         shapes = [[rows, channels // 2]] * 2
         return self._add(_OP.SPLIT, [axis, x], shapes, options)
 
     def write(self) -> bytes:
-        """The model; its inputs and outputs are numbered as here."""
+        """The model's bytes; its tensors have the same numbers as here."""
         size = sum(len(b.data) for b in self._model.buffers if b.data is not None)
         builder = flatbuffers.Builder(size + 2**20)
         builder.Finish(self._model.Pack(builder), file_identifier=b"TFL3")
@@ -118,13 +119,10 @@ class LiteGraph:
     def _shape(self, tensor: int) -> list[int]:
         return self._graph.tensors[tensor].shape
 
-    def _tensor(self, shape: Sequence[int], dtype: type = np.float32) -> int:
+    def _tensor(self, shape: Sequence[int], dtype: np.dtype = _FLOAT) -> int:
         tensor = schema.TensorT()
         tensor.shape = list(shape)
-        tensor.type = {
-            np.float32: schema.TensorType.FLOAT32,
-            np.int32: schema.TensorType.INT32,
-        }[dtype]
+        tensor.type = _TYPES[dtype]
         tensor.buffer = 0
         tensor.name = str(len(self._graph.tensors))
         self._graph.tensors.append(tensor)
@@ -136,7 +134,7 @@ class LiteGraph:
         return self._add(code, [x, y], [self._shape(x)], options)[0]
 
     def _constant(self, values: np.ndarray) -> int:
-        tensor = self._tensor(values.shape, values.dtype.type)
+        tensor = self._tensor(values.shape, values.dtype)
         buffer = schema.BufferT()
         buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         self._model.buffers.append(buffer)
@@ -169,9 +167,9 @@ class LiteGraph:
 
 
 def open_model(model: bytes, num_threads: int) -> tf.lite.Interpreter:
-    """An interpreter of a model, ready to run; the weights are packed now."""
+    """Opens a model, ready to run; this packs its weights."""
     with warnings.catch_warnings(), _quiet():
-        # From 2.18 on TensorFlow says where its future versions will be found.
+        # From 2.18 on TensorFlow announces that TensorFlow Lite will move.
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(model_content=model, num_threads=num_threads)
         interpreter.allocate_tensors()
@@ -180,7 +178,7 @@ def open_model(model: bytes, num_threads: int) -> tf.lite.Interpreter:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what C++ writes to standard error, a line on its delegate, from users."""
+    """Hides a line about delegates that C++ writes to standard error."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

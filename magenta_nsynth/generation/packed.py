@@ -1,4 +1,4 @@
-"""The stepwise decoder on processors: TensorFlow Lite's packed products, in lanes."""
+"""The stepwise decoder on processors, with TensorFlow Lite's packed products."""
 
 import os
 import time
@@ -13,15 +13,17 @@ from magenta_nsynth.models.wavenet import WaveNetDecoder
 
 __all__ = ["PackedEngine", "num_cores", "packed_engines", "sample"]
 
-# So many clips are worth a core of their own, with its own copy of the weights.
+# From this number of clips on, a core is faster with its own clips and weights.
 _CLIPS_OF_A_CORE = 64
-_CLIPS_OF_A_TEAM = 8  # and so many a team of cores that share each product
-# A product of so many rows computes about as fast as the processor can.
+_CLIPS_OF_A_TEAM = 8  # likewise for a team of cores that share each product
+# A product of this many rows runs at about the processor's full speed.
 _LOOK_AHEAD_ROWS = 256
-_SKIPS = 10  # layers whose skips are one product
-_TEAM = 4  # threads of one product: more of them wait for memory
-_WORTH_A_TRIAL = 0.002  # seconds a step
+_SKIPS = 10  # layers whose skips are computed in one product
+_TEAM = 4  # threads per product: more of them would wait for memory
+_WORTH_A_TRIAL = 0.002  # seconds per step
 _FIRST_INTERVAL, _LAST_INTERVAL = 64, 16384  # steps between trials
+
+_Weights = tuple[np.ndarray, np.ndarray]  # a kernel [in, out] and a bias [out]
 
 
 def packed_engines(
@@ -29,19 +31,19 @@ def packed_engines(
 ) -> list["PackedEngine"]:
     """The engines that draw a batch on this processor, side by side.
 
-    Where there are clips enough, each core has some of its own and waits for no other.
-    Fewer are drawn by cores that share each product, and so the reading of its weights.
-    Such an engine finds out by trying whether one thread or several are faster: several
-    are on an idle machine, and many times slower on a busy one.
+    If there are enough clips, each core draws its own and waits for no other core.
+    Otherwise cores share each product, so its weights are read only once. Such an
+    engine measures whether one thread or several are faster: several are faster on an
+    idle machine, but many times slower on a busy one.
 
     Args:
-      decoder: with its weights loaded.
+      decoder: the decoder with its weights.
       batch_size: clips drawn side by side.
-      levels: [256] float32, what the network sees of each class.
-      temperature: the logits are divided by it; 0 takes the likeliest class.
+      levels: [256] float32, the network's input for each class.
+      temperature: divides the logits; 0 takes the likeliest class.
 
     Returns:
-      Engines of equally many clips, together batch_size or a few more.
+      Engines with equal numbers of clips, together batch_size or slightly more.
     """
     cores = num_cores()
     team = min(cores, _TEAM)
@@ -59,21 +61,25 @@ def packed_engines(
 class _Models:
     """The step and the looks ahead as TensorFlow Lite models, for `rows` clips.
 
-    A layer of dilation d looks back by multiples of d, so what its past taps and its
-    condition contribute to the next steps, up to d of them, is known at once. It is
-    formed ahead by one product over several steps, which reads those weights, two
-    thirds of all, once for all of them. With a dilation of 1 only one step can be, and
-    past taps are part of the step's own product.
+    A layer with dilation d looks back by multiples of d. So the contribution of its
+    past taps and its condition to the next steps, up to d of them, is already known. It
+    is computed ahead in one product over several steps, which reads these weights, two
+    thirds of all, once for all of them. With a dilation of 1 there is only one such
+    step, and the past taps are part of the step's own product.
 
     Attributes:
       config: the decoder's.
-      rows: clips.
+      rows: the number of clips.
       past_channels: channels of the past taps in the rows of `past`.
-      chunks: steps that each layer looks ahead; 0 if its past is part of the step.
-      step: the model of one step; the numbers of its tensors: `inputs`, the last
-        samples; `condition`; `past` by layer, taps and condition or a share formed
-        ahead; `layer_inputs` and `logits`, which are outputs.
-      looks: by dilation, (layers, steps, model, inputs, outputs).
+      chunks: the number of steps that each layer looks ahead; 0 if its past is part of
+        the step.
+      step: the model of one step.
+      inputs: the number of the step's tensor for the last samples. So are the next.
+      condition: for the row of the embedding.
+      past: for each layer, for past taps and condition, or for a share from a look.
+      layer_inputs: an output for each layer.
+      logits: an output.
+      looks: for each dilation (layers, steps, model, inputs, outputs).
     """
 
     def __init__(self, decoder: WaveNetDecoder, rows: int) -> None:
@@ -85,27 +91,32 @@ class _Models:
             2 * most * rows <= _LOOK_AHEAD_ROWS
         ):
             most *= 2
-        # Whether one at all is not a matter of rows: the order of the sums hangs on it.
+        # Whether a layer looks ahead must not depend on `rows`, because the order of
+        # the sums depends on it.
         self.chunks = [min(d, most) if d > 1 else 0 for d in config.dilations]
         self._past_channels_in = self.past_channels + config.ae_bottleneck_width
         past_taps, newest_taps = _split_taps(decoder)
         self.step = self._write_step(decoder, past_taps, newest_taps)
-        self.looks = []
+        self.looks: list[tuple[list[int], int, bytes, list[int], list[int]]] = []
         for dilation in sorted(set(config.dilations)):
             layers = [i for i, d in enumerate(config.dilations) if d == dilation]
             if self.chunks[layers[0]]:
                 self.looks.append(self._write_look(layers, past_taps))
 
     def _write_step(
-        self, decoder: WaveNetDecoder, past_taps: list, newest_taps: list
+        self,
+        decoder: WaveNetDecoder,
+        past_taps: list[_Weights],
+        newest_taps: list[np.ndarray],
     ) -> bytes:
         config, graph = self.config, LiteGraph()
         self.inputs = graph.input(self.rows, config.filter_length)
         self.condition = graph.input(self.rows, config.ae_bottleneck_width)
-        self.past, self.layer_inputs = [], []
+        self.past: list[int] = []
+        self.layer_inputs: list[int] = []
         l = graph.dense(self.inputs, *_weights(decoder.startconv))  # noqa: E741
         s = graph.dense(l, *_weights(decoder.skip_start))
-        gated = []
+        gated: list[int] = []
         for i, chunk in enumerate(self.chunks):
             self.layer_inputs.append(graph.output(l))
             if chunk:
@@ -125,7 +136,7 @@ class _Models:
                 bias = np.sum([bias for _, bias in skips], axis=0)
                 s = graph.add(s, graph.dense(graph.concatenate(gated), kernel, bias))
                 gated = []
-            if i + 1 < config.num_layers:  # nothing reads the last residual
+            if i + 1 < config.num_layers:  # nothing uses the last residual
                 kernel, bias = _weights(decoder.res[i])
                 l = graph.add(l, graph.dense(d, _GATED * kernel, bias))  # noqa: E741
         kernel, bias = _join(decoder.out1, decoder.cond_map_out1)
@@ -134,7 +145,9 @@ class _Models:
         self.logits = graph.output(graph.dense(s, *_weights(decoder.logits)))
         return graph.write()
 
-    def _write_look(self, layers: list[int], past_taps: list) -> tuple:
+    def _write_look(
+        self, layers: list[int], past_taps: list[_Weights]
+    ) -> tuple[list[int], int, bytes, list[int], list[int]]:
         graph, steps = LiteGraph(), self.chunks[layers[0]]
         inputs = [
             graph.input(steps * self.rows, self._past_channels_in) for _ in layers
@@ -147,23 +160,23 @@ class _Models:
 
 
 # tanh(y) by the eighth convergent of Lambert's continued fraction, as polynomials in y
-# squared, whose coefficients fit float32. It serves |y| up to 8.
+# squared whose coefficients are exact in float32. It is accurate for |y| up to 8.
 _NUMERATOR = [2027025.0, 270270.0, 6930.0, 36.0]
 _DENOMINATOR = [2027025.0, 945945.0, 51975.0, 630.0, 1.0]
 _REACH = 8
-# A layer's sums for the gate and for the value, and the product of both, come scaled.
-# By powers of two, which the weights take on without rounding.
-_GATE, _VALUE = np.float32([1 / (4 * _REACH), 1 / (2 * _REACH)])
+# Factors on a layer's sums for the gate and for the value, and on their product. They
+# are powers of two, so that the weights can be scaled without rounding.
+_GATE, _VALUE = np.float32(1 / (4 * _REACH)), np.float32(1 / (2 * _REACH))
 _GATED = np.float32(1 / 2)
 
 
 def _gate(graph: LiteGraph, v: int) -> int:
-    """2 * sigmoid(a) * tanh(b) of v = [a / 32, b / 16], clipped to -1 and 1.
+    """2 * sigmoid(a) * tanh(b) for v = [a / 32, b / 16], which is clipped to -1..1.
 
-    By sums, products and quotients alone, one after the other, which every processor
-    rounds alike; TensorFlow Lite's own sigmoid and tanh are other approximations on
-    each kind. sigmoid(a) is (1 + tanh(a / 2)) / 2, and tanh(2 y) is 2 t / (1 + t * t)
-    of t = tanh(y). The largest error of tanh is 1.6e-7.
+    It consists of sums, products and quotients, which every processor rounds alike.
+    TensorFlow Lite's own sigmoid and tanh are approximations that depend on the
+    processor. sigmoid(a) is (1 + tanh(a / 2)) / 2, and tanh(2 y) is 2 t / (1 + t * t)
+    where t = tanh(y). The largest error of tanh is 1.6e-7.
     """
     top = _DENOMINATOR[-1] * _REACH ** (2 * len(_DENOMINATOR) - 2)
     above = [c * _REACH ** (2 * k + 1) / top for k, c in enumerate(_NUMERATOR)]
@@ -182,22 +195,24 @@ def _gate(graph: LiteGraph, v: int) -> int:
     return graph.multiply(graph.add(gate, 1.0), value)
 
 
-def _weights(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+def _weights(layer: Any) -> _Weights:
     """A convolution's kernel as [taps * in, out], and its bias."""
     kernel = np.asarray(layer.kernel, np.float32)
     return kernel.reshape(-1, kernel.shape[-1]), np.asarray(layer.bias, np.float32)
 
 
-def _join(layer: Any, condition: Any) -> tuple[np.ndarray, np.ndarray]:
-    """One product for the sum of a layer and its condition, side by side."""
+def _join(layer: Any, condition: Any) -> _Weights:
+    """The weights for one product that computes a layer plus its condition."""
     (kernel, bias), (other, more) = _weights(layer), _weights(condition)
     return np.concatenate([kernel, other]), bias + more
 
 
-def _split_taps(decoder: WaveNetDecoder) -> tuple[list, list]:
-    """By layer: past taps, oldest first, condition and bias; and the newest tap.
+def _split_taps(decoder: WaveNetDecoder) -> tuple[list[_Weights], list[np.ndarray]]:
+    """Splits each layer's weights, scaled for `_gate`.
 
-    They give what `_gate` takes, in place of the layer's own sums.
+    Returns:
+      For each layer the past taps, oldest first, with condition and bias; and for each
+      layer the newest tap.
     """
     past, newest, width = [], [], decoder.config.width
     gate_scale = np.repeat([_GATE, _VALUE], width)
@@ -211,9 +226,9 @@ def _split_taps(decoder: WaveNetDecoder) -> tuple[list, list]:
 
 
 class _Network:
-    """The models opened with so many threads per product.
+    """The models, opened with a number of threads per product.
 
-    Every tensor is a function that returns it as an array; the array must be dropped
+    Every tensor is a function that returns it as an array. The array must be released
     before the model runs again.
     """
 
@@ -238,11 +253,11 @@ class _Network:
 class PackedEngine:
     """Draws some clips, and keeps their past.
 
-    Each row of a product is summed in the same order whatever stands beside it, and by
-    one thread, so samples depend on neither.
+    Each row of a product is summed by one thread, in an order that does not depend on
+    the other rows. So samples depend neither on the batch nor on the threads.
 
     Attributes:
-      batch_size: how many clips.
+      batch_size: the number of clips.
     """
 
     def __init__(
@@ -255,10 +270,10 @@ class PackedEngine:
         """Packs the weights, once for each number of threads.
 
         Args:
-          models: of these clips; several engines may share them.
-          thread_counts: threads per product; the fastest is found by trying.
-          levels: as of `packed_engines`.
-          temperature: as of `packed_engines`.
+          models: for this number of clips; several engines may share them.
+          thread_counts: threads per product; the fastest is found by measuring.
+          levels: as for `packed_engines`.
+          temperature: as for `packed_engines`.
         """
         self.batch_size = models.rows
         self._config: WaveNetConfig = models.config
@@ -270,16 +285,16 @@ class PackedEngine:
         self._contest = _Contest(len(thread_counts))
         self._levels = levels
         self._temperature = temperature
-        # What was formed ahead, by layer: the outputs of the network that did.
-        self._ahead: list[Callable[[], np.ndarray]] = [lambda: None] * len(self._chunks)
+        # The shares computed ahead, by layer: outputs of the network that did it.
+        self._ahead: dict[int, Callable[[], np.ndarray]] = {}
         self.reset()
 
     def reset(self) -> None:
         """Forgets the past."""
         config = self._config
-        # What the network saw last, oldest first: zeros before the first sample.
+        # The network's last inputs, oldest first: zeros before the first sample.
         self._inputs = np.zeros([self._rows, config.filter_length], np.float32)
-        # Inputs of each layer: the last dilation * taps steps, in a ring.
+        # Each layer's inputs in the last dilation * taps steps, in a ring.
         self._rings = [
             np.zeros([self._num_taps * d * self._rows, config.width], np.float32)
             for d in config.dilations
@@ -288,7 +303,7 @@ class PackedEngine:
     def draw(
         self, encoding: np.ndarray, uniforms: np.ndarray, start: int
     ) -> np.ndarray:
-        """[frames, b, z] from the frame of `start` on, [n, b] -> [n, b] classes."""
+        """Draws the next samples; arguments and result are `StepwiseDecoder`'s."""
         hop = self._config.ae_hop_length
         classes = np.empty(uniforms.shape, np.int32)
         for step, u in enumerate(uniforms):
@@ -309,7 +324,7 @@ class PackedEngine:
         return classes
 
     def _look_ahead(self, network: _Network, now: int, condition: np.ndarray) -> None:
-        """Forms what is due now of the shares of past taps in the steps to come."""
+        """Computes the past taps' shares in the steps ahead, where they are due."""
         for steps, tensors, run in network.looks:
             if now % steps == 0:
                 for layer, inputs, outputs in tensors:
@@ -330,11 +345,11 @@ class PackedEngine:
     def _set_past(
         self, x: np.ndarray, layer: int, now: int, condition: np.ndarray
     ) -> None:
-        """The past taps of a layer and its condition, for the steps from `now` on.
+        """Fills in a layer's past taps and its condition, for the steps from `now` on.
 
         Args:
-          x: [steps * rows, taps * width + bottleneck]; is overwritten.
-          layer: which.
+          x: [steps * rows, taps * width + bottleneck]; overwritten.
+          layer: the layer's index.
           now: the first step.
           condition: [rows, bottleneck].
         """
@@ -347,7 +362,7 @@ class PackedEngine:
         x[:, :, self._past_channels :] = condition
 
     def _keep(self, network: _Network, now: int) -> None:
-        """Keeps the layers' inputs of step `now` in the place of the oldest."""
+        """Replaces the oldest inputs by the layers' inputs of step `now`."""
         if self._num_taps:
             for ring, layer_input in zip(
                 self._rings, network.layer_inputs, strict=True
@@ -362,40 +377,40 @@ def sample(logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> np.n
     Args:
       logits: [rows, 256] float32.
       uniforms: [rows] float64 in [0, 1).
-      temperature: as of the engine.
+      temperature: as for `packed_engines`.
 
     Returns:
       [rows] whole numbers in 0..255.
     """
-    # So small that the quotients would leave float32: the likeliest class too.
+    # If it is so small that the quotients would overflow, also the likeliest class.
     if temperature < 1e-30:
         return logits.argmax(axis=1)
     if temperature != 1:
         logits = logits / np.float32(temperature)
-    # Rounded from float64: NumPy's float32 exp differs between processors.
+    # Rounded from float64, because NumPy's float32 exp depends on the processor.
     p = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
     p = np.exp(p).astype(np.float32)
     p *= 1 / p.sum(axis=1, keepdims=True)
-    # In float32, and compared in float64, or draws differ from the original's. A sum
-    # that ends below 1 would give one class too many.
+    # Summed in float32 and compared in float64; otherwise draws differ from the
+    # original's. If the sum ends below 1, the uniform may exceed it, hence the minimum.
     below = p.cumsum(axis=1) < uniforms[:, None]
     return np.minimum(below.sum(axis=1), NUM_CLASSES - 1)
 
 
 class _Contest:
-    """Which of several ways to go is the fastest; the slower are tried now and then.
+    """Finds the fastest of several ways, and tries the slower ones now and then.
 
-    A trial is one step, and the longer apart the more were lost: on a busy machine one
-    step of several threads can take a second.
+    A trial is one step. The interval between trials grows while they are lost: on a
+    busy machine a step with several threads can take a second.
     """
 
     def __init__(self, count: int) -> None:
         self._seconds: list[float | None] = [None] * count
         self._interval = _FIRST_INTERVAL
-        self._left = 2  # steps until the next trial; the first ones only warm up
+        self._left = 2  # steps until the next trial; the first two only warm up
 
     def next(self) -> int:
-        """The number of the way to go in this step; at first the first one."""
+        """The way to take in this step; at first, way 0."""
         tried = [s for s in self._seconds if s is not None]
         if not tried:
             return 0
@@ -405,7 +420,7 @@ class _Contest:
         return self._seconds.index(min(tried))
 
     def note(self, number: int, seconds: float) -> None:
-        """Notes how long the step took."""
+        """Records how long a step took."""
         if self._left:
             self._left -= 1
             before = self._seconds[number]
@@ -422,7 +437,7 @@ class _Contest:
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

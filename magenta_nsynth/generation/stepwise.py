@@ -1,5 +1,7 @@
-"""The decoder one sample at a time: its past is kept, not computed again."""
+"""The decoder, one sample at a time: its past is kept instead of recomputed."""
 
+import contextlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol
 
@@ -12,18 +14,11 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.generation.compiled import compiled_engines
 from magenta_nsynth.models.wavenet import WaveNetDecoder
 
-try:
-    from magenta_nsynth.generation.packed import packed_engines
-except ImportError:  # TensorFlow may come without TensorFlow Lite one day
-    packed_engines = None
-
 __all__ = ["StepwiseDecoder", "input_levels"]
-
-_ENGINES = {"compiled": compiled_engines, "packed": packed_engines}
 
 
 class _Engine(Protocol):
-    """What draws some of the clips: a `PackedEngine` or a `CompiledEngine`."""
+    """Draws some of the clips: a `PackedEngine` or a `CompiledEngine`."""
 
     batch_size: int
 
@@ -33,22 +28,52 @@ class _Engine(Protocol):
     def draw(
         self, encoding: np.ndarray, uniforms: np.ndarray, start: int
     ) -> np.ndarray:
-        """[frames, b, z] from the frame of `start` on, [n, b] -> [n, b] classes."""
+        """Draws the next n samples of each clip.
+
+        Args:
+          encoding: [frames, b, bottleneck] float32, from the frame of `start` on.
+          uniforms: [n, b] float64 in [0, 1).
+          start: the number of the first sample.
+
+        Returns:
+          [n, b] classes in 0..255.
+        """
+        ...
+
+
+# Of a decoder, a batch size, the input level of each class, and a temperature.
+_MakeEngines = Callable[[WaveNetDecoder, int, np.ndarray, float], Sequence[_Engine]]
+_ENGINES: dict[str, _MakeEngines] = {"compiled": compiled_engines}
+with contextlib.suppress(ImportError):  # a future TensorFlow may lack TensorFlow Lite
+    from magenta_nsynth.generation.packed import packed_engines
+
+    _ENGINES["packed"] = packed_engines
 
 
 class StepwiseDecoder:
     """Draws samples from a `WaveNetDecoder`, a block at a time.
 
-    A clip's samples depend neither on its batch nor on the engine's threads.
+    A clip's samples depend neither on its batch nor on the number of threads.
 
     Attributes:
       config: the decoder's.
       batch_size: clips drawn side by side.
       position: samples drawn since `reset`.
 
-    Source: NSynth, fastgen, and Fast WaveNet (arXiv 1611.09482); differs: the past is
-    a ring in place of queues, past taps are computed ahead, and it computes in float32
-    always.
+    Source: NSynth, fastgen, and Fast WaveNet (arXiv 1611.09482). Differs: the past is
+    kept in rings instead of queues, past taps are computed ahead, and it always
+    computes in float32.
+
+    Examples:
+      >>> import numpy as np
+      >>> import magenta_nsynth as nsynth
+      >>> from magenta_nsynth.generation.stepwise import StepwiseDecoder
+      >>> from magenta_nsynth.models.wavenet import WaveNetDecoder
+      >>> config = nsynth.WaveNetConfig(width=8, skip_width=8, num_layers=3)
+      >>> stepwise = StepwiseDecoder(WaveNetDecoder(config), batch_size=2)
+      >>> z, uniforms = np.zeros([2, 1, 16], np.float32), np.random.rand(10, 2)
+      >>> stepwise.run(z, uniforms).shape
+      (2, 10)
     """
 
     def __init__(
@@ -61,14 +86,14 @@ class StepwiseDecoder:
         """Copies the decoder's weights into the form that the engine reads.
 
         Args:
-          decoder: with its weights loaded. It may be deleted afterwards.
-          batch_size: at least 1.
-          temperature: the logits are divided by it; 0 takes the likeliest class.
-          engine: "packed", for processors alone, or "compiled". By default the former,
+          decoder: the decoder with its weights. It is not needed afterwards.
+          batch_size: 1 or more.
+          temperature: divides the logits; 0 takes the likeliest class.
+          engine: "packed", for processors only, or "compiled". The default is "packed"
             unless TensorFlow finds a GPU.
 
         Raises:
-          InputError: batch_size under 1, a negative temperature.
+          InputError: batch_size below 1, or a negative temperature.
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, not {batch_size}.")
@@ -76,12 +101,12 @@ class StepwiseDecoder:
             raise InputError(f"temperature must be 0 or more, not {temperature}.")
         if engine is None:
             gpus = tf.config.list_logical_devices("GPU")
-            engine = "compiled" if gpus or packed_engines is None else "packed"
+            engine = "compiled" if gpus or "packed" not in _ENGINES else "packed"
         self.config = decoder.config
         self.batch_size = batch_size
         self.position = 0
-        # Each has some of the clips, and a GPU or some of the cores.
-        self._engines: list[_Engine] = _ENGINES[engine](
+        # Each draws some of the clips, on its own GPU or its own cores.
+        self._engines = _ENGINES[engine](
             decoder, batch_size, input_levels(self.config.rescale_inputs), temperature
         )
         self._pool = ThreadPoolExecutor(len(self._engines))
@@ -96,11 +121,11 @@ class StepwiseDecoder:
         """Draws the next n samples of each clip.
 
         Args:
-          encoding: [b, frames, bottleneck] float32, of the clips from their start.
+          encoding: [b, frames, bottleneck] float32, from the start of the clips.
           uniforms: [n, b] float64 in [0, 1), one per sample and clip.
 
         Returns:
-          [b, n] int32 classes in 0..255; `class_values()[classes]` is the audio.
+          [b, n] classes in 0..255; `class_values()[classes]` is the audio.
 
         Raises:
           InputError: other shapes, or fewer frames than samples need.
@@ -120,7 +145,7 @@ class StepwiseDecoder:
         if frames.stop > encoding.shape[1]:
             raise InputError(
                 f"{encoding.shape[1]} frames give {encoding.shape[1] * hop} samples; "
-                f"{self.position + count} were asked for."
+                f"{self.position + count} were requested."
             )
         block = encoding[:, frames.start : frames.stop].transpose(1, 0, 2)
         classes = self._draw(block.astype(np.float32), uniforms.astype(np.float64))
@@ -128,7 +153,7 @@ class StepwiseDecoder:
         return classes.T
 
     def _draw(self, encoding: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """[frames, b, z] and [n, b] -> [n, b], each engine with its clips."""
+        """Has each engine draw its clips: [frames, b, z] and [n, b] -> [n, b]."""
         engines, start = self._engines, self.position
         if len(engines) == 1:
             return engines[0].draw(encoding, uniforms, start)
@@ -144,13 +169,13 @@ class StepwiseDecoder:
         jobs = [self._pool.submit(e.draw, z, u, start) for e, z, u in parts]
         try:
             classes = np.concatenate([job.result() for job in jobs], axis=1)
-        finally:  # after Ctrl-C nothing may still write into the engines' past
+        finally:  # after Ctrl-C nothing may still modify the engines' past
             wait(jobs)
         return classes[:, : self.batch_size]
 
 
 def input_levels(companded: bool) -> np.ndarray:
-    """What each class is to the network as its next input, [256] float32."""
+    """The network's next input after each class, [256] float32."""
     if not companded:
         return class_values()
     return ((np.arange(NUM_CLASSES) - NUM_CLASSES // 2) / 128.0).astype(np.float32)

@@ -1,7 +1,7 @@
-"""From embeddings to sound: draws, blocks and progress around the stepwise decoder."""
+"""Draws and blocks around the stepwise decoder: from embeddings to sound."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from magenta_nsynth.generation.stepwise import StepwiseDecoder
 
 __all__ = ["stream", "uniform_draws"]
 
-# A block takes about this long, so that progress moves and Ctrl-C is heard.
+# The time that a block should take, so that progress moves and Ctrl-C works.
 _SECONDS_PER_BLOCK = 0.5
 _FIRST_BLOCK = 16
 
@@ -19,11 +19,10 @@ _FIRST_BLOCK = 16
 def uniform_draws(
     batch_size: int, seed: int | None = None
 ) -> list[np.random.RandomState]:
-    """A generator per clip: all from `seed`, or each from fresh entropy if None.
+    """A random generator per clip, all with the same seed; None seeds each afresh.
 
-    Every clip of a batch gets the same seed, so that what a file sounds like does not
-    depend on its neighbours. At batch 1 the draws are the original's after
-    np.random.seed(seed).
+    With one seed for all, a file's sound does not depend on the other files. At batch
+    size 1 the draws are the original's after np.random.seed(seed).
     """
     return [np.random.RandomState(seed) for _ in range(batch_size)]
 
@@ -38,33 +37,29 @@ def stream(
     """Generates sound block by block, from the first sample.
 
     Args:
-      engine: of the encoding's batch size.
+      engine: a decoder with the encoding's batch size.
       encoding: [b, frames, bottleneck] float32.
-      num_samples: how many; by default all that the frames stand for.
-      seed: see `uniform_draws`.
-      uniforms: [num_samples, b] float64 in [0, 1) to draw with, in place of `seed`.
+      num_samples: samples per clip; by default as many as the frames represent.
+      seed: as for `uniform_draws`.
+      uniforms: [num_samples, b] float64 in [0, 1) to draw with, instead of `seed`.
 
     Yields:
-      [b, n] float32 in [-1, 1] at 16 kHz; n is whatever takes about half a second.
+      [b, n] float32 in [-1, 1] at 16 kHz. A block takes about half a second.
 
     Raises:
-      InputError: more samples than the frames stand for, or than there are uniforms.
+      InputError: more samples than the frames represent, or than there are uniforms.
     """
     limit = engine.config.num_samples(encoding.shape[1])
     total = limit if num_samples is None else num_samples
     if uniforms is not None and num_samples is None:
         total = min(limit, len(uniforms))
     if total > limit or (uniforms is not None and total > len(uniforms)):
+        given = "" if uniforms is None else f", and there are {len(uniforms)} uniforms"
         raise InputError(
-            f"{total} samples were asked for; the embedding has {encoding.shape[1]} "
-            f"frames, for {limit}"
-            + (
-                f", and there are {len(uniforms)} uniforms."
-                if uniforms is not None
-                else "."
-            )
+            f"{total} samples were requested; the embedding has {encoding.shape[1]} "
+            f"frames, for {limit}{given}."
         )
-    draws: Sequence[np.random.RandomState] = uniform_draws(engine.batch_size, seed)
+    draws = uniform_draws(engine.batch_size, seed)
     values = class_values()
     engine.reset()
     block, done, first = _FIRST_BLOCK, 0, True
@@ -78,7 +73,7 @@ def stream(
         classes = engine.run(encoding, u)
         seconds = time.perf_counter() - begin
         done += count
-        if not first:  # the first run also compiles
+        if not first:  # the first run includes compilation
             block = max(_FIRST_BLOCK, int(count / seconds * _SECONDS_PER_BLOCK))
         first = False
         yield values[classes]

@@ -1,5 +1,6 @@
 """The Keras models.
 
-`wavenet` has `WaveNetEncoder`, `WaveNetDecoder` and `WaveNetAutoencoder`; import it
-before `keras.models.load_model` reads a .keras file of theirs.
+`wavenet` contains `WaveNetEncoder`, `WaveNetDecoder` and `WaveNetAutoencoder`, and
+`spectral` the baseline's. Import the module before `keras.models.load_model` reads a
+.keras file of one of its models.
 """

@@ -1,8 +1,10 @@
 """The spectral autoencoder of NSynth, its baseline, as Keras models.
 
-Source: NSynth (arXiv 1704.01279), configuration nfft_1024. A layer's name is its TF1
-scope behind its network's, `encoder_7_1` for encoder/7_1_Layer/7_1. Differs: any width;
-longer sounds go through in windows of 256 frames, each with a z of its own.
+A layer is named after its network and its TF1 scope: `encoder_7_1` is
+encoder/7_1_Layer/7_1.
+
+Source: NSynth (arXiv 1704.01279), configuration nfft_1024. Differs: any width; longer
+sounds are processed in windows of 256 frames, each with its own z.
 """
 
 from typing import Any
@@ -27,11 +29,12 @@ __all__ = [
     "windows_of",
 ]
 
-BATCH_NORM_DECAY = 0.999  # of the moving averages, a step
+BATCH_NORM_DECAY = 0.999  # of the moving averages, per step
 _EPSILON, _LEAK = 1e-3, 0.1
 
-# scope: kernel size, strides along bins and frames, channels as multiples of the width.
-ENCODER_LAYERS = {
+# Scope: kernel size, strides along bins and frames, channels as multiples of the width.
+Layers = dict[str, tuple[int, tuple[int, int], int]]
+ENCODER_LAYERS: Layers = {
     "0": (5, (2, 2), 1),
     "1": (4, (2, 2), 1),
     "2": (4, (2, 2), 1),
@@ -43,7 +46,7 @@ ENCODER_LAYERS = {
     "7_1": (4, (2, 1), 4),
     "8": (1, (1, 1), 8),
 }
-DECODER_LAYERS = {
+DECODER_LAYERS: Layers = {
     "0": (1, (1, 1), 8),
     "1": (4, (2, 2), 4),
     "2": (4, (2, 2), 4),
@@ -56,27 +59,33 @@ DECODER_LAYERS = {
     "8_1": (5, (2, 1), 1),
 }
 
-# Batch norms' means and variances of one batch, in the order of the layers.
+# The batch norms' means and variances over one batch, in the order of the layers.
 Statistics = list[tf.Tensor]
 
 
 def network_input(audio: Any, config: SpectralConfig = NFFT_1024) -> tf.Tensor:
-    """Audio as the network sees it.
+    """Converts audio to the network's input.
 
     Args:
-      audio: [b, t] floats in [-1, 1] at 16 kHz, t from 513 on.
-      config: of the network.
+      audio: [b, t] floats in [-1, 1] at 16 kHz, t >= 513.
+      config: the network's.
 
     Returns:
       float32 [b, 512, frames, 1] in [0, 1]: the logarithmic magnitude without its top
-      bin, frames filled up with zeros to a multiple of 256; those of 4 s are 256.
+      bin, padded with zeros to a multiple of 256 frames. 4 s become 256 frames.
 
     Raises:
       InputError: another rank or dtype, or too few samples.
+
+    Examples:
+      >>> import numpy as np
+      >>> from magenta_nsynth.models.spectral import network_input
+      >>> tuple(network_input(np.zeros([1, 64_000], np.float32)).shape)
+      (1, 512, 256, 1)
     """
     audio = tf.convert_to_tensor(audio)
     if audio.shape.rank != 2:
-        raise InputError(f"Audio has the shape [batch, time], not {audio.shape}.")
+        raise InputError(f"Audio must have shape [batch, time], not {audio.shape}.")
     spec = specgram(audio, config.n_fft, config.hop_length, mag_only=True)
     static = spec.shape[2]
     num_frames = tf.shape(spec)[2] if static is None else static
@@ -87,10 +96,14 @@ def network_input(audio: Any, config: SpectralConfig = NFFT_1024) -> tf.Tensor:
 
 
 def windows_of(spec: Any, config: SpectralConfig = NFFT_1024) -> tf.Tensor:
-    """`network_input`, [b, 512, 256 n, 1], in pieces as the network takes them.
+    """Cuts a `network_input` into windows, the size that the network takes.
+
+    Args:
+      spec: [b, 512, 256 * n, 1].
+      config: the network's.
 
     Returns:
-      [b * n, 512, 256, 1], the n pieces of each clip after each other.
+      [b * n, 512, 256, 1]: the n windows of the first clip, then those of the next.
     """
     size = config.num_frames
     pieces = tf.reshape(spec, [tf.shape(spec)[0], config.num_bins, -1, size])
@@ -99,20 +112,20 @@ def windows_of(spec: Any, config: SpectralConfig = NFFT_1024) -> tf.Tensor:
 
 
 def network_output(reconstruction: Any, num_frames: int) -> tf.Tensor:
-    """The reverse of `network_input`, as far as it goes.
+    """Converts the network's output back to spectrograms.
 
     Args:
       reconstruction: float32 [b, 512, frames, 1].
-      num_frames: to keep.
+      num_frames: how many frames to keep.
 
     Returns:
-      float32 [b, 513, num_frames], with zeros (-120 dB) as the top bin.
+      float32 [b, 513, num_frames]. The top bin is zero (-120 dB).
     """
     return tf.pad(reconstruction[:, :, :num_frames, 0], [[0, 0], [0, 1], [0, 0]])
 
 
 class _Block(keras.layers.Layer):
-    """A convolution without bias, batch norm without gamma, a leaky rectifier."""
+    """A convolution without bias, batch norm without gamma, and a leaky ReLU."""
 
     def __init__(
         self,
@@ -129,7 +142,7 @@ class _Block(keras.layers.Layer):
         self._strides, self._transposed, self._linear = strides, transposed, linear
         self._filters = filters
         channels = (filters, in_channels) if transposed else (in_channels, filters)
-        # Both kinds' fans are those of [size, size, in, out], whose sum is symmetric.
+        # GlorotUniform only uses fan_in + fan_out, which is the same for both layouts.
         self.kernel = self.add_weight(
             name="kernel",
             shape=(size, size, *channels),
@@ -157,9 +170,9 @@ class _Block(keras.layers.Layer):
     def forward(
         self, x: tf.Tensor, training: bool, statistics: Statistics | None = None
     ) -> tf.Tensor:
-        """`call`, but where `statistics` is a list, it takes the batch's.
+        """`call`, but appends the batch's mean and variance to `statistics`, if given.
 
-        Keras would hand a copy of that list to `call`.
+        Separate from `call` because Keras passes copies of lists to that.
         """
         x = self._convolve(tf.cast(x, self.compute_dtype))
         normalise = tf.raw_ops.FusedBatchNormV3
@@ -170,8 +183,8 @@ class _Block(keras.layers.Layer):
             "epsilon": _EPSILON,
         }
         if training:
-            # The variance that it returns is the unbiased one, as the original keeps
-            # it; Keras' own layer keeps the biased.
+            # It returns the unbiased variance, which the original keeps. Keras' own
+            # layer keeps the biased one.
             x, mean, variance, *_ = normalise(
                 **arguments, mean=[], variance=[], is_training=True
             )
@@ -212,22 +225,20 @@ class _Block(keras.layers.Layer):
 
 
 class _SpectralModel(ConfiguredModel):
-    """What the three models share.
-
-    They compute in float32, or under a mixed policy: batch norm has no other kernels.
-    """
+    """What the three models share: the dtype check and the blocks."""
 
     config_class = SpectralConfig
+    config: SpectralConfig
 
-    def __init__(self, config: Any, name: str, dtype: Any, **kwargs: Any) -> None:
-        super().__init__(config, name, dtype, **kwargs)
+    def _build_layers(self) -> None:
+        # Batch norm has no other kernels.
         if self.dtype_policy.variable_dtype != "float32":
             raise InputError(
-                f"{name} can't be of dtype {self.dtype_policy.name}; give float32, "
-                "mixed_bfloat16 or mixed_float16."
+                f"{self.name} can't have the dtype {self.dtype_policy.name}; use "
+                "float32, mixed_bfloat16 or mixed_float16."
             )
 
-    def _blocks(self, layers: dict, part: str, channels: int) -> list[_Block]:
+    def _blocks(self, layers: Layers, part: str, channels: int) -> list[_Block]:
         blocks = []
         for scope, (size, strides, multiple) in layers.items():
             filters = multiple * self.config.width
@@ -250,8 +261,10 @@ class _SpectralModel(ConfiguredModel):
 class SpectralEncoder(_SpectralModel):
     """Spectrogram [b, 512, 256, 1] -> z [b, 1, 1, 1984]."""
 
-    def __init__(self, config=NFFT_1024, name="spectral_encoder", dtype=None, **kwargs):
-        super().__init__(config, name, dtype, **kwargs)
+    default_name = "spectral_encoder"
+
+    def _build_layers(self) -> None:
+        super()._build_layers()
         self.blocks = self._blocks(ENCODER_LAYERS, "encoder", 1)
         deepest = self.config.width * ENCODER_LAYERS["8"][-1]
         self.z = _Block(
@@ -261,15 +274,14 @@ class SpectralEncoder(_SpectralModel):
             linear=True,
             dtype=self.dtype_policy,
         )
-        self.built = True
 
     def call(self, spec: Any, training: bool = False) -> tf.Tensor:
         """Encodes spectrograms.
 
         Args:
-          spec: float32 [b, 512, 256, 1], of `network_input`.
-          training: normalises by the batch in place of the moving averages, and
-            updates those.
+          spec: float32 [b, 512, 256, 1], from `network_input`.
+          training: normalises with the batch's statistics instead of the moving
+            averages, and updates these.
 
         Returns:
           float32 [b, 1, 1, 1984].
@@ -282,7 +294,13 @@ class SpectralEncoder(_SpectralModel):
     def forward(
         self, spec: Any, training: bool, statistics: Statistics | None = None
     ) -> tf.Tensor:
-        """`call`; a list `statistics` takes each layer's, and no average moves."""
+        """`call`, but with a list `statistics` no moving average is updated.
+
+        Args:
+          spec: as for `call`.
+          training: as for `call`.
+          statistics: each layer's mean and variance over the batch are appended to it.
+        """
         spec = tf.convert_to_tensor(spec)
         config = self.config
         wanted = [config.num_bins, config.num_frames, 1]
@@ -290,7 +308,7 @@ class SpectralEncoder(_SpectralModel):
             raise InputError(
                 f"{self.name} takes spectrograms of shape [batch, "
                 f"{', '.join(map(str, wanted))}], not {spec.shape}; `network_input` "
-                "makes them of audio, `windows_of` of longer ones."
+                "makes them from audio, and `windows_of` cuts longer ones."
             )
         for block in (*self.blocks, self.z):
             spec = block.forward(spec, training, statistics)
@@ -301,8 +319,10 @@ class SpectralEncoder(_SpectralModel):
 class SpectralDecoder(_SpectralModel):
     """z and pitch -> spectrogram [b, 512, 256, 1]."""
 
-    def __init__(self, config=NFFT_1024, name="spectral_decoder", dtype=None, **kwargs):
-        super().__init__(config, name, dtype, **kwargs)
+    default_name = "spectral_decoder"
+
+    def _build_layers(self) -> None:
+        super()._build_layers()
         config = self.config
         self.pitch_embedding = keras.layers.Embedding(
             NUM_PITCHES,
@@ -318,16 +338,15 @@ class SpectralDecoder(_SpectralModel):
             1, 1, name="decoder_mag", dtype=self.dtype_policy
         )
         self.mag.build((None, None, None, config.width))
-        self.built = True
 
     def call(self, z: Any, pitch: Any, training: bool = False) -> tf.Tensor:
         """Decodes codes.
 
         Args:
-          z: float32 [b, 1, 1, 1984], of the encoder.
-          pitch: [b] or [b, 1] integers, MIDI, 0 to 127; for any other the pitch is
-            left out, without an error.
-          training: as in `SpectralEncoder`.
+          z: float32 [b, 1, 1, 1984], from the encoder.
+          pitch: [b] or [b, 1] integers, MIDI, 0 to 127. Any other number means no
+            pitch, without an error.
+          training: as for `SpectralEncoder`.
 
         Returns:
           float32 [b, 512, 256, 1] in [0, 1].
@@ -344,7 +363,7 @@ class SpectralDecoder(_SpectralModel):
         training: bool,
         statistics: Statistics | None = None,
     ) -> tf.Tensor:
-        """`call`; `statistics` as in `SpectralEncoder`."""
+        """`call`, with `statistics` as in `SpectralEncoder.forward`."""
         z, pitch = tf.convert_to_tensor(z), tf.convert_to_tensor(pitch)
         if z.shape.rank != 4 or not z.shape[1:].is_compatible_with(
             [1, 1, self.config.num_latent]
@@ -362,7 +381,7 @@ class SpectralDecoder(_SpectralModel):
                 f"{pitch.dtype.name} of shape {pitch.shape} for {z.shape[0]} z."
             )
         h = tf.cast(z, self.compute_dtype)
-        # A product, not a look-up: its gradient is dense, and Adam moves every row.
+        # A product, not a look-up: its gradient is dense, so Adam moves every row.
         one_hot = tf.one_hot(tf.reshape(pitch, [-1]), NUM_PITCHES, dtype=h.dtype)
         table = tf.cast(self.pitch_embedding.embeddings, h.dtype)
         h = tf.concat([h, tf.matmul(one_hot, table)[:, None, None]], axis=3)
@@ -375,15 +394,16 @@ class SpectralDecoder(_SpectralModel):
 class SpectralAutoencoder(_SpectralModel):
     """Encoder and decoder: spectrogram and pitch -> spectrogram."""
 
-    def __init__(self, config=NFFT_1024, name="spectral", dtype=None, **kwargs):
-        super().__init__(config, name, dtype, **kwargs)
+    default_name = "spectral"
+
+    def _build_layers(self) -> None:
+        super()._build_layers()
         self.encoder = SpectralEncoder(self.config, dtype=self.dtype_policy)
         self.decoder = SpectralDecoder(self.config, dtype=self.dtype_policy)
         self._frequency_weights = frequency_weights(self.config.n_fft)
-        self.built = True
 
     def call(self, spec: Any, pitch: Any, training: bool = False) -> tf.Tensor:
-        """Encodes and decodes; arguments and result as of the two."""
+        """Encodes and decodes; arguments and result are those of the two parts."""
         return self.forward(spec, pitch, training)
 
     def forward(
@@ -393,42 +413,42 @@ class SpectralAutoencoder(_SpectralModel):
         training: bool,
         statistics: Statistics | None = None,
     ) -> tf.Tensor:
-        """`call`; `statistics` as in `SpectralEncoder`, of both parts."""
+        """`call`, with `statistics` of both parts as in `SpectralEncoder.forward`."""
         z = self.encoder.forward(spec, training, statistics)
         return self.decoder.forward(z, pitch, training, statistics)
 
     def clip_losses(self, spec: Any, reconstruction: Any) -> tf.Tensor:
-        """Each clip's loss, [b] float32: the weighted mean of squared errors.
+        """The loss of each clip, [b] float32: the weighted mean of squared errors.
 
         Args:
           spec: [b, 512, frames, 1].
-          reconstruction: likewise.
+          reconstruction: of the same shape.
         """
         return spectral_loss(spec, reconstruction, self._frequency_weights)
 
     def training_loss(self, batch: dict[str, Any]) -> tuple[tf.Tensor, Statistics]:
-        """What a training step needs of a batch.
+        """The loss of a batch, for a training step.
 
         Args:
           batch: "audio" [b, t] float32 in [-1, 1] at 16 kHz, and "pitch" [b] integers.
 
         Returns:
-          The loss, a float32 scalar; and of each batch norm, the layers in order, the
-          batch's mean and unbiased variance.
+          The loss, a float32 scalar; and the mean and the unbiased variance over the
+          batch for each batch norm, in the order of the layers.
         """
         return self.spectrogram_loss(
             network_input(batch["audio"], self.config), batch["pitch"]
         )
 
     def spectrogram_loss(self, spec: Any, pitch: Any) -> tuple[tf.Tensor, Statistics]:
-        """`training_loss` of spectrograms [b, 512, frames, 1]."""
+        """As `training_loss`, for spectrograms [b, 512, frames, 1]."""
         statistics: Statistics = []
         reconstruction = self.forward(spec, pitch, True, statistics)
         return tf.reduce_mean(self.clip_losses(spec, reconstruction)), statistics
 
     @property
     def moving_averages(self) -> list[keras.Variable]:
-        """What keeps the statistics of `training_loss`, in their order."""
+        """The variables that keep the statistics of `training_loss`, in that order."""
         blocks = [*self.encoder.blocks, self.encoder.z, *self.decoder.blocks]
         return [
             v for block in blocks for v in (block.moving_mean, block.moving_variance)

@@ -1,10 +1,11 @@
 """The WaveNet autoencoder of NSynth as Keras models.
 
-Source: NSynth (arXiv 1704.01279), configuration h512_bo16. Every layer carries the
-name of its TF1 variable scope (`ae_res_7`, `dilatedconv_30`), and nothing else does
-the pairing with a checkpoint. Differs: native dilated convolutions in place of the
-original's time_to_batch (the same numbers), any width, and batch and time that may
-be unknown when the model is built.
+Every layer is named after its TF1 variable scope (`ae_res_7`, `dilatedconv_30`). Only
+this name pairs it with a checkpoint.
+
+Source: NSynth (arXiv 1704.01279), configuration h512_bo16. Differs: native dilated
+convolutions instead of the original's time_to_batch, which computes the same numbers;
+any width; batch size and time may be unknown when the model is built.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
-from magenta_nsynth.config import H512_BO16, NUM_CLASSES, WaveNetConfig
+from magenta_nsynth.config import NUM_CLASSES, WaveNetConfig
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.models.base import ConfiguredModel
 
@@ -27,9 +28,10 @@ __all__ = [
 
 
 class _WaveNetModel(ConfiguredModel):
-    """What the three models share: convolutions, and what they do with audio."""
+    """What the three models share: convolutions and how they take audio."""
 
     config_class = WaveNetConfig
+    config: WaveNetConfig
 
     def _conv(
         self,
@@ -76,10 +78,20 @@ class _WaveNetModel(ConfiguredModel):
 
 @keras.saving.register_keras_serializable(package="magenta_nsynth")
 class WaveNetEncoder(_WaveNetModel):
-    """Audio [b, t] -> embedding [b, t / hop, bottleneck]: 30 non-causal layers."""
+    """Audio [b, t] -> embedding [b, t / hop, bottleneck]: non-causal layers.
 
-    def __init__(self, config=H512_BO16, name="wavenet_encoder", dtype=None, **kwargs):
-        super().__init__(config, name, dtype, **kwargs)
+    Examples:
+      >>> import numpy as np
+      >>> import magenta_nsynth as nsynth
+      >>> from magenta_nsynth.models.wavenet import WaveNetEncoder
+      >>> encoder = WaveNetEncoder(nsynth.WaveNetConfig(ae_width=8, ae_num_layers=3))
+      >>> tuple(encoder(np.zeros([2, 1024], np.float32)).shape)
+      (2, 2, 16)
+    """
+
+    default_name = "wavenet_encoder"
+
+    def _build_layers(self) -> None:
         config, width = self.config, self.config.ae_width
         size = config.ae_filter_length
         self.ae_startconv = self._conv("ae_startconv", 1, width, size, padding="same")
@@ -93,26 +105,25 @@ class WaveNetEncoder(_WaveNetModel):
         self.ae_bottleneck = self._conv(
             "ae_bottleneck", width, config.ae_bottleneck_width
         )
-        self.built = True
 
     def call(self, audio: Any) -> tf.Tensor:
         """Encodes whole clips.
 
         Args:
-          audio: [b, t] or [b, t, 1] float32 in [-1, 1] at 16 kHz; t a multiple of
-            the hop length. Beyond its ends every layer sees zeros.
+          audio: [b, t] or [b, t, 1] float32 in [-1, 1] at 16 kHz, where t is a multiple
+            of the hop length. Every layer sees zeros beyond the ends.
 
         Returns:
           [b, t / hop, bottleneck] float32, whatever dtype the layers compute in.
 
         Raises:
-          InputError: another rank, or a time that isn't whole frames.
+          InputError: another rank, or a partial frame.
         """
         h = self.ae_startconv(self._network_input(audio))
         for dilatedconv, res in zip(self.ae_dilatedconv, self.ae_res, strict=True):
             d = dilatedconv(tf.nn.relu(h))
             h = h + res(tf.nn.relu(d))
-        # Pooled in float32: a mean over 512 values in bfloat16 is off by 8e-3.
+        # Pooled in float32: in bfloat16 the mean of 512 values has an error of 8e-3.
         z = tf.cast(self.ae_bottleneck(h), tf.float32)
         channels = self.config.ae_bottleneck_width
         z = tf.reshape(z, [tf.shape(z)[0], -1, self.config.ae_hop_length, channels])
@@ -121,10 +132,21 @@ class WaveNetEncoder(_WaveNetModel):
 
 @keras.saving.register_keras_serializable(package="magenta_nsynth")
 class WaveNetDecoder(_WaveNetModel):
-    """Audio and embedding -> logits of each sample, given all samples before it."""
+    """Audio and embedding -> the logits of each sample, given all samples before it.
 
-    def __init__(self, config=H512_BO16, name="wavenet_decoder", dtype=None, **kwargs):
-        super().__init__(config, name, dtype, **kwargs)
+    Examples:
+      >>> import numpy as np
+      >>> import magenta_nsynth as nsynth
+      >>> from magenta_nsynth.models.wavenet import WaveNetDecoder
+      >>> config = nsynth.WaveNetConfig(width=8, skip_width=8, num_layers=3)
+      >>> audio, z = np.zeros([2, 1024], np.float32), np.zeros([2, 2, 16], np.float32)
+      >>> tuple(WaveNetDecoder(config)(audio, z).shape)
+      (2, 1024, 256)
+    """
+
+    default_name = "wavenet_decoder"
+
+    def _build_layers(self) -> None:
         config, width, skip = self.config, self.config.width, self.config.skip_width
         size, z_width = config.filter_length, self.config.ae_bottleneck_width
         self.startconv = self._conv("startconv", 1, width, size)
@@ -135,33 +157,33 @@ class WaveNetDecoder(_WaveNetModel):
                 self._conv(f"dilatedconv_{i}", width, 2 * width, size, dilation)
             )
             self.cond_map.append(self._conv(f"cond_map_{i}", z_width, 2 * width))
-            # The last one is in every checkpoint and never used.
+            # The last one is in every checkpoint, but nothing uses it.
             self.res.append(self._conv(f"res_{i}", width, width))
             self.skip.append(self._conv(f"skip_{i}", width, skip))
         self.out1 = self._conv("out1", skip, skip)
         self.cond_map_out1 = self._conv("cond_map_out1", z_width, skip)
         self.logits = self._conv("logits", skip, NUM_CLASSES)
-        self.built = True
 
     def call(self, audio: Any, encoding: Any) -> tf.Tensor:
-        """Predicts every sample of `audio` from the ones before it.
+        """Predicts every sample of `audio` from the samples before it.
 
         Args:
           audio: [b, t] or [b, t, 1] float32 in [-1, 1] at 16 kHz.
           encoding: [b, t / hop, bottleneck] float32, from `WaveNetEncoder`.
 
         Returns:
-          [b, t, 256] float32 logits; row n is about sample n itself.
+          [b, t, 256] float32 logits. Row n predicts sample n.
 
         Raises:
-          InputError: another rank, or a time that isn't whole frames.
+          InputError: another rank, or a partial frame.
         """
         x = self._network_input(audio)
         l = self.startconv(tf.pad(x, [[0, 0], [1, 0], [0, 0]])[:, :-1])  # noqa: E741
-        # TensorFlow makes one sum of a chain of additions, and of the gradients of one
-        # tensor used in more than two places, and adds in the order in which the parts
-        # are ready. For the same bits in every run the skips are subtracted, and what
-        # is used more often is copied, so that its gradient is a sum along an axis.
+        # TensorFlow merges a chain of additions into one sum, and likewise the
+        # gradients of a tensor with more than two uses. It adds in the order in which
+        # the parts are ready, so the last bit varies from run to run. To prevent that,
+        # the skips are subtracted, and tensors with more uses are copied: then their
+        # gradient is a sum along an axis.
         l, first = self._copies(l, 2)  # noqa: E741
         minus_s = -self.skip_start(first)
         *encodings, last_encoding = self._copies(encoding, self.config.num_layers + 1)
@@ -183,7 +205,7 @@ class WaveNetDecoder(_WaveNetModel):
         return tf.unstack(tf.tile(x[None], [count, 1, 1, 1]))
 
     def _condition(self, x: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
-        """Adds c [b, frames, n] to x [b, t, n], each frame held for a hop."""
+        """Adds c [b, frames, n] to x [b, t, n], repeating each frame for a hop."""
         channels = x.shape[-1]
         frames = tf.reshape(x, [-1, self.config.ae_hop_length, channels])
         frames = frames + tf.reshape(c, [-1, 1, channels])
@@ -194,29 +216,29 @@ class WaveNetDecoder(_WaveNetModel):
 class WaveNetAutoencoder(_WaveNetModel):
     """Encoder and teacher-forced decoder: audio [b, t] -> logits [b, t, 256]."""
 
-    def __init__(self, config=H512_BO16, name="wavenet", dtype=None, **kwargs):
-        super().__init__(config, name, dtype, **kwargs)
+    default_name = "wavenet"
+
+    def _build_layers(self) -> None:
         self.encoder = WaveNetEncoder(self.config, dtype=self.dtype_policy)
         self.decoder = WaveNetDecoder(self.config, dtype=self.dtype_policy)
-        self.built = True
 
     def call(self, audio: Any) -> tf.Tensor:
-        """Encodes `audio` and predicts it; arguments and result as in the decoder."""
+        """Encodes and predicts `audio`; arguments and result are the decoder's."""
         return self.decoder(audio, self.encoder(audio))
 
     def negative_log_likelihood(self, audio: Any) -> tf.Tensor:
-        """The loss of `audio` [b, t], in nats per sample: a float32 scalar."""
+        """The loss of `audio` [b, t] in nats per sample, a float32 scalar."""
         return negative_log_likelihood(audio, self(audio))
 
     def training_loss(self, batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """What a training step needs of a batch.
+        """The loss of a batch, for a training step.
 
         Args:
-          batch: [b, t] float32 in [-1, 1] at 16 kHz; or a dict of that, "audio", and
-            of what the decoder sees of it, "past".
+          batch: [b, t] float32 in [-1, 1] at 16 kHz; or a dict with that as "audio",
+            and with what the decoder sees of it as "past".
 
         Returns:
-          The loss in nats per sample, a float32 scalar; and no statistics.
+          The loss in nats per sample, a float32 scalar; and no statistics, [].
         """
         if not isinstance(batch, dict):
             return self.negative_log_likelihood(batch), []
@@ -226,23 +248,23 @@ class WaveNetAutoencoder(_WaveNetModel):
 
 
 def negative_log_likelihood(audio: Any, logits: Any) -> tf.Tensor:
-    """The loss of the original: mean cross entropy in nats per sample.
+    """The mean cross entropy in nats per sample.
 
     Args:
       audio: [b, t] or [b, t, 1] float32 in [-1, 1]: the sound itself, not shifted.
-      logits: [b, t, 256] float32.
+      logits: [b, t, 256] float32, from `WaveNetDecoder`.
 
     Returns:
       A float32 scalar. Divide by ln 2 for bits per sample.
 
-    Source: NSynth, h512_bo16's loss; differs: a sample of 1.0 has label 255 where
-    the original's 256 is one too many for its 256 classes.
+    Source: NSynth, the loss of h512_bo16. Differs: a sample of 1.0 has the label 255.
+    The original's label, 256, is beyond its 256 classes.
     """
     return tf.reduce_mean(_sample_losses(audio, logits))
 
 
 def clip_losses(audio: Any, logits: Any) -> tf.Tensor:
-    """As `negative_log_likelihood`, but of each clip: [b] float32."""
+    """As `negative_log_likelihood`, but for each clip: [b] float32."""
     return tf.reduce_mean(_sample_losses(audio, logits), axis=1)
 
 

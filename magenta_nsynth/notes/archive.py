@@ -1,4 +1,4 @@
-"""NSynth's JSON/WAV archives, read from beginning to end and not unpacked."""
+"""NSynth's JSON/WAV archives, read from beginning to end without unpacking them."""
 
 import dataclasses
 import os
@@ -10,13 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from magenta_nsynth.archives import read_members
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.data.writing import Plan, Shards, fingerprint, read_manifest
+from magenta_nsynth.data.writing import (
+    RecordPlan,
+    RecordShards,
+    fingerprint,
+    read_manifest,
+)
+from magenta_nsynth.download.archives import read_members
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.notes.items import in_order, stat_print
 from magenta_nsynth.notes.json_wav import LABELS_FILE, Labels, read_labels
-from magenta_nsynth.notes.making import Target, count_shards, write_missing
+from magenta_nsynth.notes.record_making import Target, count_shards, write_missing
+from magenta_nsynth.notes.unread import in_order, stat_print
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
 
@@ -24,39 +29,51 @@ __all__ = ["ARCHIVE_EXTENSIONS", "make_from_archive"]
 
 ARCHIVE_EXTENSIONS = (".tar", ".tar.gz", ".tgz")
 _TYPICAL_SAMPLES = 64_000
-# NSynth's notes have 128 kB, and 4 s.
+# NSynth's own notes have 128 kB and last 4 s.
 _LARGEST_WAV = 1 << 26  # bytes: three minutes in stereo at 96 kHz
 _LONGEST_NOTE = 1 << 24  # samples at 16 kHz: 17 minutes
-_SAMPLES_OF_A_BYTE = 16  # at most, at 1 kHz in 8 bits
-_SAMPLES_AT_ONCE = 1 << 27  # in memory: 0.5 GB
-_ADVICE = "download it again; what is finished is kept"
+_SAMPLES_PER_BYTE = 16  # at most: 8 bits at 1 kHz, resampled to 16 kHz
+_SAMPLES_AT_ONCE = 1 << 27  # 0.5 GB in memory
+_ADVICE = "download it again; finished files are kept"
 
 
 class _Task(NamedTuple):
+    """A note to write, or a problem to report.
+
+    Attributes:
+      shard: the index of the shard that it belongs to.
+      note: its labels; None if there are none.
+      name: the archive's path and the member's name, for messages.
+      content: the WAV file's bytes.
+      problem: why the note cannot be written; "" if it can.
+    """
+
     shard: int
     note: Note | None
-    name: str  # the member's
+    name: str
     content: bytes
     problem: str = ""
 
 
-def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Shards:
+def make_from_archive(
+    path: str, options: dict[str, Any], target: Target
+) -> RecordShards:
     """Writes the notes of a .tar or .tar.gz archive, in the archive's order.
 
-    The archive is read once if its examples.json comes first, twice if not. Of its
-    notes only a few are in memory, of its labels all.
+    The archive is read once if its examples.json comes first, else twice. All labels
+    are in memory, but only a few notes.
 
     Args:
       path: the archive.
-      options: what else decides the result.
-      target: where to; the folder exists.
+      options: everything else that the result depends on.
+      target: where to write; the folder exists.
 
     Returns:
-      The shards, all of them there.
+      The shards, all of them complete.
 
     Raises:
-      InputError: no NSynth archive, or a damaged one; other shards are in the way; or
-        the disk refuses. Shards that are whole stay.
+      InputError: not an NSynth archive, or a damaged one; other shards are in the
+        way; or the disk refuses. Complete shards are kept.
     """
     changes = stat_print(path)
     if not target.overwrite and (done := _complete(changes, options, target)):
@@ -64,13 +81,13 @@ def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Sha
     labels = _read_labels(path)
     num_shards = count_shards(target, len(labels), len(labels) * _TYPICAL_SAMPLES)
     options = {**options, "notes": fingerprint(sorted(labels))}
-    plan = Plan(options, len(labels), [changes] * num_shards)
-    shards = Shards(target.folder, target.name, plan, target.overwrite)
+    plan = RecordPlan(options, len(labels), [changes] * num_shards)
+    shards = RecordShards(target.folder, target.name, plan, target.overwrite)
     results = in_order(
         lambda task: _load(task, target.folder),
         _tasks(path, labels, shards),
         target.num_threads,
-        cost=lambda task: _SAMPLES_OF_A_BYTE * len(task.content),
+        cost=lambda task: _SAMPLES_PER_BYTE * len(task.content),
         skip=lambda task: task.problem,
         most_samples=_SAMPLES_AT_ONCE,
     )
@@ -78,24 +95,28 @@ def make_from_archive(path: str, options: dict[str, Any], target: Target) -> Sha
     return shards
 
 
-def _complete(changes: str, options: dict[str, Any], target: Target) -> Shards | None:
-    """The shards, if an earlier run made all of them of this very archive."""
+def _complete(
+    changes: str, options: dict[str, Any], target: Target
+) -> RecordShards | None:
+    """The shards, if an earlier run made all of them from this very archive."""
     path = os.path.join(target.folder, f"{target.name}.manifest.json")
     old = read_manifest(path)
     if old is None or {**old["options"], **options} != old["options"]:
         return None
     if any(print_ != changes for print_ in old["prints"]):
         return None
-    plan = Plan(old["options"], old["num_notes"], old["prints"])
-    shards = Shards(target.folder, target.name, plan, overwrite=False)
+    plan = RecordPlan(old["options"], old["num_notes"], old["prints"])
+    shards = RecordShards(target.folder, target.name, plan, overwrite=False)
     if shards.missing:
         return None
-    write_missing(shards, iter(()))  # says that all is there
+    write_missing(shards, iter(()))  # logs that nothing is missing
     return shards
 
 
-def _tasks(path: str, labels: dict[str, Labels], shards: Shards) -> Iterator[_Task]:
-    """The archive's notes that belong into missing shards, in its order."""
+def _tasks(
+    path: str, labels: dict[str, Labels], shards: RecordShards
+) -> Iterator[_Task]:
+    """The notes of the missing shards, in the archive's order."""
     if not shards.missing:
         return
     labels, position, shard, last = dict(labels), 0, 0, max(shards.missing)
@@ -106,7 +127,7 @@ def _tasks(path: str, labels: dict[str, Labels], shards: Shards) -> Iterator[_Ta
         where = f"{path}: {member.name}"
         if name not in labels:
             if shard in shards.missing:
-                problem = f"{where}: no entry in {LABELS_FILE}, or there twice."
+                problem = f"{where}: no entry in {LABELS_FILE}, or two files of it."
                 yield _Task(shard, None, where, b"", problem)
             continue
         note, problem = labels.pop(name)
@@ -121,20 +142,20 @@ def _tasks(path: str, labels: dict[str, Labels], shards: Shards) -> Iterator[_Ta
             wav = b"" if problem else b"".join(content)
             yield _Task(shard, note, where, wav, problem)
     for name, (_, problem) in labels.items():
-        missing = f"{path}: no WAV file of {name}, though {LABELS_FILE} names it."
+        missing = f"{path}: no WAV file of {name}, which {LABELS_FILE} names."
         yield _Task(last, None, "", b"", problem or missing)
 
 
 def _load(task: _Task, folder: str) -> np.ndarray:
-    """The samples of a WAV file that is in memory."""
-    # Through a file, since that is how sounds of all kinds and all damage are read.
+    """Decodes a WAV file that is in memory: [t] float32 at 16 kHz."""
+    # By way of a file, as `read_audio` handles all kinds of sounds and damage.
     handle, wav = tempfile.mkstemp(prefix=".writing-", suffix=".wav", dir=folder)
     try:
         with open(handle, "wb") as file:
             file.write(task.content)
         audio = read_audio(wav, _LONGEST_NOTE)
         if len(audio) == _LONGEST_NOTE:
-            raise AudioError(f"{task.name}: too long for a note; cut it to pieces.")
+            raise AudioError(f"{task.name}: too long for a note; cut it into pieces.")
         return audio
     except AudioError as error:
         raise AudioError(str(error).replace(wav, task.name)) from None
@@ -148,12 +169,12 @@ def _notes(
     for task, audio in results:
         if isinstance(audio, NSynthError):
             yield task.shard, audio
-        else:
+        elif task.note is not None:
             yield task.shard, dataclasses.replace(task.note, audio=audio)
 
 
 def _read_labels(path: str) -> dict[str, Labels]:
-    """The entries of the archive's examples.json, wherever in it that lies."""
+    """The entries of the archive's examples.json, which may be anywhere in it."""
     with Progress(None, "files", f"looking for {LABELS_FILE}") as progress:
         for member, content in _files(path):
             if os.path.basename(member.name) == LABELS_FILE:
@@ -162,13 +183,13 @@ def _read_labels(path: str) -> dict[str, Labels]:
             if ".tfrecord" in member.name:
                 break
     raise InputError(
-        f"{path}: no {LABELS_FILE} in it, so it is no NSynth JSON/WAV archive; unpack "
-        "it and give the folder or the .tfrecord file."
+        f"{path}: no {LABELS_FILE} in it, so it is not an NSynth JSON/WAV archive; "
+        "unpack it and give the folder or the .tfrecord file."
     )
 
 
 def _files(path: str) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
-    """An archive's files, but for hidden ones, and their contents."""
+    """An archive's files and their contents, without hidden files."""
     for member, content in read_members(path, _ADVICE):
         if member.isreg() and not os.path.basename(member.name).startswith("."):
             yield member, content

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,16 +11,18 @@ from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, open_file
-from magenta_nsynth.notes.items import Item, in_order, stat_print
 from magenta_nsynth.notes.json_wav import plan_folder
-from magenta_nsynth.notes.labelling import SoundLabels
 from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.notes.sound_labels import SoundLabels
+from magenta_nsynth.notes.unread import UnreadNote, in_order, stat_print
 
 __all__ = [
     "Clip",
-    "ClipSource",
+    "ClipSet",
+    "Clips",
     "JsonWavClips",
     "SoundClips",
+    "file_name",
     "load_clips",
     "read_list",
 ]
@@ -34,24 +36,45 @@ class Clip(NamedTuple):
     Attributes:
       where: its file, and in a TFRecord its record, for messages.
       audio: [t] float32 at 16 kHz.
-      labels: of the fields of `schema.Note` those that are known.
+      labels: those fields of `schema.Note` that are known; "note_str" is its id.
+      name: of files that are made of it, without an extension: a path below the folder
+        that they go to.
     """
 
     where: str
     audio: np.ndarray
     labels: dict[str, Any]
+    name: str
 
 
-class ClipSource(Protocol):
+class ClipSet(NamedTuple):
+    """Clips that lie in one set of files, such as the shards of TFRecords.
+
+    Attributes:
+      path: of the first file.
+      name: of a file that is made of all of them, without an extension.
+      numbers: of the clips, int64 [n], ascending.
+    """
+
+    path: str
+    name: str
+    numbers: np.ndarray
+
+
+class Clips(Protocol):
     """Clips by number, from 0 on, in an order that is the same every time.
 
     Attributes:
-      num_clips: how many there are, those that can't be read included.
+      num_clips: how many there are, including those that can't be read.
+      files: the file of each clip; empty where they are not files of their own.
+      sets: of the notes of data sets, the sets that they lie in.
       lost: what could not even be counted, a line each.
-      identity: which clips these are, as JSON has it.
+      identity: which clips these are, as JSON values.
     """
 
     num_clips: int
+    files: Sequence[Source]
+    sets: Sequence[ClipSet]
     lost: list[str]
     identity: dict[str, Any]
 
@@ -60,19 +83,25 @@ class ClipSource(Protocol):
         ...
 
     def read(
-        self, numbers: np.ndarray, sample_length: int
+        self, numbers: np.ndarray, sample_length: int, quiet: bool = False
     ) -> Iterator[Clip | NSynthError]:
         """Reads clips, ahead of what is asked for.
 
         Args:
           numbers: int64 [n], ascending.
-          sample_length: cuts each to so many samples; 0 takes all.
+          sample_length: cuts each to this many samples; 0 takes all.
+          quiet: does not log what is cut.
 
         Yields:
           For each number the clip, or the error that says where it lies and why it
           can't be used.
         """
         ...
+
+
+def file_name(name: str) -> str:
+    """A note's id as a file's name: ids may hold slashes."""
+    return name.replace("/", "_").replace("\\", "_").replace("\0", "_")
 
 
 class SoundClips:
@@ -90,8 +119,9 @@ class SoundClips:
         Raises:
           InputError: two files with one id.
         """
-        self._sources = sources
-        self._labels = SoundLabels(sources, rules)
+        self.files = sources
+        self.sets: list[ClipSet] = []
+        self.labels = SoundLabels(sources, rules)
         self.num_clips = len(sources)
         self.lost: list[str] = []
         ids: dict[str, str] = {}
@@ -109,22 +139,25 @@ class SoundClips:
             self.identity["names"] = dataclasses.asdict(rules)
 
     def fingerprint(self, first: int, end: int) -> str:
-        """As `ClipSource.fingerprint`: of sizes and dates."""
-        return fingerprint(stat_print(s.path) for s in self._sources[first:end])
+        """As `Clips.fingerprint`: of sizes and dates."""
+        return fingerprint(stat_print(s.path) for s in self.files[first:end])
 
     def read(
-        self, numbers: np.ndarray, sample_length: int
+        self, numbers: np.ndarray, sample_length: int, quiet: bool = False
     ) -> Iterator[Clip | NSynthError]:
-        """As `ClipSource.read`."""
-        sources = (self._sources[number] for number in numbers)
-        return _clips(
-            sources,
-            sample_length,
-            lambda source: {
-                **self._labels.of(source).fields,
-                "note_str": sound_id(source),
-            },
-        )
+        """As `Clips.read`."""
+        del quiet  # nothing is said of files that are cut
+        sources = (self.files[number] for number in numbers)
+        for source, audio in load_clips(sources, sample_length):
+            if isinstance(audio, NSynthError):
+                yield audio
+            else:
+                labels = {
+                    **self.labels.of(source).fields,
+                    "note_str": sound_id(source),
+                }
+                name = os.path.join(source.subfolder, source.stem)
+                yield Clip(source.path, audio, labels, name)
 
 
 class JsonWavClips:
@@ -146,33 +179,29 @@ class JsonWavClips:
                 f"{self.lost[0]} Remove it, or leave it out by --skip_corrupt."
             )
         self.num_clips = len(self._items)
+        self.files = [Source(item.path, "") for item in self._items]
+        name = os.path.basename(os.path.abspath(folder))
+        self.sets = [ClipSet(folder, name, np.arange(self.num_clips))]
         ids = fingerprint(item.note.note_str for item in self._items)
         self.identity = {"kind": "jsonwav", "ids": ids}
 
     def fingerprint(self, first: int, end: int) -> str:
-        """As `ClipSource.fingerprint`: of labels, sizes and dates."""
+        """As `Clips.fingerprint`: of labels, sizes and dates."""
         items = self._items[first:end]
         return fingerprint((i.note, stat_print(i.path), i.problem) for i in items)
 
     def read(
-        self, numbers: np.ndarray, sample_length: int
+        self, numbers: np.ndarray, sample_length: int, quiet: bool = False
     ) -> Iterator[Clip | NSynthError]:
-        """As `ClipSource.read`."""
+        """As `Clips.read`."""
+        del quiet  # nothing is said of files that are cut
         items = (self._items[number] for number in numbers)
-        return _clips(items, sample_length, lambda item: vars(item.note))
-
-
-def _clips(
-    files: Iterable[Any],
-    sample_length: int,
-    labels: Callable[[Any], dict[str, Any]],
-) -> Iterator[Clip | NSynthError]:
-    """The clips of files, or why there are none, as `load_clips` reads them."""
-    for file, audio in load_clips(files, sample_length):
-        if isinstance(audio, NSynthError):
-            yield audio
-        else:
-            yield Clip(file.path, audio, labels(file))
+        for item, audio in load_clips(items, sample_length):
+            if isinstance(audio, NSynthError):
+                yield audio
+            else:
+                name = file_name(item.note.note_str)
+                yield Clip(item.path, audio, vars(item.note), name)
 
 
 def sound_id(source: Source) -> str:
@@ -181,7 +210,7 @@ def sound_id(source: Source) -> str:
 
 
 def load_clips(
-    files: Iterable[Source | Item], sample_length: int
+    files: Iterable[Source | UnreadNote], sample_length: int
 ) -> Iterator[tuple[Any, np.ndarray | NSynthError]]:
     """Reads sound files, several at a time and ahead of what is asked for.
 

@@ -14,7 +14,7 @@ from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.disk import CHUNK
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import open_file
-from magenta_nsynth.notes.items import Item, stat_print
+from magenta_nsynth.notes.unread import UnreadNote, stat_print
 from magenta_nsynth.schema import (
     FAMILIES,
     QUALITIES,
@@ -58,7 +58,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 Labels = tuple[Note, str]  # a note without audio, and "" or what is wrong with it
 
 
-def plan_folder(folder: str) -> tuple[list[Item], list[str]]:
+def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
     """The notes of an unpacked JSON/WAV folder, in the order of its examples.json.
 
     Args:
@@ -92,7 +92,7 @@ def plan_folder(folder: str) -> tuple[list[Item], list[str]]:
         if wav is None:
             wav = os.path.join(audio_folder, f"{name}.wav")
             problem = problem or f"{wav}: missing, though {LABELS_FILE} names it."
-        items.append(Item(note, wav, print=stat_print(wav), problem=problem))
+        items.append(UnreadNote(note, wav, print=stat_print(wav), problem=problem))
     return items, [f"{wav}: {path} has no entry for it." for wav in found.values()]
 
 

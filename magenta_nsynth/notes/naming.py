@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.options import option
 from magenta_nsynth.schema import FAMILIES, SOURCES, UNKNOWN, parse_note_str
 
 __all__ = [
@@ -82,7 +83,7 @@ _VELOCITIES = (25, 50, 75, 100, 127)  # NSynth's
 
 @dataclasses.dataclass(frozen=True)
 class NameRules:
-    """How pitches are read from names.
+    """How pitches are read from the names of sounds.
 
     Attributes:
       pitch_from_name: of `PITCH_FROM_NAME`. "auto" takes what is meant; "note" takes
@@ -91,8 +92,16 @@ class NameRules:
       middle_c: of `MIDDLE_C`: what the names call MIDI note 60.
     """
 
-    pitch_from_name: str = "auto"
-    middle_c: str = "C4"
+    pitch_from_name: str = option(
+        "auto",
+        "Where to look for a sound's pitch in its file's name. auto: note names, but "
+        "not models such as Hammond B3, and the numbers of piano_60, piano_64 ...; "
+        "note: every note name; midi: every number at the end (one_60 alone); none: "
+        "nowhere. If the name says nothing, a unity note in the file (smpl chunk) "
+        "counts.",
+        choices=PITCH_FROM_NAME,
+    )
+    middle_c: str = option("C4", "What names call MIDI note 60.", choices=MIDDLE_C)
 
 
 class Labels(NamedTuple):

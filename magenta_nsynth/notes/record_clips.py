@@ -1,19 +1,22 @@
 """The notes of TFRecords as clips: one that can't be used does not end the reading."""
 
+import collections
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from absl import logging
 
+from magenta_nsynth.data.checks import advice
 from magenta_nsynth.data.examples import LabelReader, examine
-from magenta_nsynth.data.explaining import advice
 from magenta_nsynth.data.features import Demand
 from magenta_nsynth.data.index import NoteIndex, find_notes
 from magenta_nsynth.data.runs import NoteTable, read_records
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.notes.clips import Clip
+from magenta_nsynth.files import Source
+from magenta_nsynth.notes.clips import Clip, ClipSet, file_name
 
 __all__ = ["LABELS", "RecordClips", "read_clips", "read_notes_as_clips"]
 
@@ -25,6 +28,8 @@ LABELS = (
     "instrument_source",
     "qualities",
 )
+
+_SHARD = re.compile(r"-(\d+)-of-(\d+)(\.gz)?$")
 
 
 def read_clips(
@@ -66,7 +71,7 @@ def read_clips(
                     "%s: %d samples are cut to %d.", where, len(audio), sample_length
                 )
             audio = audio[:sample_length]
-        yield Clip(where, audio, known)
+        yield Clip(where, audio, known, file_name(known.get("note_str", "")))
 
 
 def read_notes_as_clips(
@@ -122,18 +127,41 @@ class RecordClips:
         self._demand = Demand(("audio",), min_samples)
         self._labels = LabelReader(self._table.files, LABELS, set())
         self.num_clips = len(self._table.file)
+        self.files: list[Source] = []
+        self.sets = list(self._sets(paths))
         names = [os.path.basename(path) for path in self._table.files]
         places = (self._table.file.tobytes(), self._table.record.tobytes())
         self.identity = {"kind": "tfrecord", "ids": fingerprint([names, *places])}
 
     def fingerprint(self, first: int, end: int) -> str:
-        """As `ClipSource.fingerprint`: of the records' checksums, which are known."""
+        """As `Clips.fingerprint`: of the records' checksums, which are known."""
         return fingerprint(self._table.crc[first:end].tolist())
 
     def read(
-        self, numbers: np.ndarray, sample_length: int
+        self, numbers: np.ndarray, sample_length: int, quiet: bool = False
     ) -> Iterator[Clip | NSynthError]:
-        """As `ClipSource.read`."""
+        """As `Clips.read`."""
         return read_clips(
-            self._table, numbers, self._demand, self._labels, sample_length
+            self._table, numbers, self._demand, self._labels, sample_length, quiet
         )
+
+    def _sets(self, paths: Sequence[str]) -> Iterator[ClipSet]:
+        """The clips of each set of shards; of an incomplete one, of each shard."""
+        shards = [_SHARD.search(path) for path in paths]
+        stems = [
+            path[: shard.start()] if shard else path
+            for path, shard in zip(paths, shards, strict=True)
+        ]
+        counts = collections.Counter(stems)
+        files_of: dict[tuple[str, str], list[int]] = {}
+        for i, (path, shard, stem) in enumerate(zip(paths, shards, stems, strict=True)):
+            number = ""
+            if shard is not None and counts[stem] != int(shard[2]):
+                number = f"-{shard[1]}-of-{shard[2]}"
+                stem = path
+            files_of.setdefault((stem, number), []).append(i)
+        for (_, number), files in files_of.items():
+            first = paths[files[0]]
+            name = os.path.basename(first).partition(".tfrecord")[0] + number
+            numbers = np.flatnonzero(np.isin(self._table.file, files))
+            yield ClipSet(first, name, numbers)

@@ -11,7 +11,8 @@ from magenta_nsynth.audio.level import level_problem
 from magenta_nsynth.audio.resample import resample
 from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.notes.clips import Clip
+from magenta_nsynth.files import Source
+from magenta_nsynth.notes.clips import Clip, ClipSet, file_name
 from magenta_nsynth.schema import QUALITIES
 
 __all__ = ["PREFIX", "TFDSClips"]
@@ -66,6 +67,9 @@ class TFDSClips:
         self._said = False
         self.num_clips = int(info.num_examples)
         self.lost: list[str] = []
+        self.files: list[Source] = []
+        name = file_name(path.removeprefix(PREFIX))
+        self.sets = [ClipSet(path, name, np.arange(self.num_clips))]
         self._path = path
         self.identity = {
             "kind": "tfds",
@@ -74,14 +78,15 @@ class TFDSClips:
         }
 
     def fingerprint(self, first: int, end: int) -> str:
-        """As `ClipSource.fingerprint`: nothing that a version's name does not say."""
+        """As `Clips.fingerprint`: nothing that a version's name does not say."""
         del first, end
         return ""
 
     def read(
-        self, numbers: np.ndarray, sample_length: int
+        self, numbers: np.ndarray, sample_length: int, quiet: bool = False
     ) -> Iterator[Clip | NSynthError]:
-        """As `ClipSource.read`."""
+        """As `Clips.read`."""
+        del quiet
         for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
             if not len(run):
                 continue
@@ -112,7 +117,8 @@ class TFDSClips:
             return InputError(f"{where}: {problem}; leave it out by --skip_corrupt.")
         audio = resample(audio.astype(np.float32), self._rate)
         known = {label: v for label, v in labels.items() if v is not None}
-        return Clip(where, audio[: sample_length or None], {"note_str": name, **known})
+        audio = audio[: sample_length or None]
+        return Clip(where, audio, {"note_str": name, **known}, file_name(name))
 
 
 def _rate_of(info: Any) -> int:

@@ -1,67 +1,30 @@
-"""Figures of many sounds: a grid of pictures with curves under them and labels."""
+"""Figures of many sounds: a grid of pictures with curves below them and labels."""
 
 import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, expand
-from magenta_nsynth.plotting.axes import draw_curves, draw_image, draw_message
-from magenta_nsynth.plotting.labels import fit_labels, plain_style
-from magenta_nsynth.plotting.layout import Layout, lay_out
-from magenta_nsynth.plotting.look import Look, grid_of
-from magenta_nsynth.plotting.panel import Panel
+from magenta_nsynth.plotting.backend import Axes, Figure, FigureCanvasAgg, plain_style
+from magenta_nsynth.plotting.layout import Layout, fit_labels, lay_out
+from magenta_nsynth.plotting.options import FORMATS, Look, grid_of
+from magenta_nsynth.plotting.panel import (
+    Panel,
+    draw_curves,
+    draw_image,
+    draw_message,
+)
 
-__all__ = [
-    "FORMATS",
-    "check_figure",
-    "draw_figure",
-    "is_one_figure",
-    "save_figure",
-    "write_figure",
-]
+__all__ = ["check_figure", "draw_figure", "save_figure", "write_figure"]
 
-FORMATS = (".png", ".svg", ".pdf")
-_OTHERS = (".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".eps", ".html")
 _A_NOTE = Panel("", image=np.zeros([1, 251, 3], np.uint8))
 
 
-def is_one_figure(save_path: str, page_path: str = "") -> bool:
-    """Whether --save_path names one figure (or there is none, but a page).
-
-    Raises:
-      InputError: no output, or a picture of another kind.
-    """
-    if not save_path and not page_path:
-        raise InputError(
-            "No --save_path given: name a figure (.png, .svg or .pdf), or a folder for "
-            "a file to each sound."
-        )
-    if not save_path:
-        return True
-    ending = os.path.splitext(save_path)[1].lower()
-    is_folder = os.path.isdir(expand(save_path)) or save_path.endswith(os.sep)
-    if ending in _OTHERS and not is_folder:
-        raise InputError(
-            f"{save_path}: pictures are written as {', '.join(FORMATS)}; give one of "
-            "those, or a folder."
-        )
-    if ending in FORMATS and not is_folder:
-        return True
-    if page_path:
-        raise InputError(
-            "--html goes with one figure; give --save_path=figure.png, or none."
-        )
-    return False
-
-
 def check_figure(count: int, rows: int, columns: int, look: Look) -> None:
-    """Raises InputError for what `draw_figure` of so many notes would refuse."""
+    """Raises InputError if `draw_figure` would refuse so many notes."""
     look.check(count, rows, columns)
     with plain_style(look.font):
         lay_out([_A_NOTE] * count, rows, columns, look)
@@ -76,16 +39,16 @@ def draw_figure(
     """A figure of panels in a grid, row by row.
 
     Args:
-      panels: of `make_panel`, one at least.
-      rows: of the grid; 0 takes as many as the columns need.
-      columns: of the grid; 0 takes as many as the rows need, or as make it square.
-      look: labels, axes, size; None for the original's.
+      panels: of `make_panel`; at least one.
+      rows: of the grid, as for `grid_of`.
+      columns: of the grid, as for `grid_of`.
+      look: labels, axes and size; None is the original's look.
 
     Returns:
-      A matplotlib figure, made without pyplot: nothing is shown, nothing kept.
+      A matplotlib figure. It is made without pyplot, which neither shows nor keeps it.
 
     Raises:
-      InputError: too few cells, labels of another number, a figure too large.
+      InputError: too few cells, the wrong number of labels, or a figure too large.
     """
     panels = list(panels)
     if not panels:
@@ -116,22 +79,22 @@ def write_figure(
     columns: int = 0,
     look: Look | None = None,
 ) -> None:
-    """`draw_figure` and `save_figure` in one, for a process that does nothing else."""
+    """Draws a figure and writes it to a file; the path is taken as it is."""
     _save(draw_figure(panels, rows, columns, look), path, look)
 
 
 def save_figure(
     figure: Figure, path: str | os.PathLike, look: Look | None = None
 ) -> None:
-    """Writes a figure whole or not at all; the same figure gives the same bytes.
+    """Writes a figure whole or not at all. The same figure gives the same bytes.
 
     Args:
       figure: of `draw_figure`.
-      path: ends in .png, .svg or .pdf, which says the format.
-      look: it was drawn with.
+      path: its ending, .png, .svg or .pdf, decides the format.
+      look: the look that it was drawn with.
 
     Raises:
-      InputError: another ending.
+      InputError: the path has another ending.
       OSError: it can't be written.
     """
     _save(figure, expand(path), look)
@@ -140,7 +103,7 @@ def save_figure(
 def _save(figure: Figure, path: str, look: Look | None) -> None:
     kind = pathlib.Path(path).suffix.lower()
     if kind not in FORMATS:
-        raise InputError(f"{path}: give a name that ends in {', '.join(FORMATS)}.")
+        raise InputError(f"{path}: give a name ending in {', '.join(FORMATS)}.")
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with plain_style((look or Look()).font), atomic_path(path) as temporary:
         figure.savefig(temporary, format=kind[1:], metadata=dates.get(kind))
@@ -149,7 +112,7 @@ def _save(figure: Figure, path: str, look: Look | None) -> None:
 def _place(
     figure: Figure, layout: Layout, x: float, y: float, width: float, height: float
 ) -> Axes:
-    """An axis whose upper left corner is at (x, y), in inches from the figure's."""
+    """An axis with its upper left corner at (x, y), in inches from the figure's."""
     return figure.add_axes(
         (
             x / layout.width,
@@ -163,28 +126,30 @@ def _place(
 def _draw_panel(
     figure: Figure, layout: Layout, look: Look, panel: Panel, x: float, y: float
 ) -> None:
-    lowest = None
+    """Draws a panel with its upper left corner at (x, y), in inches."""
+    above = None
     if panel.image is not None or panel.message:
-        lowest = _place(figure, layout, x, y, layout.cell_width, layout.picture)
-        if panel.image is not None:
-            draw_image(lowest, panel, look.axis)
-            if not look.own_width:
-                lowest.set_xlim(*layout.seconds)
-        else:
-            room = layout.cell_width * 0.9
-            [words], size = fit_labels([panel.message], room, 7, num_lines=9)
-            draw_message(lowest, words, size)
-    if panel.curves is not None:
-        if lowest is not None:
-            lowest.tick_params(labelbottom=False)
-        height = layout.curves_top + layout.curves
-        if lowest is not None:
-            y, height = y + layout.curves_top, layout.curves
-        lowest = _place(figure, layout, x, y, layout.cell_width, height)
-        draw_curves(lowest, panel, look.axis)
-        lowest.set_ylim(*layout.values)
+        above = _place(figure, layout, x, y, layout.cell_width, layout.picture)
+    if panel.image is not None:
+        draw_image(above, panel, look.axis)
         if not look.own_width:
-            lowest.set_xlim(*layout.seconds)
+            above.set_xlim(*layout.seconds)
+    elif panel.message:
+        room = layout.cell_width * 0.9
+        [words], size = fit_labels([panel.message], room, 7, num_lines=9)
+        draw_message(above, words, size)
+    if panel.curves is None:
+        return
+    if above is not None:
+        above.tick_params(labelbottom=False)
+        y, height = y + layout.curves_top, layout.curves
+    else:
+        height = layout.curves_top + layout.curves
+    below = _place(figure, layout, x, y, layout.cell_width, height)
+    draw_curves(below, panel, look.axis)
+    below.set_ylim(*layout.values)
+    if not look.own_width:
+        below.set_xlim(*layout.seconds)
 
 
 def _label_grid(figure: Figure, layout: Layout) -> None:
@@ -214,7 +179,7 @@ def _label_grid(figure: Figure, layout: Layout) -> None:
 def _write(
     figure: Figure, x: float, y: float, text: str, size: float, at: str = "baseline"
 ) -> None:
-    """Lines centred on x whose last baseline, or whose top, is at y, in inches."""
+    """Writes lines centred on x, with their last baseline or top at y, in inches."""
     figure.text(
         x / figure.get_figwidth(),
         1 - y / figure.get_figheight(),

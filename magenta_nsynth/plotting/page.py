@@ -1,113 +1,115 @@
-"""A web page of pictures that play: one folder, no server, nothing from outside."""
+"""A web page of pictures that play: one folder that needs no server and no network.
 
+The page's own files are listed in a record beside it; other files are never touched.
+"""
+
+import contextlib
 import html
 import importlib.resources
 import os
 import pathlib
 import re
 import string
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
-
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import imsave
+from collections.abc import Iterable, Iterator, Sequence
 
 from magenta_nsynth.audio import write_audio
-from magenta_nsynth.files import atomic_path
+from magenta_nsynth.disk import only_writer, remove
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import atomic_path, read_json, write_json
 from magenta_nsynth.formatting import readable
-from magenta_nsynth.plotting.axes import draw_curves
-from magenta_nsynth.plotting.labels import plain_style
-from magenta_nsynth.plotting.page_folder import PAGE, writing_page
-from magenta_nsynth.plotting.panel import Panel, value_limits
+from magenta_nsynth.plotting.backend import (
+    Figure,
+    FigureCanvasAgg,
+    imsave,
+    plain_style,
+)
+from magenta_nsynth.plotting.panel import Panel, draw_curves, value_limits
 
-__all__ = ["write_page"]
+__all__ = ["check_page_folder", "write_page"]
 
+_PAGE = "index.html"
 _NARROW_COLUMNS = 2  # on a phone
 _ADVICE = (
     "<p>Click a picture to hear it. With the keyboard: Tab to a picture, Space or "
     "Enter plays and pauses, the arrow keys move.</p>"
 )
-
-
-class _Cell(NamedTuple):
-    """A picture of the page; `stem` names its files."""
-
-    stem: str
-    panel: Panel
-    sound: np.ndarray | None
-    caption: str
-
-    def files(self) -> Iterator[tuple[str, str]]:
-        """What it has beside the page: (kind, path from the folder)."""
-        if self.panel.message:
-            return
-        if self.panel.image is not None:
-            yield "image", f"pictures/{self.stem}.png"
-        if self.panel.curves is not None:
-            yield "curves", f"pictures/{self.stem}_embedding.png"
-        if self.sound is not None:
-            yield "sound", f"sounds/{self.stem}.wav"
+_RECORD = ".nsynth_page.json"  # the files beside the page
+_ABOUT = "What nsynth_rainbowgram --html wrote here, and may replace and remove again."
+_NAME = r"(?:pictures|sounds)/\d+_[A-Za-z0-9_-]*\.(?:png|wav)"
+_PATIENCE = 10.0  # seconds to wait for another program that writes into the folder
+# In every page of ours; those of versions without a record have only the second one.
+_MARKS = (
+    '<meta name="generator" content="nsynth_rainbowgram">',
+    ":root { --columns: ",
+)
 
 
 def write_page(
-    folder: str | os.PathLike,
-    panels: Sequence[Panel],
-    sounds: Sequence[np.ndarray | None],
-    captions: Sequence[str],
-    columns: int,
-    title: str,
+    folder: str | os.PathLike, panels: Sequence[Panel], columns: int, title: str
 ) -> str:
-    """Writes index.html, and beside it pictures/ and sounds/.
+    """Writes index.html, and pictures/ and sounds/ beside it.
 
     Args:
-      folder: to write to; made where it is missing. The page comes last.
-      panels: the pictures, row by row.
-      sounds: of each [t] float32 at 16 kHz, or None where there is none to play.
-      captions: of each.
-      columns: that the page has where there is room; two on a phone.
+      folder: to write to; created if missing. The page is written last.
+      panels: the pictures, row by row, with their captions and sounds.
+      columns: of the page if there is room; a phone shows two.
       title: of the page.
 
     Returns:
       The path of index.html.
 
     Raises:
-      InputError: something in the folder that is in the way is not of an earlier page.
-      OSError: something can't be written.
-      AudioError: a sound can't be.
+      InputError: a file in the way was not written by an earlier run.
+      OSError: a file can't be written.
+      AudioError: a sound can't be written.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    cells = []
-    for i, (panel, sound, caption) in enumerate(
-        zip(panels, sounds, captions, strict=True)
-    ):
-        # The number keeps names apart, the rest is for who looks into the folder.
-        words = re.sub(r"[^A-Za-z0-9-]+", "_", caption)[:60]
-        stem = f"{i + 1:0{len(str(len(panels)))}}_{words}"
-        cells.append(_Cell(stem, panel, sound, caption))
-    with writing_page(folder, [name for cell in cells for _, name in cell.files()]):
-        page = _write_cells(folder, cells, columns, title)
-        with atomic_path(folder / PAGE) as temporary:
+    stems = []
+    for i, panel in enumerate(panels):
+        # The number makes names unique, the words tell people what is in the file.
+        words = re.sub(r"[^A-Za-z0-9-]+", "_", panel.caption or panel.name)[:60]
+        stems.append(f"{i + 1:0{len(str(len(panels)))}}_{words}")
+    files = [_files_of(*pair) for pair in zip(panels, stems, strict=True)]
+    with _writing_page(folder, {name for own in files for name in own.values()}):
+        page = _write_panels(folder, panels, files, columns, title)
+        with atomic_path(folder / _PAGE) as temporary:
             pathlib.Path(temporary).write_text(page, encoding="utf-8")
-    return str(folder / PAGE)
+    return str(folder / _PAGE)
 
 
-def _write_cells(
-    folder: pathlib.Path, cells: Sequence[_Cell], columns: int, title: str
+def _files_of(panel: Panel, stem: str) -> dict[str, str]:
+    """The files of a panel beside the page: {kind: path from the folder}."""
+    files = {}
+    if panel.message:
+        return files
+    if panel.image is not None:
+        files["image"] = f"pictures/{stem}.png"
+    if panel.curves is not None:
+        files["curves"] = f"pictures/{stem}_embedding.png"
+    if panel.audio is not None:
+        files["sound"] = f"sounds/{stem}.wav"
+    return files
+
+
+def _write_panels(
+    folder: pathlib.Path,
+    panels: Sequence[Panel],
+    files: Sequence[dict[str, str]],
+    columns: int,
+    title: str,
 ) -> str:
-    """Writes what lies beside the page; the page's text."""
-    limits = value_limits(cell.panel for cell in cells)
+    """Writes the files beside the page; returns its text."""
+    limits = value_limits(panels)
     items = []
-    for i, cell in enumerate(cells):
-        order = _narrow_order(i, len(cells), columns)
-        content = _write_cell(folder, cell, limits)
+    for i, (panel, own) in enumerate(zip(panels, files, strict=True)):
+        order = _narrow_order(i, len(panels), columns)
+        content = _write_panel(folder, panel, own, limits)
         items.append(f'<li style="--narrow-order: {order}">{content}</li>')
     template = importlib.resources.files(__package__) / "page.html"
     return string.Template(template.read_text(encoding="utf-8")).substitute(
         title=html.escape(readable(title)),
-        advice=_ADVICE if any(cell.sound is not None for cell in cells) else "",
+        advice=_ADVICE if any(panel.audio is not None for panel in panels) else "",
         columns=columns,
         narrow_columns=min(columns, _NARROW_COLUMNS),
         cells="\n".join(items),
@@ -115,32 +117,37 @@ def _write_cells(
 
 
 def _narrow_order(number: int, count: int, columns: int) -> int:
-    """A cell's place on a phone, whose two columns keep two rows side by side."""
+    """A panel's place on a phone, where two rows are shown as two columns."""
     if columns <= _NARROW_COLUMNS or count != 2 * columns:
         return number
     row, column = divmod(number, columns)
     return 2 * column + row
 
 
-def _write_cell(folder: pathlib.Path, cell: _Cell, limits: tuple[float, float]) -> str:
-    panel, name = cell.panel, html.escape(readable(cell.caption), quote=True)
+def _write_panel(
+    folder: pathlib.Path,
+    panel: Panel,
+    files: dict[str, str],
+    limits: tuple[float, float],
+) -> str:
+    """Writes a panel's files; returns its part of the page."""
+    name = html.escape(readable(panel.caption or panel.name), quote=True)
     head = f'<figure><figcaption title="{name}"><span>{name}</span></figcaption>'
     if panel.message:
         message = html.escape(readable(panel.message))
         return f'{head}<div class="shown failed">{message}</div></figure>'
-    paths = dict(cell.files())
     pictures = []
-    if path := paths.get("image"):
+    if path := files.get("image"):
         with atomic_path(folder / path) as temporary:
             imsave(temporary, panel.image[::-1], format="png")
         pictures.append(f'<img src="{path}" alt="Rainbowgram of {name}">')
-    if path := paths.get("curves"):
+    if path := files.get("curves"):
         _write_curves(folder / path, panel, limits)
         pictures.append(f'<img class="curves" src="{path}" alt="Embedding of {name}">')
     shown = "".join(pictures)
-    if not (path := paths.get("sound")):
+    if not (path := files.get("sound")):
         return f'{head}<div class="shown">{shown}</div></figure>'
-    write_audio(folder / path, cell.sound, 16)
+    write_audio(folder / path, panel.audio, 16)
     return (
         f'{head}<button type="button" class="shown" aria-pressed="false" '
         f'aria-label="Play {name}">{shown}<span class="line"></span></button>'
@@ -152,7 +159,7 @@ def _write_cell(folder: pathlib.Path, cell: _Cell, limits: tuple[float, float]) 
 def _write_curves(
     path: pathlib.Path, panel: Panel, limits: tuple[float, float]
 ) -> None:
-    """The curves from edge to edge, so that they lie under the picture in time."""
+    """Draws curves from edge to edge, so that they line up with the picture above."""
     with plain_style():
         figure = Figure(figsize=(4, 1.2), dpi=150)
         FigureCanvasAgg(figure)
@@ -163,3 +170,80 @@ def _write_curves(
         ax.set_ylim(*limits)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png")
+
+
+def check_page_folder(folder: str | os.PathLike) -> set[str]:
+    """The files that earlier runs wrote beside their page in a folder.
+
+    Returns:
+      Their paths from the folder, such as "sounds/1_flute.wav". Some may be missing.
+
+    Raises:
+      InputError: the folder has an index.html that is not ours, or a record that can't
+        be read.
+    """
+    referenced = _files_of_page(os.path.join(folder, _PAGE))
+    path = os.path.join(folder, _RECORD)
+    if not os.path.lexists(path):
+        return referenced
+    files = (read_json(path) or {}).get("files")
+    if not isinstance(files, list) or not all(
+        isinstance(name, str) and re.fullmatch(_NAME, name) for name in files
+    ):
+        raise InputError(
+            f"{path}: damaged, so it does not say which files in this folder belong to "
+            "the page; give another --html, or remove this file."
+        )
+    return set(files)
+
+
+def _files_of_page(path: str) -> set[str]:
+    """The files that our page refers to; none if there is no page."""
+    if not os.path.lexists(path):
+        return set()
+    text = ""
+    if os.path.isfile(path):
+        try:
+            text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise InputError(f"{path}: can't be read ({error.strerror}).") from None
+    if not any(mark in text for mark in _MARKS):
+        raise _foreign(path)
+    return set(re.findall(f'src="({_NAME})"', text))
+
+
+def _foreign(path: str) -> InputError:
+    return InputError(
+        f"{path}: already exists and is not from nsynth_rainbowgram; give another "
+        "--html."
+    )
+
+
+@contextlib.contextmanager
+def _writing_page(folder: pathlib.Path, names: Iterable[str]) -> Iterator[None]:
+    """A page and these files beside it are written in the block; then old ones go.
+
+    Args:
+      folder: exists.
+      names: of the files, from the folder.
+
+    Raises:
+      InputError: as `check_page_folder`, or one of the files is not ours.
+    """
+    names = set(names)
+    with only_writer(os.fspath(folder), "--html", _PATIENCE):
+        old = check_page_folder(folder)
+        for name in sorted(names - old):
+            path = os.path.join(folder, name)
+            if os.path.lexists(path):
+                raise _foreign(path)
+        # Before the files, so that a killed run leaves none that nobody owns.
+        _write_record(folder, old | names)
+        yield
+        remove(*(os.path.join(folder, name) for name in old - names))
+        _write_record(folder, names)
+
+
+def _write_record(folder: pathlib.Path, names: set[str]) -> None:
+    content = {"about": _ABOUT, "files": sorted(names)}
+    write_json(os.path.join(folder, _RECORD), content)

@@ -1,20 +1,33 @@
-"""What a figure shows of one sound, ready to be drawn."""
+"""What a figure shows of one sound, and drawing it on one axis."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.plotting.backend import Axes, MaxNLocator, matplotlib
 
-__all__ = ["Panel", "check_curves", "value_limits"]
+__all__ = [
+    "Panel",
+    "check_curves",
+    "draw_curves",
+    "draw_image",
+    "draw_message",
+    "value_limits",
+]
 
 _MAX_CURVES = 64  # more lines can't be told apart
+_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+_NATURALS = (0, 2, 4, 5, 7, 9, 11)
+_LEAST_GAP = 0.055  # between ticks, as a share of the height
+_ENDED = "#e9e9e9"  # behind the end of a sound; silence is black
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """A picture, curves under it, or both. Plain arrays: other processes can draw it.
+    """A picture of a sound, curves below it, or both. It needs no TensorFlow.
 
     Attributes:
       name: of the sound.
@@ -22,8 +35,10 @@ class Panel:
       frequencies: float64 [bins], in Hz, or None.
       seconds_per_frame: between columns of the image.
       curves: float32 [frames, channels], an embedding, or None.
-      seconds_per_row: that a frame of the curves lasts.
-      message: what stands in the place of a picture that can't be made.
+      seconds_per_row: the length of one frame of the curves.
+      message: is shown instead of a picture that can't be made.
+      caption: what a web page calls it; "" is its name.
+      audio: [t] float32 at 16 kHz, what plays on a web page, or None.
     """
 
     name: str
@@ -33,22 +48,24 @@ class Panel:
     curves: np.ndarray | None = None
     seconds_per_row: float = 0.032
     message: str = ""
+    caption: str = ""
+    audio: np.ndarray | None = None
 
     @property
     def start(self) -> float:
-        """Where the picture begins, in seconds: its first frame is centred on 0."""
+        """The start of the picture in seconds: its first frame is centred on 0."""
         return 0.0 if self.image is None else -self.seconds_per_frame / 2
 
     @property
     def end(self) -> float:
-        """Where the picture or, without one, the curves end, in seconds."""
+        """The end of the picture or, if there is none, of the curves, in seconds."""
         if self.image is not None:
             return (self.image.shape[1] - 0.5) * self.seconds_per_frame
         return 0.0 if self.curves is None else len(self.curves) * self.seconds_per_row
 
 
 def value_limits(panels: Iterable[Panel]) -> tuple[float, float]:
-    """Between which values all curves lie, with some room; (-1, 1) without any."""
+    """The range of all curves with some padding; (-1, 1) if there are none."""
     values = [panel.curves for panel in panels if panel.curves is not None]
     low = min((float(v.min()) for v in values), default=0.0)
     high = max((float(v.max()) for v in values), default=0.0)
@@ -71,17 +88,143 @@ def check_curves(encoding: np.ndarray, name: str = "the embedding") -> np.ndarra
         encoding = encoding[0]
     if encoding.ndim != 2 or not encoding.size:
         raise InputError(
-            f"{name}: curves come from one embedding [frames, channels], not from an "
+            f"{name}: curves are drawn of one embedding [frames, channels], not of an "
             f"array of shape {list(encoding.shape)}."
         )
     if encoding.shape[1] > _MAX_CURVES:
         raise InputError(
-            f"{name}: has {encoding.shape[1]} channels, and up to {_MAX_CURVES} can be "
-            "told apart as curves. (The baseline's z does not run over time.)"
+            f"{name}: has {encoding.shape[1]} channels, and at most {_MAX_CURVES} can "
+            "be drawn as curves. (The baseline's z is not a function of time.)"
         )
     if encoding.dtype.kind in "fiu":
         with np.errstate(over="ignore"):  # beyond float32 is infinite
             encoding = encoding.astype(np.float32)
         if np.isfinite(encoding).all():
             return encoding
-    raise InputError(f"{name}: holds values that are no finite numbers.")
+    raise InputError(f"{name}: contains values that are not finite numbers.")
+
+
+def draw_image(ax: Axes, panel: Panel, axis: str = "none") -> None:
+    """Draws a panel's picture, low frequencies at the bottom, seconds to the right.
+
+    Args:
+      ax: what to draw on.
+      panel: with an image.
+      axis: its labels: "none", "notes" (C2 to C8) or "hz".
+    """
+    bins = len(panel.image)
+    ax.imshow(
+        panel.image,
+        origin="lower",
+        aspect="auto",
+        interpolation="antialiased",
+        extent=(panel.start, panel.end, -0.5, bins - 0.5),
+    )
+    ax.set_xlim(panel.start, panel.end)
+    ax.set_ylim(-0.5, bins - 0.5)
+    ax.set_facecolor(_ENDED)
+    _frame(ax)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if axis != "none":
+        places, labels = frequency_ticks(panel.frequencies, axis)
+        ax.set_yticks(places, labels)
+        _mark_seconds(ax)
+
+
+def draw_curves(ax: Axes, panel: Panel, axis: str = "none") -> None:
+    """Draws a panel's curves over time, each channel in a colour of its own."""
+    rows, channels = panel.curves.shape
+    seconds = (np.arange(rows) + 0.5) * panel.seconds_per_row
+    ax.set_prop_cycle(color=curve_colors(channels))
+    ax.plot(seconds, panel.curves, linewidth=0.8, marker="." if rows == 1 else "")
+    ax.set_xlim(min(panel.start, 0), max(panel.end, rows * panel.seconds_per_row))
+    _frame(ax)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if axis != "none":
+        ax.yaxis.set_major_locator(MaxNLocator(3))
+        ax.yaxis.get_offset_text().set_size(6)
+        _mark_seconds(ax)
+
+
+def draw_message(ax: Axes, words: str, size: float) -> None:
+    """Writes words in place of a picture, at a size in points."""
+    ax.set(xticks=[], yticks=[])
+    ax.text(0.5, 0.5, words, size=size, ha="center", va="center")
+    _frame(ax)
+
+
+def curve_colors(num_channels: int) -> np.ndarray:
+    """A colour for each channel of an embedding, [num_channels, 4] RGBA."""
+    if num_channels <= 20:
+        return matplotlib.colormaps["tab20"](np.arange(num_channels))
+    return matplotlib.colormaps["turbo"](np.linspace(0.03, 0.97, num_channels))
+
+
+def _mark_seconds(ax: Axes) -> None:
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g} s")
+    ax.tick_params(length=2, width=0.6, pad=2, labelsize=6)
+
+
+def _frame(ax: Axes) -> None:
+    for spine in ax.spines.values():
+        spine.set_linewidth(0.5)
+
+
+def frequency_ticks(
+    frequencies: np.ndarray, axis: str
+) -> tuple[list[float], list[str]]:
+    """The ticks of an axis of bins.
+
+    Args:
+      frequencies: [bins] in Hz, rising.
+      axis: "notes" or "hz".
+
+    Returns:
+      Their places, in bins, and labels, from the top down and far enough apart to be
+      read.
+    """
+    low, high = max(frequencies[0], 1.0), frequencies[-1]
+    if axis == "notes":
+        candidates = _notes_between(low, high)
+    else:
+        candidates = _round_numbers_between(low, high)
+    places: list[float] = []
+    labels: list[str] = []
+    gap = _LEAST_GAP * len(frequencies)
+    for frequency, label in reversed(candidates):
+        place = float(np.interp(frequency, frequencies, np.arange(len(frequencies))))
+        if places and places[-1] - place < gap:
+            if axis == "notes":
+                break  # one octave without a label among others would mislead
+            continue
+        places.append(place)
+        labels.append(label)
+    return places, labels
+
+
+def _notes_between(low: float, high: float) -> list[tuple[float, str]]:
+    """(Hz, name) of each C in three octaves or more, else of each white key."""
+    near = 2 ** (1 / 36)  # a lowest bin at C2 is at 65.406 Hz, and C2 at 65.4064
+    kept = (0,) if high / low >= 7.9 else _NATURALS
+    notes = []
+    for pitch in range(128):
+        frequency = 440.0 * 2 ** ((pitch - 69) / 12)
+        if pitch % 12 in kept and low / near <= frequency <= high * near:
+            notes.append((frequency, f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"))
+    return notes
+
+
+def _round_numbers_between(low: float, high: float) -> list[tuple[float, str]]:
+    numbers = [
+        digit * 10.0**power
+        for power in range(int(math.log10(low)), int(math.log10(high)) + 1)
+        for digit in (1, 2, 3, 4, 5, 6, 7, 8)
+    ]
+    return [
+        (n, f"{n / 1000:g}k" if n >= 1000 else f"{n:g}")
+        for n in numbers
+        if low <= n <= high
+    ]

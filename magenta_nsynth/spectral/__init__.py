@@ -1,4 +1,4 @@
-"""Spectra: numbers only, batched, in TensorFlow."""
+"""Spectra and spectrograms in TensorFlow: batched, without plotting."""
 
 from magenta_nsynth.spectral.cqt import cqt
 from magenta_nsynth.spectral.loss import frequency_weights, spectral_loss

@@ -1,4 +1,4 @@
-"""Phases: of a spectrum, and for magnitudes that have none."""
+"""Phases: a spectrum's own, and estimates for magnitudes without one."""
 
 import math
 from typing import Any
@@ -18,19 +18,19 @@ from magenta_nsynth.spectral.stft import (
 
 __all__ = ["angle", "griffin_lim", "polar"]
 
-# Added to a spectrum before it is divided by its magnitude: where that is 0 the phase
-# is 0, and elsewhere it is far below a float's last bit. Its square is no denormal.
+# Added to a spectrum before it is divided by its magnitude. Where that is 0 the phase
+# becomes 0; elsewhere it is far below a float's last bit. Its square isn't denormal.
 _TINY = 1e-18
 
 
 def angle(spectrum: tf.Tensor) -> tf.Tensor:
-    """The phase in radians, (-pi, pi]; 0 where there is nothing."""
+    """The phase in radians, in (-pi, pi]; 0 where the spectrum is 0."""
     is_zero = tf.equal(spectrum, 0)  # atan2 gives pi for -0
     return tf.where(is_zero, 0.0, tf.math.angle(spectrum))
 
 
 def polar(magnitude: tf.Tensor, phase: tf.Tensor) -> tf.Tensor:
-    """The spectrum of a magnitude and a phase in radians: complex64."""
+    """The complex64 spectrum with this magnitude and phase, in radians."""
     return tf.complex(magnitude * tf.cos(phase), magnitude * tf.sin(phase))
 
 
@@ -42,26 +42,34 @@ def griffin_lim(
     seed: int | None = None,
     length: int | None = None,
 ) -> tf.Tensor:
-    """A sound with about this spectrum: Griffin and Lim's iteration, without momentum.
+    """Estimates a sound from a magnitude: Griffin and Lim's iteration, no momentum.
 
-    n iterations are n inverse transforms and n - 1 forward ones between them.
+    n iterations are n inverse transforms with n - 1 forward transforms between them.
 
     Args:
-      magnitude: floats [bins, frames] or [b, bins, frames], 0 or more: |X|, linear.
-      hop_length: samples between frames; None is n_fft / 2 = bins - 1.
-      num_iters: 1 or more. 100 are nearly as good as many more.
-      phase: floats like `magnitude`, radians, to start with; None draws it from
-        U[0, pi), as the original does.
-      seed: of that draw; None is fresh. A clip's phase does not depend on its batch.
+      magnitude: floats [bins, frames] or [b, bins, frames]: |X|, linear, not negative.
+      hop_length: samples between frames; None means n_fft / 2 = bins - 1.
+      num_iters: 1 or more. More than 100 improve the sound only slightly.
+      phase: the phase to start from, radians in the shape of `magnitude`. None draws
+        it from U[0, pi), as the original does.
+      seed: seeds that draw. A clip's phase does not depend on its batch.
       length: as in `istft`.
 
     Returns:
       float32 [b, length], without b for a magnitude without; not normalised.
 
     Raises:
-      InputError: another rank, too few frames, a phase of another shape.
+      InputError: another rank, too few frames, or a phase of another shape.
 
     Source: NSynth, griffin_lim (Griffin and Lim 1984).
+
+    Examples:
+      >>> import numpy as np
+      >>> import magenta_nsynth as nsynth
+      >>> audio = np.sin(np.arange(4096)).astype(np.float32)
+      >>> magnitude = nsynth.specgram(audio, log_mag=False, mag_only=True)[..., 0]
+      >>> nsynth.griffin_lim(magnitude, num_iters=10, seed=0).shape[0]
+      4096
     """
     magnitude, unbatch = as_batch(magnitude, tf.float32, 2, "the magnitude")
     if magnitude.shape[1] is None or magnitude.shape[1] < 2:
@@ -78,7 +86,7 @@ def griffin_lim(
     if num_frames is not None and num_frames < least:
         raise InputError(
             f"The magnitude has {num_frames} frames; with n_fft={n_fft} and "
-            f"hop_length={hop_length} it needs {least} at least."
+            f"hop_length={hop_length} it needs at least {least}."
         )
     check_length(length, num_frames, n_fft, hop_length)
     if num_frames is None:
@@ -88,19 +96,17 @@ def griffin_lim(
     phase, _ = as_batch(phase, tf.float32, 2, "the phase")
     if not phase.shape.is_compatible_with(magnitude.shape):
         raise InputError(
-            f"The phase is of shape {phase.shape}, the magnitude {magnitude.shape}."
+            f"The phase has shape {phase.shape}, the magnitude {magnitude.shape}."
         )
     between = (num_frames - 1) * hop_length
-    # What is transformed again has to give as many frames, and be reflectable.
+    # Between two transforms the sound must give as many frames, and be reflectable.
     inner = tf.maximum(between, min_samples(n_fft))
     if length is not None:
         inner = tf.maximum(inner, length)
     magnitude = tf.transpose(magnitude, [0, 2, 1])
     spectrum = polar(magnitude, tf.transpose(phase, [0, 2, 1]))
-
-    spectrum = _iterate(
-        spectrum, magnitude, hop_length, tf.constant(num_iters, tf.int32), inner
-    )
+    count = tf.constant(num_iters, tf.int32)
+    spectrum = _iterate(spectrum, magnitude, n_fft, hop_length, count, inner)
     return unbatch(frames_istft(spectrum, hop_length, length))
 
 
@@ -108,12 +114,16 @@ def griffin_lim(
 def _iterate(
     spectrum: tf.Tensor,
     magnitude: tf.Tensor,
+    n_fft: int,
     hop_length: int,
     num_iters: tf.Tensor,
     length: tf.Tensor,
 ) -> tf.Tensor:
-    """All but the last inverse: `spectrum` and `magnitude` are [b, frames, bins]."""
-    n_fft = 2 * (magnitude.shape[2] - 1)
+    """All but the last inverse transform, of [b, frames, bins].
+
+    `n_fft` is an argument so that each size has its own trace: TensorFlow forgets the
+    number of bins when a trace is called with several.
+    """
     num_frames = tf.shape(magnitude)[1]
 
     def turn(i: tf.Tensor, spectrum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -132,6 +142,6 @@ def _random_phase(magnitude: tf.Tensor, seed: int | None) -> tf.Tensor:
     shape = tf.shape(magnitude)
     if seed is None:
         return tf.random.uniform(shape, 0, math.pi)
-    # The algorithm named: the default is another one on other devices.
+    # The algorithm is named because the default depends on the device.
     phase = tf.random.stateless_uniform(shape[1:], [seed, 0], 0, math.pi, alg="philox")
     return tf.broadcast_to(phase, shape)

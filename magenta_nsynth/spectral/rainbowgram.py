@@ -1,4 +1,4 @@
-"""The numbers of a rainbowgram: how loud each bin is, and how its phase turns."""
+"""The values of a rainbowgram: each bin's loudness and change of phase."""
 
 import math
 from typing import Any, NamedTuple
@@ -16,17 +16,17 @@ from magenta_nsynth.spectral.stft import as_batch, stft
 __all__ = ["HOP_LENGTH", "PEAK_DB", "Rainbowgram", "rainbowgram"]
 
 HOP_LENGTH = 256  # samples between frames
-PEAK_DB = 70.0  # below the loudest value, that the picture covers
+PEAK_DB = 70.0  # range of the magnitude below the loudest value
 
 
 class Rainbowgram(NamedTuple):
-    """What `rainbowgram` computes.
+    """The result of `rainbowgram`.
 
     Attributes:
-      magnitude: float32 [b, bins, frames] in [0, 1], without b for a clip [t]; low bins
+      magnitude: float32 [b, bins, frames] in [0, 1], without b for audio [t]; low bins
         first. Silence is 0.
-      phase: of the same shape in [-1, 1], half turns a frame.
-      frequencies: float64 [bins], the centre of each in Hz.
+      phase: of the same shape, in [-1, 1] half turns per frame.
+      frequencies: float64 [bins], the centre frequencies in Hz.
     """
 
     magnitude: tf.Tensor
@@ -47,30 +47,38 @@ def rainbowgram(
     n_fft: int = 1024,
     sample_rate: float = SAMPLE_RATE,
 ) -> Rainbowgram:
-    """The rainbowgram of clips, each scaled by its own loudest value.
+    """The rainbowgram. Each clip is scaled by its own loudest value.
 
     Args:
-      audio: [t] or [b, t] floats; for the STFT t from n_fft / 2 + 1 on.
+      audio: [t] or [b, t] floats; t > n_fft / 2 for the STFT.
       hop_length: samples between frames.
       peak_db: the range in decibels that magnitudes 0 to 1 cover.
       transform: "cqt", or "stft" for bins of equal width.
-      demodulate: takes from each bin's phase what a sine at its centre would turn by,
-        so that a steady partial keeps one colour.
-      fmin: of the CQT, as the next three.
+      demodulate: subtracts from each bin's phase what a sine at its centre frequency
+        would turn by, so that a steady partial keeps one colour.
+      fmin: as in `cqt`.
       num_bins: as in `cqt`.
       bins_per_octave: as in `cqt`.
       filter_scale: as in `cqt`.
-      n_fft: of the STFT.
+      n_fft: as in `stft`.
       sample_rate: of the audio, in Hz.
 
     Returns:
       A `Rainbowgram` of 1 + t // hop_length frames.
 
     Raises:
-      InputError: as `cqt` or `stft`, or another transform or range.
+      InputError: as for `cqt` or `stft`, or an unknown transform or invalid range.
 
-    Source: NSynth's rainbowgrams; differs: the phase's difference is not taken of an
-    unwrapped sum (the same but for rounding), and silence is 0, not 1.
+    Source: NSynth's rainbowgrams. Differs: the change of phase is computed without
+    unwrapping, which only rounds differently; silence is 0, not 1.
+
+    Examples:
+      >>> import numpy as np
+      >>> import magenta_nsynth as nsynth
+      >>> audio = np.sin(2 * np.pi * 440 / 16_000 * np.arange(16_000))
+      >>> magnitude, phase, frequencies = nsynth.rainbowgram(audio)
+      >>> tuple(magnitude.shape), float(magnitude.numpy().max())
+      ((240, 63), 1.0)
     """
     if transform not in ("cqt", "stft"):
         raise InputError(f"transform must be cqt or stft, not {transform!r}.")

@@ -1,5 +1,6 @@
 """The short-time Fourier transform and its inverse."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,24 +23,34 @@ _TINY = np.finfo(np.float32).tiny
 
 
 def stft(audio: Any, n_fft: int = 512, hop_length: int | None = None) -> tf.Tensor:
-    """The spectrum of each frame: a periodic Hann window, frames centred.
+    """The short-time Fourier transform, with a periodic Hann window.
 
-    Frame i has sample i * hop_length in its middle; the ends are padded with n_fft / 2
-    samples of the clip's own reflection.
+    Frame i is centred on sample i * hop_length. At both ends the clip is extended by
+    n_fft / 2 samples of its own reflection.
 
     Args:
-      audio: [t] or [b, t], floats at any rate; t from n_fft / 2 + 1 on.
-      n_fft: samples of a frame, even.
-      hop_length: samples between frames; None is n_fft / 2.
+      audio: [t] or [b, t] floats at any rate, t > n_fft / 2.
+      n_fft: samples per frame, even.
+      hop_length: samples between frames; None means n_fft / 2.
 
     Returns:
       complex64 [b, n_fft / 2 + 1, 1 + t // hop_length], without b for audio [t].
 
     Raises:
-      InputError: another rank or dtype, or fewer samples than can be reflected. In a
-        graph that doesn't know their number, InvalidArgumentError when run.
+      InputError: another rank or dtype, or too few samples to reflect. In a graph
+        where t is unknown, InvalidArgumentError at run time.
 
     Source: librosa 0.6's stft, which NSynth calls; checked against 0.10.2.
+
+    Examples:
+      >>> import numpy as np
+      >>> from magenta_nsynth.spectral import istft, stft
+      >>> audio = np.sin(np.arange(4096)).astype(np.float32)
+      >>> spectrum = stft(audio, n_fft=512)
+      >>> tuple(spectrum.shape)
+      (257, 17)
+      >>> bool(np.allclose(istft(spectrum), audio, atol=1e-5))
+      True
     """
     hop_length = check_sizes(n_fft, hop_length)
     audio, unbatch = as_batch(audio, tf.float32, 1, "audio")
@@ -48,7 +59,7 @@ def stft(audio: Any, n_fft: int = 512, hop_length: int | None = None) -> tf.Tens
         check = tf.debugging.assert_greater_equal(
             tf.shape(audio)[1],
             min_samples(n_fft),
-            f"A spectrogram needs {min_samples(n_fft)} samples at least.",
+            f"A spectrogram needs at least {min_samples(n_fft)} samples.",
         )
         with tf.control_dependencies([check] if check is not None else []):
             audio = tf.identity(audio)
@@ -59,16 +70,16 @@ def stft(audio: Any, n_fft: int = 512, hop_length: int | None = None) -> tf.Tens
 def istft(
     spectrum: Any, hop_length: int | None = None, length: int | None = None
 ) -> tf.Tensor:
-    """The sound of a spectrum, exactly that which `stft` came from.
+    """The inverse of `stft`.
 
-    Frames are windowed again, added where they overlap, and divided by the sum of the
-    squares of the windows.
+    Frames are windowed again and added where they overlap. Then the sum is divided by
+    the sum of the squared windows.
 
     Args:
       spectrum: complex64 [bins, frames] or [b, bins, frames].
-      hop_length: as in `stft`; None is n_fft / 2 = bins - 1.
-      length: samples to return; None is (frames - 1) * hop_length, all between the
-        centres of the first and the last frame. Up to n_fft / 2 more can be had.
+      hop_length: as in `stft`; None means n_fft / 2 = bins - 1.
+      length: samples to return. None means (frames - 1) * hop_length, from the centre
+        of the first frame to the centre of the last. Up to n_fft / 2 more are possible.
 
     Returns:
       float32 [b, length], without b for a spectrum [bins, frames].
@@ -77,12 +88,15 @@ def istft(
       InputError: another rank or dtype, or a length beyond the frames.
 
     Source: librosa's istft, which NSynth calls.
+
+    Examples:
+      See `stft`.
     """
     spectrum, unbatch = as_batch(spectrum, tf.complex64, 2, "the spectrum")
     if spectrum.shape[1] is None or spectrum.shape[1] < 2 or spectrum.shape[2] == 0:
         raise InputError(
-            f"The spectrum is of {spectrum.shape[1]} bins and {spectrum.shape[2]} "
-            "frames; 2 bins and 1 frame are the least."
+            f"The spectrum has {spectrum.shape[1]} bins and {spectrum.shape[2]} "
+            "frames; it needs at least 2 bins and 1 frame."
         )
     n_fft = 2 * (spectrum.shape[1] - 1)
     hop_length = check_sizes(n_fft, hop_length)
@@ -94,10 +108,10 @@ def istft(
 def frames_stft(
     audio: tf.Tensor, n_fft: int, hop_length: int, dtype: tf.DType = tf.float32
 ) -> tf.Tensor:
-    """`stft` of [b, t], checked, with frames before bins: [b, frames, bins].
+    """As `stft`, of checked audio [b, t], with frames before bins: [b, frames, bins].
 
-    The transform itself computes in `dtype`. In float64, as NumPy's does, values 120 dB
-    below the loudest come out right too.
+    The transform computes in `dtype`. In float64, as in NumPy, values 120 dB below the
+    loudest are still accurate.
     """
     half = n_fft // 2
     padded = tf.pad(audio, [[0, 0], [half, half]], "REFLECT")
@@ -108,7 +122,7 @@ def frames_stft(
 def frames_istft(
     frames: tf.Tensor, hop_length: int, length: int | tf.Tensor | None = None
 ) -> tf.Tensor:
-    """`istft` of [b, frames, bins], checked: [b, length]."""
+    """As `istft`, of checked frames [b, frames, bins]: [b, length]."""
     n_fft = 2 * (frames.shape[2] - 1)
     half, window = n_fft // 2, _window(n_fft)
     audio = tf.signal.overlap_and_add(tf.signal.irfft(frames) * window, hop_length)
@@ -127,7 +141,7 @@ def _frames(padded: tf.Tensor, n_fft: int, hop_length: int) -> tf.Tensor:
     """Overlapping frames [b, frames, n_fft] of [b, t]."""
     if n_fft % hop_length:
         return tf.signal.frame(padded, n_fft, hop_length)
-    # Whole hops side by side: four copies of contiguous memory, no gathering.
+    # Whole hops side by side: copies of contiguous memory instead of a gather.
     parts = n_fft // hop_length
     num_hops = tf.shape(padded)[1] // hop_length
     hops = tf.reshape(padded[:, : num_hops * hop_length], [-1, num_hops, hop_length])
@@ -144,21 +158,21 @@ def _window(n_fft: int) -> tf.Tensor:
 
 
 def min_samples(n_fft: int) -> int:
-    """The fewest samples that n_fft / 2 samples of reflection can be taken of."""
+    """The least number of samples that can be reflected by n_fft / 2."""
     return n_fft // 2 + 1
 
 
 def check_samples(num_samples: int | None, n_fft: int) -> None:
-    """Raises InputError for too few samples; None is not known."""
+    """Raises InputError for too few samples; None means unknown."""
     if num_samples is not None and num_samples < min_samples(n_fft):
         raise InputError(
             f"The audio has {num_samples} samples; a spectrogram with n_fft={n_fft} "
-            f"needs {min_samples(n_fft)} at least."
+            f"needs at least {min_samples(n_fft)}."
         )
 
 
 def check_sizes(n_fft: int, hop_length: int | None) -> int:
-    """The hop length, n_fft / 2 where it is None; InputError for impossible sizes."""
+    """Returns the hop length, by default n_fft / 2; InputError for invalid sizes."""
     if n_fft < 2 or n_fft % 2:
         raise InputError(f"n_fft must be even and 2 or more, not {n_fft}.")
     hop_length = n_fft // 2 if hop_length is None else hop_length
@@ -170,7 +184,7 @@ def check_sizes(n_fft: int, hop_length: int | None) -> int:
 def check_length(
     length: int | None, num_frames: int | None, n_fft: int, hop_length: int
 ) -> None:
-    """Raises InputError if so many samples can't be had of so many frames."""
+    """Raises InputError if `length` samples can't be made from `num_frames` frames."""
     if length is None or num_frames is None:
         return
     most = (num_frames - 1) * hop_length + n_fft // 2
@@ -183,11 +197,22 @@ def check_length(
 
 def as_batch(
     values: Any, dtype: tf.DType, rank: int, name: str
-) -> tuple[tf.Tensor, Any]:
-    """`values` with a batch dimension in front, and what takes that away again.
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Adds a batch dimension where there is none.
+
+    Args:
+      values: an array or a tensor.
+      dtype: the dtype to cast to, float or complex.
+      rank: the rank without a batch dimension.
+      name: the name of the values in errors.
+
+    Returns:
+      The tensor with a batch dimension; and a function that takes it off a result
+      again, if it was added.
 
     Raises:
-      InputError: the rank is neither `rank` nor one more, or the kind isn't `dtype`'s.
+      InputError: the rank is neither `rank` nor one more, or the values are of another
+        kind than `dtype`.
     """
     tensor = tf.convert_to_tensor(values)
     is_right = tensor.dtype.is_complex if dtype.is_complex else tensor.dtype.is_floating

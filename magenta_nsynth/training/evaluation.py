@@ -1,13 +1,17 @@
-"""The loss of notes, each by itself, and what a model makes of them."""
+"""The loss of each note, and a model's reconstructions of notes."""
 
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.audio.mu_law import class_values
 from magenta_nsynth.config import NUM_PITCHES
+from magenta_nsynth.data.features import Demand
+from magenta_nsynth.data.reading import NoteIndex
 from magenta_nsynth.models.spectral import (
     SpectralAutoencoder,
     network_input,
@@ -15,29 +19,112 @@ from magenta_nsynth.models.spectral import (
     windows_of,
 )
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, clip_losses
+from magenta_nsynth.notes.clips import Clip
+from magenta_nsynth.notes.record_clips import read_notes_as_clips
+from magenta_nsynth.progress import Progress
+from magenta_nsynth.schema import UNKNOWN
 from magenta_nsynth.spectral import ispecgram
+from magenta_nsynth.training.recipes import Recipe
 from magenta_nsynth.training.summaries import Summaries
 
-__all__ = ["Evaluator", "SpectralEvaluator", "make_evaluator"]
+__all__ = [
+    "Evaluator",
+    "NoteLosses",
+    "SpectralEvaluator",
+    "WaveNetEvaluator",
+    "evaluate_notes",
+    "make_evaluator",
+]
 
-_SHOWN_ITERATIONS = 60  # of Griffin-Lim, for what summaries let one hear
+_SHOWN_NOTES = 3  # in summaries
+_SHOWN_ITERATIONS = 60  # of Griffin-Lim, for the sounds in summaries
+_FAMILY = "instrument_family"
 
 
-def make_evaluator(
-    model: keras.Model, num_towers: int = 1
-) -> "Evaluator | SpectralEvaluator":
-    """The evaluator of an autoencoder of either kind."""
-    if isinstance(model, SpectralAutoencoder):
-        return SpectralEvaluator(model)
-    return Evaluator(model, num_towers)
+@dataclasses.dataclass(frozen=True)
+class NoteLosses:
+    """The losses of notes.
+
+    Attributes:
+      losses: [n] floats, of each note.
+      families: [n] int64, indices of `FAMILIES`.
+      first: a batch of the first notes, 3 at most.
+    """
+
+    losses: np.ndarray
+    families: np.ndarray
+    first: Any
+
+    @property
+    def mean(self) -> float:
+        """The mean loss."""
+        return float(self.losses.mean())
+
+    def summarise(self, summaries: Summaries, step: int, recipe: Recipe) -> None:
+        """Writes the mean loss, in each of its units, to summaries."""
+        losses = recipe.losses(self.mean).items()
+        summaries.scalars(step, {f"eval/{name}": value for name, value in losses})
 
 
-class Evaluator:
+def evaluate_notes(
+    losses_of: Callable[[Any], np.ndarray],
+    notes: NoteIndex,
+    recipe: Recipe,
+    min_samples: int = 1,
+) -> NoteLosses:
+    """Computes the loss of the centre of every note.
+
+    Source: NSynth's evaluation, which takes the centre of each note.
+
+    Args:
+      losses_of: computes the loss of each note, [b], from what `recipe.batch` returns;
+        an evaluator does.
+      notes: the notes.
+      recipe: the model's, with the number of samples to use of each note, 0 for whole
+        notes one at a time, and the number of notes side by side.
+      min_samples: the shortest whole note that can be used.
+
+    Raises:
+      InputError: a note that is damaged, too short, or lacks what the loss needs.
+    """
+    length, batch_size = recipe.crop_length, recipe.batch_size
+    losses: list[np.ndarray] = []
+    families: list[int] = []
+    first: dict[str, np.ndarray] = {}
+    clips = _clips(notes, recipe, max(length, min_samples))
+    with Progress(notes.num_notes, "notes", "evaluating") as progress:
+        while group := list(itertools.islice(clips, batch_size if length else 1)):
+            batch = {
+                name: np.stack([_feature(clip, name, length) for clip in group])
+                for name in recipe.features
+            }
+            first = first or {name: b[:_SHOWN_NOTES] for name, b in batch.items()}
+            losses.append(losses_of(recipe.batch(batch)))
+            families += [clip.labels.get(_FAMILY, UNKNOWN) for clip in group]
+            progress.advance(len(group))
+    return NoteLosses(np.concatenate(losses), np.array(families), recipe.batch(first))
+
+
+def _clips(notes: NoteIndex, recipe: Recipe, min_samples: int) -> Iterator[Clip]:
+    demand = Demand(recipe.features, min_samples, needs_pitch=recipe.needs_pitch)
+    labels = [name for name in recipe.features if name != "audio"]
+    return read_notes_as_clips(notes, demand, (*labels, _FAMILY))
+
+
+def _feature(clip: Clip, name: str, length: int) -> np.ndarray:
+    if name != "audio":
+        return np.asarray(clip.labels[name])
+    start = (len(clip.audio) - length) // 2
+    return clip.audio[start : start + length] if length else clip.audio
+
+
+class WaveNetEvaluator:
     """A WaveNet's teacher-forced losses of batches of clips.
 
     Args:
       model: the autoencoder.
-      num_towers: as in `Trainer`; batches that can't be cut so are computed whole.
+      num_towers: as for `Trainer`. A batch that can't be cut into that many equal
+        parts is computed as a whole.
     """
 
     def __init__(self, model: WaveNetAutoencoder, num_towers: int = 1) -> None:
@@ -46,19 +133,19 @@ class Evaluator:
         self._tower = tf.function(self._losses)
         self._compiled = tf.function(self._losses_of_towers)
 
-    def __call__(self, audio: np.ndarray) -> np.ndarray:
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
         """The loss of each clip.
 
         Args:
-          audio: [b, t] float32 in [-1, 1] at 16 kHz, in whole frames.
+          batch: [b, t] float32 in [-1, 1] at 16 kHz, in whole frames.
 
         Returns:
           [b] float32: nats per sample. Divide by ln 2 for bits.
         """
-        return self._compiled(tf.constant(audio, tf.float32)).numpy()
+        return self._compiled(tf.constant(batch, tf.float32)).numpy()
 
     def reconstruct(self, audio: np.ndarray) -> np.ndarray:
-        """The likeliest value of each sample, given those before it and the encoding.
+        """The likeliest value of each sample, given the encoding and those before it.
 
         Args:
           audio: [b, t] float32 in [-1, 1] at 16 kHz, in whole frames.
@@ -69,9 +156,9 @@ class Evaluator:
         classes = tf.argmax(self._model(tf.constant(audio, tf.float32)), axis=-1)
         return class_values()[classes.numpy()]
 
-    def show(self, summaries: Summaries, step: int, audio: np.ndarray) -> None:
-        """Writes clips [b, t] and their reconstructions to the summaries."""
-        sounds = {"original": audio, "teacher_forced": self.reconstruct(audio)}
+    def show(self, summaries: Summaries, step: int, batch: np.ndarray) -> None:
+        """Writes clips [b, t] and their reconstructions to summaries."""
+        sounds = {"original": batch, "teacher_forced": self.reconstruct(batch)}
         summaries.sounds(step, sounds)
 
     def _losses(self, audio: tf.Tensor) -> tf.Tensor:
@@ -85,7 +172,7 @@ class Evaluator:
 
 
 class SpectralEvaluator:
-    """The baseline's losses of batches of notes, by its moving averages.
+    """The baseline's losses of batches of notes, computed with its moving averages.
 
     Args:
       model: the autoencoder.
@@ -102,7 +189,7 @@ class SpectralEvaluator:
           batch: "audio" [b, t] float32 in [-1, 1] at 16 kHz, "pitch" [b] integers.
 
         Returns:
-          [b] float32: weighted mean squares, without a unit.
+          [b] float32: weighted mean squares, which have no unit.
         """
         return self._losses(
             tf.constant(batch["audio"], tf.float32), tf.constant(batch["pitch"])
@@ -110,24 +197,24 @@ class SpectralEvaluator:
 
     def _losses_of(self, audio: tf.Tensor, pitch: tf.Tensor) -> tf.Tensor:
         spec = windows_of(network_input(audio, self._model.config))
-        # As many for each note, of which there are more than one from 4.1 s on.
+        # The same number for each note; more than one for notes above 4.1 s.
         num_windows = tf.shape(spec)[0] // tf.shape(audio)[0]
         pitch = tf.repeat(tf.reshape(pitch, [-1]), num_windows)
         losses = self._model.clip_losses(spec, self._model(spec, pitch))
         return tf.reduce_mean(tf.reshape(losses, [-1, num_windows]), axis=1)
 
     def views(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """What the original's evaluation shows of a batch.
+        """The spectrograms that the original's evaluation shows.
+
+        Source: NSynth, eval_op.
 
         Args:
-          batch: as in `__call__`.
+          batch: as for `__call__`.
 
         Returns:
           [b, 512, frames, 1] in [0, 1] by name: the original, the reconstruction, their
-          difference (half grey is none), the one halfway between each note's z and the
-          next one's, and z at 2 semitones above and below.
-
-        Source: NSynth, eval_op.
+          difference (0.5 where there is none), the decoded mean of each note's z and
+          the next one's, and z decoded 2 semitones higher and lower.
         """
         model = self._model
         audio = batch["audio"][:, : model.config.max_samples]
@@ -147,9 +234,9 @@ class SpectralEvaluator:
         return {name: view[:, :, :num_frames].numpy() for name, view in views.items()}
 
     def show(self, summaries: Summaries, step: int, batch: dict[str, Any]) -> None:
-        """Writes the views of a batch as images, and its reconstruction as sound."""
+        """Writes the views of a batch as images, and its reconstructions as sounds."""
         views = self.views(batch)
-        # Low frequencies at the bottom.
+        # With low frequencies at the bottom.
         pictures = {f"spectrogram/{name}": v[:, ::-1] for name, v in views.items()}
         summaries.images(step, pictures)
         spec = views["reconstruction"]
@@ -161,3 +248,15 @@ class SpectralEvaluator:
         )
         sounds = {"original": batch["audio"], "reconstruction": sound.numpy()}
         summaries.sounds(step, {f"sound/{name}": s for name, s in sounds.items()})
+
+
+Evaluator = WaveNetEvaluator | SpectralEvaluator
+
+
+def make_evaluator(
+    model: WaveNetAutoencoder | SpectralAutoencoder, num_towers: int = 1
+) -> Evaluator:
+    """The evaluator of an autoencoder of either kind."""
+    if isinstance(model, SpectralAutoencoder):
+        return SpectralEvaluator(model)
+    return WaveNetEvaluator(model, num_towers)

@@ -1,4 +1,4 @@
-"""The folder of a training: its newest checkpoint, writing, keeping the last ones."""
+"""The checkpoints in the folder of a training run: finding, saving, removing them."""
 
 import contextlib
 import glob
@@ -6,7 +6,7 @@ import os
 
 from absl import logging
 
-from magenta_nsynth.disk import lock, remove
+from magenta_nsynth.disk import open_locked, remove
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.weights.checkpoint import WRITING, Checkpoint, mark_latest
@@ -15,67 +15,69 @@ from magenta_nsynth.weights.paths import (
     data_files,
     listed_checkpoints,
 )
-from magenta_nsynth.weights.state import TrainingState
+from magenta_nsynth.weights.training_state import TrainingState
 
-__all__ = ["TrainingFolder", "checkpoints_in"]
+__all__ = ["TrainingFolder", "checkpoints_in", "newest_in"]
 
 
 class TrainingFolder:
     """Checkpoints model.ckpt-STEP in a folder that one program at a time writes to.
 
-    Whenever the program ends, even by kill -9 or on a full disk, the newest complete
-    checkpoint is found again. Only checkpoints that were written here are ever
-    removed, after a newer one is complete.
+    However the program ends, even by kill -9 or on a full disk, the newest complete
+    checkpoint can be found again. Only checkpoints written by training runs are ever
+    removed, and only once a newer one is complete.
 
     Attributes:
-      damaged: prefixes that may be there and are written anew.
+      path: the folder.
+      damaged: prefixes of checkpoints to overwrite.
     """
 
     def __init__(self, folder: str | os.PathLike, num_kept: int) -> None:
-        """Creates the folder, locks it, and removes what a killed writer left.
+        """Creates and locks the folder, and removes what a killed writer left.
 
         Args:
           folder: as the user gave it.
-          num_kept: checkpoints to keep; 0 keeps all.
+          num_kept: how many checkpoints to keep; 0 keeps all.
 
         Raises:
-          InputError: it can't be written to, or another training uses it.
+          InputError: it can't be written to, or another program trains there.
         """
         self.path = expand(folder)
         self._num_kept = num_kept
         try:
             os.makedirs(self.path, exist_ok=True)
             # Held open, and so locked, for as long as this object lives.
-            self._lock = open(os.path.join(self.path, ".lock"), "w")  # noqa: SIM115
+            self._lock = open_locked(
+                os.path.join(self.path, ".lock"),
+                f"{folder}: another program is training there; wait for it, or give "
+                "another --logdir.",
+            )
         except OSError as error:
             raise InputError(
                 f"{folder}: can't be written to ({error.strerror}); give another "
                 "--logdir."
             ) from error
-        lock(
-            self._lock,
-            f"{folder}: another program is training there; wait for it, or give "
-            "another --logdir.",
-        )
         self.damaged: set[str] = set()
         self._written: list[str] = []
         if os.path.exists(os.path.join(self.path, "config.json")):
-            # Ours alone: a folder that somebody copied here may hold anything.
+            # Only a folder that we wrote to: one that was copied may hold anything.
             self._written = listed_checkpoints(self.path)
             self._mend()
 
     def close(self) -> None:
-        """Lets another program train here."""
+        """Unlocks the folder."""
         self._lock.close()
 
     def save(self, state: TrainingState) -> str:
-        """Writes a checkpoint, then removes what is not among the newest.
+        """Writes a checkpoint, then removes the oldest ones.
+
+        A readable checkpoint of the same step is left as it is.
 
         Returns:
-          Its prefix.
+          The checkpoint's prefix.
 
         Raises:
-          CheckpointError: it could not be written; what was there is untouched.
+          CheckpointError: it can't be written. The others are left as they are.
         """
         step = int(state.global_step.numpy())
         prefix = os.path.join(self.path, f"model.ckpt-{step}")
@@ -99,14 +101,14 @@ class TrainingFolder:
         return prefix
 
     def _mend(self) -> None:
-        """Removes what a killed writer left, and names the newest checkpoint."""
+        """Removes what a killed writer left, and marks the newest checkpoint."""
         for left in glob.glob(os.path.join(glob.escape(self.path), WRITING + "*")):
             remove(*glob.glob(os.path.join(glob.escape(left), "model.ckpt-*")))
-            with contextlib.suppress(OSError):  # something else is in it
+            with contextlib.suppress(OSError):  # not empty
                 os.rmdir(left)
         newest = [p for p in complete_checkpoints(self.path)[-1:] if _is_readable(p)]
-        # A kill may fall between a checkpoint and the file that names it. Where that
-        # lists none of ours, all that is there is somebody else's.
+        # A kill may come between a checkpoint and the file that names it. If that file
+        # lists none of ours, all checkpoints here are somebody else's.
         if newest and self._written and newest != self._written[-1:]:
             kept = [prefix for prefix in self._written if prefix not in newest]
             mark_latest(newest[0], [os.path.basename(prefix) for prefix in kept])
@@ -122,29 +124,44 @@ def _is_readable(prefix: str) -> bool:
 
 
 def _remove(prefix: str) -> None:
-    # The index first: without it the rest is no checkpoint.
+    # The index first: without it the rest does not count as a checkpoint.
     remove(prefix + ".index", prefix + ".meta", *data_files(prefix))
 
 
 def checkpoints_in(folder: str | os.PathLike) -> list[Checkpoint]:
-    """The readable checkpoints in `folder`, opened, the newest first.
+    """Opens the readable checkpoints in a folder.
 
-    By step: the file `checkpoint` may be one behind after a kill.
+    Returns:
+      The newest first, by step: after a kill the file `checkpoint` may name the one
+      before. [] if there is none, or no such folder.
 
     Raises:
-      CheckpointError: there are some, and none can be read.
+      CheckpointError: there are checkpoints, but none can be read.
     """
-    folder = expand(folder)
-    if not os.path.isdir(folder):
-        return []
     found, problems = [], []
-    for prefix in reversed(complete_checkpoints(folder)):
+    for prefix in _prefixes(folder):
         try:
             found.append(Checkpoint(prefix))
         except CheckpointError as error:
             problems.append(error)
     if problems and not found:
-        raise CheckpointError(f"{problems[0]} No checkpoint in there can be read.")
-    for error in problems:
-        logging.warning("%s It is left out; an older one is used.", error)
+        raise CheckpointError(
+            f"{problems[0]} No other checkpoint in that folder can be read either."
+        )
+    for problem in problems:
+        logging.warning("%s Skipping it; an older one is used.", problem)
     return found
+
+
+def newest_in(folder: str | os.PathLike) -> Checkpoint | None:
+    """Opens the newest readable checkpoint in a folder; None if there is none."""
+    for prefix in _prefixes(folder):
+        with contextlib.suppress(CheckpointError):
+            return Checkpoint(prefix)
+    return None
+
+
+def _prefixes(folder: str | os.PathLike) -> list[str]:
+    """The checkpoints in a folder, the newest first."""
+    folder = expand(folder)
+    return complete_checkpoints(folder)[::-1] if os.path.isdir(folder) else []

@@ -1,9 +1,9 @@
-"""What TensorBoard shows of a training."""
+"""Writes summaries for TensorBoard."""
 
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,21 +20,30 @@ def rainbowgram_summary(
 ) -> None:
     """Writes rainbowgrams of clips for TensorBoard, as tf.summary.image does images.
 
-    To be called where a tf.summary writer is the default, in a Keras callback, say, and
+    Call it where a tf.summary writer is the default, such as in a Keras callback, but
     not in a tf.function.
 
     Args:
-      name: of the pictures.
+      name: the name of the images.
       audio: [t] or [b, t] floats in [-1, 1] at 16 kHz.
-      step: of the training; None is tf.summary's own.
-      max_outputs: the first so many clips are shown.
-      **options: of `rainbowgram_image`.
+      step: of the training. None is tf.summary's default step.
+      max_outputs: shows at most this many clips, the first ones.
+      **options: as for `rainbowgram_image`.
 
     Raises:
-      InputError: as `rainbowgram_image`.
+      InputError: as for `rainbowgram_image`.
+
+    Examples:
+      >>> import tempfile
+      >>> import numpy as np
+      >>> import tensorflow as tf
+      >>> from magenta_nsynth import rainbowgram_summary
+      >>> writer = tf.summary.create_file_writer(tempfile.mkdtemp())
+      >>> with writer.as_default():
+      ...     rainbowgram_summary("noise", np.random.uniform(-1, 1, 16_000), step=1)
     """
-    # Here, not above: who writes no pictures needs no matplotlib.
-    from magenta_nsynth.plotting.drawing import rainbowgram_image
+    # Imported here, because only images need matplotlib.
+    from magenta_nsynth.plotting.rainbowgrams import rainbowgram_image
 
     audio = np.atleast_2d(np.asarray(audio))[:max_outputs]
     images = rainbowgram_image(audio, **options)
@@ -42,10 +51,10 @@ def rainbowgram_summary(
 
 
 class Summaries:
-    """Writes scalars, sounds and pictures to event files in a folder.
+    """Writes scalars, sounds and images to event files in a folder.
 
-    A full disk, a missing TensorBoard or the like ends the summaries, which is logged,
-    not the training.
+    If that fails, on a full disk or without TensorBoard, an error is logged, and
+    nothing more is written. The training goes on.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -53,12 +62,12 @@ class Summaries:
         self._writer: tf.summary.SummaryWriter | None = None
         self._failed = False
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes numbers by name, such as {"train/loss": 2.1}."""
         self._write(tf.summary.scalar, step, values)
 
-    def sounds(self, step: int, sounds: dict[str, np.ndarray]) -> None:
-        """Writes sounds by name, and their rainbowgrams as pictures.
+    def sounds(self, step: int, sounds: Mapping[str, np.ndarray]) -> None:
+        """Writes sounds by name, and their rainbowgrams as images.
 
         Args:
           step: of the training.
@@ -73,12 +82,14 @@ class Summaries:
         named = {f"rainbowgram/{n.split('/')[-1]}": a for n, a in sounds.items()}
         self._write(write, step, named)
 
-    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
-        """Writes pictures by name: [b, height, width, 1 or 3] in [0, 1]."""
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes images by name: [b, height, width, 1 or 3] in [0, 1]."""
         write = functools.partial(tf.summary.image, max_outputs=sys.maxsize)
         self._write(write, step, images)
 
-    def _write(self, write: Callable[..., Any], step: int, values: dict) -> None:
+    def _write(
+        self, write: Callable[..., Any], step: int, values: Mapping[str, Any]
+    ) -> None:
         if self._failed:
             return
         try:
@@ -91,4 +102,4 @@ class Summaries:
         except (tf.errors.OpError, ImportError) as error:
             self._failed = True
             reason = str(error).splitlines()[0]
-            logging.error("No more summaries, they can't be written: %s", reason)
+            logging.error("No more summaries; they can't be written: %s", reason)

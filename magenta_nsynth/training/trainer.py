@@ -1,33 +1,38 @@
-"""One training step: the loss, its gradients, Adam in TF1's form, the averages."""
+"""One training step: loss, gradients, Adam in TF1's form, and averages."""
 
 import contextlib
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from magenta_nsynth.models.spectral import BATCH_NORM_DECAY, SpectralAutoencoder
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
-from magenta_nsynth.training.schedule import average_decay
-from magenta_nsynth.weights.state import TrainingState
+from magenta_nsynth.training.recipes import AVERAGE_DECAY, average_decay
+from magenta_nsynth.training.workers import Cluster
+from magenta_nsynth.weights.training_state import TrainingState
 
-__all__ = ["StepResult", "Trainer", "set_up_towers"]
+__all__ = ["StepResult", "Trainer", "choose_strategy", "set_up_towers"]
 
 EPSILON = 1e-8  # Adam's; Keras' own is 1e-7
 
 StepResult = tuple[float, float]
-Batch = tf.Tensor | dict[str, tf.Tensor]
+Batch = Any  # a tensor, or a dict of tensors
 
 
 class Trainer:
     """A model in training: its state, and the step that changes it.
 
-    A step is the same to the bit whenever state, batch and rate are the same, on one
-    machine and with the same number of towers. Create it in the scope of the
-    strategy where there is one; then `step` is called in `strategy.run`.
+    On one machine and with the same number of towers, a step depends on the state,
+    the batch and the learning rate alone, to the bit. On several replicas the
+    gradients' mean is that of one device with the whole batch, up to rounding; but
+    the baseline's batch norms see only the notes of their own replica.
 
-    Source: NSynth, both train.py; differs: a WaveNet's batch is cut into towers.
+    Create it in the scope of the strategy, if there is one.
+
+    Source: NSynth, both train.py. Differs: a WaveNet's batch is cut into towers.
 
     Attributes:
       model: the autoencoder.
@@ -39,82 +44,99 @@ class Trainer:
         model: WaveNetAutoencoder | SpectralAutoencoder,
         num_towers: int = 1,
         decay: float | None = None,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        """Makes the state; all averages and moments start anew.
+        """Creates the state, with fresh averages and moments.
 
         Args:
-          model: what to train.
-          num_towers: the batch is cut into so many equal parts, each computed by one
-            thread: faster on processors than many threads on one part after the
-            other (see `set_up_towers`). 1 on a GPU, and for the baseline, whose
-            batch norms see the whole batch.
-          decay: a WaveNet's averages' highest decay, or that of the averages of the
-            baseline's batch norms; by default the original's, 0.9999 and 0.999.
+          model: the model to train.
+          num_towers: cuts each batch into this many equal parts, with one thread for
+            each. On processors that is faster than many threads on one part after
+            the other; see `set_up_towers`. It has to be 1 on a GPU, and for the
+            baseline, whose batch norms see the whole batch.
+          decay: the highest decay of a WaveNet's averages, or the decay of the
+            averages of the baseline's batch norms. None is the original's, 0.9999
+            and 0.999.
+          strategy: divides the steps among its replicas; None for a single device.
         """
         self.model = model
         self.state = TrainingState(model)
         self._num_towers = num_towers
-        self._decay_options = () if decay is None else (decay,)
-        self._trained = [
-            i for i, has_gradient in enumerate(self.state.has_gradient) if has_gradient
+        self._strategy = strategy
+        is_baseline = isinstance(model, SpectralAutoencoder)
+        if decay is None:
+            decay = BATCH_NORM_DECAY if is_baseline else AVERAGE_DECAY
+        self._decay = decay
+        state = self.state
+        self._trained = [  # with Adam's moments
+            (variable, first, second)
+            for variable, first, second in zip(
+                state.variables, state.first_moments, state.second_moments, strict=True
+            )
+            if first is not None and second is not None
         ]
-        # Of the baseline: what its batches' means and variances are averaged in.
-        self._moving_rate = 1 - (BATCH_NORM_DECAY if decay is None else decay)
-        self._moving = [
-            average.value for average in getattr(model, "moving_averages", [])
-        ]
+        # The averages of the batches' means and variances.
+        moving = model.moving_averages if is_baseline else []
+        self._moving = [average.value for average in moving]
         # Traced once, used for each tower.
         self._tower = tf.function(self.gradients)
-        self._compiled = tf.function(self.update)
+        self._compiled = tf.function(self._update_replicas)
 
     def gradients(self, batch: Batch) -> list[tf.Tensor]:
-        """The loss, and its gradient for each trained variable.
+        """The loss, its gradient for each trained variable, and statistics.
 
         Args:
-          batch: what the model's `training_loss` takes.
+          batch: as for the model's `training_loss`.
 
         Returns:
           A float32 scalar; tensors of the variables' shapes, in the order of
-          `state.variables`; the model's statistics of the batch.
+          `state.variables`; and the model's statistics of the batch.
         """
-        variables = [self.state.variables[i] for i in self._trained]
+        variables = [variable for variable, _, _ in self._trained]
         with tf.GradientTape() as tape:
             loss, statistics = self.model.training_loss(batch)
         return [loss, *tape.gradient(loss, variables), *statistics]
 
-    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
-        """One update on one device.
+    def train_step(self, batch: Any, learning_rate: float) -> StepResult:
+        """Makes one update.
 
         Args:
-          batch: audio [b, t] float32 in [-1, 1] at 16 kHz, or a dict of that and of
-            "past" (see `noisy_past`); for the baseline one of that and of "pitch" [b].
+          batch: audio [b, t] float32 in [-1, 1] at 16 kHz, or a dict of "audio" and
+            "past" (see `noisy_past`); for the baseline a dict of "audio" and "pitch"
+            [b]. With a strategy, an element of `distribute`.
           learning_rate: of this update.
 
         Returns:
-          The loss before the update (a WaveNet's in nats per sample), and the norm of
-          all gradients.
+          The loss before the update, a WaveNet's in nats per sample, and the norm of
+          all gradients together.
         """
-        loss, norm = self._compiled(batch, *self.step_arguments(learning_rate))
+        step = int(self.state.global_step.numpy())
+        loss, norm = self._compiled(
+            batch,
+            tf.constant(learning_rate, tf.float32),
+            tf.constant(average_decay(step + 1, self._decay), tf.float32),
+        )
         return float(loss), float(norm)
 
-    def step_arguments(self, learning_rate: float) -> tuple[tf.Tensor, tf.Tensor]:
-        """What `update` takes beside the batch."""
-        step = int(self.state.global_step.numpy())
-        decay = average_decay(step + 1, *self._decay_options)
-        return tf.constant(learning_rate, tf.float32), tf.constant(decay, tf.float32)
+    def _update_replicas(self, batch: Any, *rates: tf.Tensor) -> Sequence[tf.Tensor]:
+        """`_update` on every replica; the results are the same in each."""
+        if self._strategy is None:
+            return self._update(batch, *rates)
+        results = self._strategy.run(self._update, args=(batch, *rates))
+        return [self._strategy.experimental_local_results(r)[0] for r in results]
 
-    def update(
+    def _update(
         self, batch: Batch, learning_rate: tf.Tensor, decay: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One update, as a graph, for one replica or several of one strategy.
+        """One update, as a graph, for one replica.
 
         Args:
           batch: this replica's part of the batch.
           learning_rate: float32 scalar.
-          decay: float32 scalar, how much of the averages is kept.
+          decay: float32 scalar, the share of the old averages that remains.
 
         Returns:
-          The loss of the whole batch and the norm of its gradient: float32 scalars.
+          The loss of the whole batch and the norm of its gradient, float32 scalars.
         """
         values = self._mean_over_replicas(self._gradients_of_towers(batch))
         loss, gradients = values[0], values[1 : 1 + len(self._trained)]
@@ -122,7 +144,7 @@ class Trainer:
         norm = _global_norm(gradients)
         self._apply_adam(gradients, learning_rate)
         for moving, value in zip(self._moving, statistics, strict=True):
-            _move(moving, value, self._moving_rate)
+            _move(moving, value, 1 - self._decay)
         for average, variable in zip(  # the baseline has no averages
             self.state.averages, self.state.variables, strict=False
         ):
@@ -135,8 +157,8 @@ class Trainer:
     def _gradients_of_towers(self, batch: Batch) -> list[tf.Tensor]:
         if self._num_towers == 1:
             return self.gradients(batch)
-        # Subtracted and turned round at the end: a chain of additions would become
-        # one sum in the order in which the towers end.
+        # Subtracted, with the sign reversed at the end: TensorFlow would turn a chain
+        # of additions into one sum, in the order in which the towers finish.
         totals: list[tf.Tensor] = []
         for part in _parts(batch, self._num_towers):
             values = self._tower(part)
@@ -155,15 +177,17 @@ class Trainer:
     def _apply_adam(
         self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor
     ) -> None:
-        """TF1's Adam, by the operation that the original's used."""
+        """TF1's Adam, with the original's operation."""
         state = self.state
         powers = state.beta1_power.read_value(), state.beta2_power.read_value()
-        for i, gradient in zip(self._trained, gradients, strict=True):
-            # A handle is that of this replica's copy; all get the same gradient.
+        for (variable, first, second), gradient in zip(
+            self._trained, gradients, strict=True
+        ):
+            # The handle is that of this replica's copy; all get the same gradient.
             tf.raw_ops.ResourceApplyAdam(
-                var=state.variables[i].handle,
-                m=state.first_moments[i].handle,
-                v=state.second_moments[i].handle,
+                var=variable.handle,
+                m=first.handle,
+                v=second.handle,
                 beta1_power=powers[0],
                 beta2_power=powers[1],
                 lr=learning_rate,
@@ -172,8 +196,8 @@ class Trainer:
                 epsilon=EPSILON,
                 grad=gradient,
             )
-        variables = state.beta1_power, state.beta2_power
-        for variable, power, beta in zip(variables, powers, state.betas, strict=True):
+        own = state.beta1_power, state.beta2_power
+        for variable, power, beta in zip(own, powers, state.betas, strict=True):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=power * beta)
 
 
@@ -184,13 +208,13 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
 
 def _move(average: tf.Variable, value: tf.Tensor, rate: tf.Tensor | float) -> None:
     """Moves this replica's copy of an average towards a value, in TF1's form."""
-    average = average.handle
-    old = tf.raw_ops.ReadVariableOp(resource=average, dtype=tf.float32)
-    tf.raw_ops.AssignSubVariableOp(resource=average, value=(old - value) * rate)
+    handle = average.handle
+    old = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+    tf.raw_ops.AssignSubVariableOp(resource=handle, value=(old - value) * rate)
 
 
 def _global_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The norm over all gradients; tf.linalg.global_norm's order of adding varies."""
+    """The norm of all gradients; tf.linalg.global_norm adds in a varying order."""
     squares = [tf.reduce_sum(tf.square(gradient)) for gradient in gradients]
     return tf.sqrt(tf.reduce_sum(tf.stack(squares)))
 
@@ -198,14 +222,14 @@ def _global_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
 def set_up_towers(batch_size: int) -> int:
     """Chooses the number of towers for this machine, and gives each its threads.
 
-    Call it before TensorFlow's first operation; later the threads stay as they are.
+    Call it before TensorFlow's first operation; the threads can't change later.
 
     Args:
       batch_size: clips per step.
 
     Returns:
-      `num_towers` for `Trainer`: the most equal parts of a batch that the cores can
-      take with a thread each; 1 where there is a GPU.
+      `num_towers` for `Trainer`: the largest number of equal parts of a batch that
+      leaves each a core. 1 if there is a GPU.
     """
     if tf.config.list_physical_devices("GPU"):
         return 1
@@ -213,9 +237,19 @@ def set_up_towers(batch_size: int) -> int:
     if hasattr(os, "sched_getaffinity"):  # fewer, in a container
         num_cores = len(os.sched_getaffinity(0))
     num_towers = max(n for n in range(1, num_cores + 1) if batch_size % n == 0)
-    # Threads that are set after the start raise; only the speed would differ.
+    # This raises if TensorFlow has started. Only the speed differs then.
     with contextlib.suppress(RuntimeError):
         threading = tf.config.threading
         threading.set_intra_op_parallelism_threads(math.ceil(num_cores / num_towers))
         threading.set_inter_op_parallelism_threads(max(2, num_towers))
     return num_towers
+
+
+def choose_strategy(cluster: Cluster) -> tf.distribute.Strategy | None:
+    """The strategy for all devices of all workers; None for a single device."""
+    if cluster.num_workers > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) > 1:
+        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
+    return None

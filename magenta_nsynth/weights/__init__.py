@@ -1,1 +1,1 @@
-"""TF1 checkpoints: finding, reading, checking, loading, writing, downloading."""
+"""TF1 checkpoints: finding, reading, checking, loading, writing."""

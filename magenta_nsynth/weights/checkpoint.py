@@ -1,4 +1,4 @@
-"""Reading and writing TF1 checkpoint files: tensors by name, errors in one line."""
+"""Reads and writes TF1 checkpoint files: tensors by name, errors in one line."""
 
 import os
 import re
@@ -9,27 +9,34 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.config import CONFIG_JSON, CONFIGS
+from magenta_nsynth.config import CONFIG_JSON, CONFIGS, Config
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import atomic_path, load_json, read_json, write_json
 from magenta_nsynth.weights import paths, tables
 
-__all__ = ["WRITING", "Checkpoint", "mark_latest", "write_checkpoint"]
+__all__ = [
+    "WRITING",
+    "Checkpoint",
+    "CheckpointLike",
+    "mark_latest",
+    "open_checkpoint",
+    "write_checkpoint",
+]
 
-WRITING = ".writing-checkpoint-"  # how folders of half-written checkpoints begin
+WRITING = ".writing-checkpoint-"  # prefix of the folders of half-written checkpoints
 
-# What TensorFlow's reader raises on damaged files, found by damaging them.
+# What TensorFlow's reader was found to raise on damaged files.
 _READ_ERRORS = (tf.errors.OpError, IndexError, RuntimeError, ValueError, MemoryError)
 
 
 class Checkpoint:
-    """A TF1 checkpoint on disk: its index is read at once, tensors when asked for.
+    """A TF1 checkpoint on disk: the index is read at once, the tensors on demand.
 
     Attributes:
       prefix: the path without .index.
-      shapes: shape of each tensor by name.
-      dtypes: NumPy dtype of each tensor by name.
-      model: "wavenet", "baseline" or None, where the names are neither's.
+      shapes: the shape of each tensor, by name.
+      dtypes: the NumPy dtype of each tensor, by name.
+      model: "wavenet", "baseline", or None if the tensors are neither model's.
 
     Raises:
       CheckpointError: missing, unreadable, truncated, or not a checkpoint.
@@ -46,8 +53,8 @@ class Checkpoint:
             dtypes = self._reader.get_variable_to_dtype_map()
         except (*_READ_ERRORS, UnicodeDecodeError) as error:
             raise CheckpointError(
-                f"{self.prefix}.index: not a TF1 checkpoint's index, or damaged; copy "
-                f"or download it again ({_first_line(error)})."
+                f"{self.prefix}.index: damaged, or not the index of a TF1 checkpoint; "
+                f"copy or download it again ({_first_line(error)})."
             ) from None
         if not shapes:
             raise CheckpointError(f"{self.prefix}.index: holds no tensors.")
@@ -61,20 +68,21 @@ class Checkpoint:
         size = sum(os.path.getsize(shard) for shard in shards)
         if size < expected:
             raise CheckpointError(
-                f"{shards[-1]}: truncated, {size:,} of {expected:,} bytes are there; "
-                "copy or download it again."
+                f"{shards[-1]}: truncated to {size:,} of {expected:,} bytes; copy or "
+                "download it again."
             )
         self.model = tables.model_of(self.shapes)
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields (name, value) in the order in which the file is read fastest.
+        """Yields (name, value), sorted by name.
 
         Raises:
-          CheckpointError: a tensor's bytes don't match their checksum.
+          CheckpointError: a tensor doesn't match its checksum, or contains text.
         """
-        # Sorted by name is sorted by place in the file: a twelfth of the bytes read.
+        # Tensors lie in the file sorted by name. In any other order the reader takes
+        # twelve times as many bytes from the disk.
         for name in sorted(names):
-            if self.dtypes[name] is object:  # of any announced length
+            if self.dtypes[name] is object:  # text, whose length can't be trusted
                 raise CheckpointError(
                     f"{self.prefix}: the tensor {name} holds text, not numbers; copy "
                     "or download the checkpoint again."
@@ -89,16 +97,16 @@ class Checkpoint:
 
     @property
     def step(self) -> int | None:
-        """The number of updates that made these weights, where the file says it."""
+        """The number of training steps behind these weights, if it was stored."""
         if tables.GLOBAL_STEP not in self.shapes:
             return None
         return int(next(self.read([tables.GLOBAL_STEP]))[1])
 
     def config_file(self) -> dict[str, Any]:
-        """What config.json beside the checkpoint says; {} where there is none.
+        """The fields in the config.json beside the checkpoint; {} without such a file.
 
         Raises:
-          CheckpointError: the file is there and isn't ours.
+          CheckpointError: the file has another form.
         """
         path = os.path.join(os.path.dirname(self.prefix) or ".", "config.json")
         try:
@@ -107,8 +115,8 @@ class Checkpoint:
             return {}
         except InputError as error:
             raise CheckpointError(
-                f'{error} Expected is {{"model": ..., "config": {{...}}}}; mend or '
-                "remove it."
+                f'{error} Expected {{"model": ..., "config": {{...}}}}; correct or '
+                "remove the file."
             ) from None
         model, stated = content.get("model") or "wavenet", content["config"]
         if model != self.model:
@@ -121,29 +129,43 @@ class Checkpoint:
         return stated
 
 
+CheckpointLike = str | os.PathLike | Checkpoint
+
+
+def open_checkpoint(source: CheckpointLike) -> Checkpoint:
+    """Opens a checkpoint, unless it is open already.
+
+    Args:
+      source: any form that `resolve_checkpoint` takes, or an opened checkpoint.
+
+    Raises:
+      CheckpointError: as for `Checkpoint`.
+    """
+    return source if isinstance(source, Checkpoint) else Checkpoint(source)
+
+
 def write_checkpoint(
     prefix: str | os.PathLike,
     tensors: Mapping[str, np.ndarray],
-    model: str,
-    config: Mapping[str, Any],
+    config: Config,
     kept: Sequence[str] | None = None,
 ) -> None:
-    """Writes a TF1 checkpoint that a TF1 Saver restores, and marks it as the latest.
+    """Writes a TF1 checkpoint, with its config, and marks it as the latest.
 
-    Written beside and renamed, data before index, so that a checkpoint with an index
-    is always complete. config.json and the file `checkpoint` follow.
+    A TF1 Saver can restore it. Files are written under a temporary name and renamed,
+    the data before the index, so a checkpoint with an index is always complete. Then
+    come config.json and the file `checkpoint`.
 
     Args:
-      prefix: such as folder/model.ckpt-200000; the folder is created.
+      prefix: such as folder/model.ckpt-200000. The folder is created.
       tensors: values by TF1 name.
-      model: "wavenet" or "baseline".
-      config: the config's fields.
-      kept: base names of the older checkpoints in the folder, oldest first, that
-        the file `checkpoint` lists with this one as its writer's; None lists none.
+      config: the model's.
+      kept: base names of older checkpoints in the folder, oldest first, for the file
+        `checkpoint` to list before this one. None lists none, nor this one.
 
     Raises:
-      CheckpointError: a checkpoint of that name is there already, or one of another
-        model.
+      CheckpointError: the checkpoint exists already, the folder is another model's,
+        or the disk is full.
     """
     prefix = os.fspath(prefix)
     folder, base = os.path.split(prefix)
@@ -154,12 +176,12 @@ def write_checkpoint(
             f"{prefix}: there is a checkpoint of this name already; move it away or "
             "write to another folder."
         )
-    description = {"model": model, "config": dict(config)}
+    description = {"model": config.model_name, "config": config.to_dict()}
     config_path = os.path.join(folder, "config.json")
     if os.path.exists(config_path) and read_json(config_path) != description:
         raise CheckpointError(
-            f"{config_path}: describes another model, whose checkpoints could not "
-            "be read beside this one; write to another folder."
+            f"{config_path}: describes another model; a folder can only hold "
+            "checkpoints of one model, so write to another folder."
         )
     names = sorted(tensors)
     with tempfile.TemporaryDirectory(prefix=WRITING, dir=folder) as temporary:
@@ -173,8 +195,7 @@ def write_checkpoint(
             )
         except tf.errors.OpError as error:
             raise CheckpointError(
-                f"{prefix}: could not be written ({_first_line(error)}); "
-                "is the disk full?"
+                f"{prefix}: can't be written ({_first_line(error)}); is the disk full?"
             ) from None
         for ending in (".data-00000-of-00001", ".index"):
             os.replace(written + ending, prefix + ending)
@@ -183,11 +204,11 @@ def write_checkpoint(
 
 
 def mark_latest(prefix: str, kept: Sequence[str] | None = None) -> None:
-    """Writes the file `checkpoint`, which says which one is the latest in a folder.
+    """Writes the file `checkpoint`, which names the latest checkpoint of a folder.
 
     Args:
       prefix: the latest.
-      kept: as in `write_checkpoint`.
+      kept: as for `write_checkpoint`.
     """
     folder, base = os.path.split(prefix)
     with (
@@ -210,6 +231,6 @@ def _check_readable(path: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, without TensorFlow's names of ops and devices."""
+    """An error's message without TensorFlow's names of ops and devices."""
     text = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*?\]", "", str(error).strip())
     return (text.splitlines() or [type(error).__name__])[0][-200:]

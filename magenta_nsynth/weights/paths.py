@@ -1,4 +1,4 @@
-"""From what people pass as a checkpoint to the prefix that TensorFlow wants."""
+"""Resolves what users pass as a checkpoint to the prefix that TensorFlow expects."""
 
 import contextlib
 import glob
@@ -7,7 +7,7 @@ import re
 
 from absl import logging
 
-from magenta_nsynth.archives import is_archive, read_members
+from magenta_nsynth.download.archives import is_archive, read_members
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import expand
 
@@ -20,25 +20,32 @@ __all__ = [
     "resolve_checkpoint",
 ]
 
-_MOST_CHARACTERS = 1 << 24  # of a file named `checkpoint`: 100,000 paths
+_MOST_CHARACTERS = 1 << 24  # read from a file named `checkpoint`: 100,000 paths
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 
 def resolve_checkpoint(path: str | os.PathLike) -> str:
-    """The prefix of the TF1 checkpoint that `path` means.
+    """Finds a TF1 checkpoint.
 
     Args:
       path: a prefix (model.ckpt-200000), one of its files (.index, .meta or
-        .data-00000-of-00001), or a folder, which stands for its latest checkpoint.
+        .data-00000-of-00001), or a folder, which means its latest checkpoint.
 
     Returns:
-      The prefix, whose .index and .data files exist.
+      The prefix. Its .index and .data files exist.
 
     Raises:
-      CheckpointError: nothing there, a file missing, an archive not yet unpacked.
+      CheckpointError: nothing is there, a file is missing, or it is an archive that
+        has to be unpacked.
+
+    Examples:
+      >>> from magenta_nsynth.weights.paths import resolve_checkpoint
+      >>> resolve_checkpoint("checkpoints/small")
+      'checkpoints/small/model.ckpt-5870'
     """
     path = os.fspath(path)
-    if not os.path.lexists(path + ".index"):  # a prefix is no file itself
+    # `expand` leaves existing paths alone, but a prefix is not itself a file.
+    if not os.path.lexists(path + ".index"):
         path = expand(path)
     if not path:
         raise CheckpointError(
@@ -56,8 +63,8 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
         raise CheckpointError(_advice_for_file(path))
     if len(missing) < 2 or os.path.exists(path):
         raise CheckpointError(
-            f"{prefix}: {' and '.join(missing)} is missing beside it; a checkpoint "
-            "needs its .index and .data files in one folder."
+            f"{prefix}: {' and '.join(missing)} is missing; a checkpoint needs its "
+            ".index and .data files in one folder."
         )
     near = sorted(glob.glob(glob.escape(prefix) + "*.index"))
     hint = f" Did you mean {_SUFFIX.sub('', near[-1])}?" if near else ""
@@ -68,7 +75,7 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
 
 
 def data_files(prefix: str) -> list[str]:
-    """The paths of a checkpoint's data files that are there, sorted."""
+    """The paths of a checkpoint's existing data files, sorted."""
     return sorted(
         path
         for path in glob.glob(glob.escape(prefix) + ".data-*-of-*")
@@ -77,7 +84,7 @@ def data_files(prefix: str) -> list[str]:
 
 
 def missing_files(prefix: str) -> list[str]:
-    """What a checkpoint lacks: a list of endings, empty when it is complete."""
+    """The endings of a checkpoint's missing files; [] if it is complete."""
     missing = [] if os.path.isfile(prefix + ".index") else [".index"]
     counts = {int(shard[-5:]) for shard in data_files(prefix)}
     expected = counts.pop() if len(counts) == 1 else 1
@@ -91,12 +98,12 @@ def missing_files(prefix: str) -> list[str]:
 def latest_checkpoint(folder: str) -> str:
     """The prefix of the newest complete checkpoint in `folder`.
 
-    The file named `checkpoint` there decides, read by base name: its absolute paths
-    may be another machine's. Without it, or where what it names is not there, it is
-    the highest step.
+    This is the one that the file `checkpoint` names, by its base name: the file's
+    absolute paths may be from another machine. Without that file, or if the named
+    checkpoint is missing or incomplete, it is the one with the highest step.
 
     Raises:
-      CheckpointError: no complete checkpoint is in the folder.
+      CheckpointError: the folder contains no complete checkpoint.
     """
     try:
         names = sorted(os.listdir(folder))
@@ -113,27 +120,27 @@ def latest_checkpoint(folder: str) -> str:
         raise CheckpointError(
             f"{folder}: no checkpoint in this folder{half}; {advice}."
         )
-    [named] = _named_in_state_file(folder, "model_checkpoint_path")[:1] or [None]
+    named = next(iter(_named_in_state_file(folder, "model_checkpoint_path")), None)
     if named in complete:
         return named
     latest = complete[-1]
     if named is not None:
         logging.warning(
-            "%s/checkpoint names %s, which is not there in full; using %s.",
+            "%s/checkpoint names %s, which is missing or incomplete; using %s.",
             *(folder, os.path.basename(named), os.path.basename(latest)),
         )
     return latest
 
 
 def complete_checkpoints(folder: str) -> list[str]:
-    """The prefixes in `folder` whose files are all there, by ascending step."""
+    """The prefixes in `folder` whose files are all present, by ascending step."""
     prefixes = _prefixes(folder, sorted(os.listdir(folder)))
     complete = [prefix for prefix in prefixes if not missing_files(prefix)]
     return sorted(complete, key=_step_and_time)
 
 
 def listed_checkpoints(folder: str) -> list[str]:
-    """The prefixes that the file `checkpoint` lists as its writer's, oldest first."""
+    """The prefixes that the file `checkpoint` lists, oldest first."""
     return _named_in_state_file(folder, "all_model_checkpoint_paths")
 
 
@@ -151,19 +158,19 @@ def _step_and_time(prefix: str) -> tuple[int, float]:
 
 
 def _named_in_state_file(folder: str, field: str) -> list[str]:
-    """The prefixes that the file named `checkpoint` gives for `field`."""
+    """The prefixes in a field of the file `checkpoint`."""
     try:
         with open(os.path.join(folder, "checkpoint"), encoding="utf-8") as state:
             text = state.read(_MOST_CHARACTERS)
     except (OSError, UnicodeDecodeError):
         return []
     found = re.findall(rf'^{field}: "(.*)"', text, re.M)
-    # Another machine's path may have its separators too.
+    # A path from another machine may have that system's separators.
     return [os.path.join(folder, re.split(r"[/\\]", path)[-1]) for path in found]
 
 
 def _advice_for_folder(folder: str) -> str:
-    """Where the checkpoint may be, if not in this folder."""
+    """Where to look for a checkpoint, if not in this folder."""
     below = [
         entry.path
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -172,12 +179,12 @@ def _advice_for_folder(folder: str) -> str:
     for path in below:
         with contextlib.suppress(OSError):
             if complete_checkpoints(path):
-                return f"there is one in the folder below: --checkpoint_path={path}"
-    return "get one by 'nsynth_checkpoint download', or give another --checkpoint_path"
+                return f"there is one in a subfolder: --checkpoint_path={path}"
+    return "run 'nsynth_checkpoint download', or pass another --checkpoint_path"
 
 
 def _advice_for_file(path: str) -> str:
-    """One line for a file that is no part of an unpacked checkpoint."""
+    """One line about a file that is not part of an unpacked checkpoint."""
     if not is_archive(path):
         return (
             f"{path}: not a TF1 checkpoint. Pass a prefix such as model.ckpt-200000 "
@@ -191,6 +198,6 @@ def _advice_for_file(path: str) -> str:
         return f"{path}: this archive is damaged; download it again."
     prefix = os.path.join(folder, _SUFFIX.sub("", inside)) if inside else folder
     return (
-        f"{path}: an archive that has to be unpacked first: run "
+        f"{path}: an archive; unpack it first: run "
         f"`tar -xf '{path}' -C '{folder}'` and pass --checkpoint_path='{prefix}'."
     )

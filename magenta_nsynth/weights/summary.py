@@ -1,6 +1,7 @@
-"""What a checkpoint is, in a few lines."""
+"""Describes a checkpoint in a few lines."""
 
 import os
+from collections.abc import Collection
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from magenta_nsynth.config import (
     H512_BO16,
     NFFT_1024,
     SAMPLE_RATE,
+    Config,
     SpectralConfig,
 )
 from magenta_nsynth.errors import CheckpointError
@@ -22,15 +24,23 @@ def summarize(
     hop_length: int | None = None,
     num_stages: int | None = None,
 ) -> str:
-    """Describes a checkpoint from its index: model, config, step, what it holds.
+    """Describes a checkpoint: model, config, step and contents, from its index.
 
     Args:
       path: any form that `resolve_checkpoint` takes.
-      hop_length: as in `engine.read_config`.
-      num_stages: as in `engine.read_config`.
+      hop_length: as for `engine.read_config`.
+      num_stages: as for `engine.read_config`.
 
     Raises:
       CheckpointError: it can't be read, or is neither of NSynth's models.
+
+    Examples:
+      >>> from magenta_nsynth.weights.summary import summarize
+      >>> print(summarize("checkpoints/small"))
+      checkpoint:  checkpoints/small/model.ckpt-5870
+      model:       WaveNet autoencoder
+      encoder:     30 layers of width 32, dilations 1..512, filter 3
+      ...
     """
     checkpoint = Checkpoint(path)
     shapes = checkpoint.shapes
@@ -41,21 +51,21 @@ def summarize(
     present = names & set(shapes)
     lines["parameters"] = f"{_elements(shapes, present):,} in {len(present)} tensors"
     step = checkpoint.step
-    lines["step"] = "not said" if step is None else f"{step:,}"
+    lines["step"] = "unknown" if step is None else f"{step:,}"
     lines["holds"] = ", ".join(_contents(shapes, names))
     lines["size"] = f"{len(shapes):,} tensors, {_elements(shapes, shapes):,} numbers"
-    problem = _problem(checkpoint)
-    lines["complete"] = problem or "yes, names and shapes are as they should be"
+    problem = _problem(checkpoint, config)
+    lines["complete"] = problem or "yes, names and shapes are correct"
     return "\n".join(f"{key + ':':12} {value}" for key, value in lines.items())
 
 
-def _network(config: tables.Config) -> dict[str, str]:
-    """What a config says, line by line."""
+def _network(config: Config) -> dict[str, str]:
+    """A config in words, line by line."""
     if isinstance(config, SpectralConfig):
         is_named = " (nfft_1024, the released model's)" if config == NFFT_1024 else ""
         return {
             "model": f"spectral baseline autoencoder{is_named}",
-            "layers": f"of {config.width} to {8 * config.width} channels",
+            "layers": f"{config.width} to {8 * config.width} channels",
             "embedding": f"z of {config.num_latent} numbers for 4 s, and the pitch",
         }
     is_named = " (h512_bo16, the released model's)" if config == H512_BO16 else ""
@@ -88,13 +98,13 @@ def _contents(shapes: tables.Shapes, names: set[str]) -> list[str]:
     return [f"{what} ({len(found)})" for what, found in groups.items() if found]
 
 
-def _problem(checkpoint: Checkpoint) -> str | None:
+def _problem(checkpoint: Checkpoint, config: Config) -> str | None:
     try:
-        engine.verify(checkpoint, checkpoint.model)
+        engine.check(checkpoint, tables.table(config), use_ema=False)
     except CheckpointError as error:
         return f"no: {error}"
     return None
 
 
-def _elements(shapes: tables.Shapes, names: object) -> int:
+def _elements(shapes: tables.Shapes, names: Collection[str]) -> int:
     return sum(int(np.prod(shapes[name])) for name in names)

@@ -1,8 +1,9 @@
 """Which TF1 tensor is which Keras variable: one table per model.
 
-The tables are data, expanded from a config, so every width works. The only place with
-TF1 variable names. Source: NSynth's variable scopes, as the released checkpoints
-store them.
+Tables are expanded from a config, so they exist for every width. No other module
+contains TF1 variable names.
+
+Source: NSynth's variable scopes, as the released checkpoints store them.
 """
 
 import re
@@ -14,6 +15,7 @@ import numpy as np
 from magenta_nsynth.config import (
     NUM_CLASSES,
     NUM_PITCHES,
+    Config,
     SpectralConfig,
     WaveNetConfig,
 )
@@ -25,37 +27,35 @@ __all__ = [
     "BETA_POWERS",
     "GLOBAL_STEP",
     "SLOT_SUFFIXES",
-    "STEP_DTYPES",
-    "Config",
     "Row",
     "Shapes",
     "ignored_names",
     "model_of",
     "names_without_gradient",
     "spectral_config",
+    "step_tensor",
     "table",
     "wavenet_config",
 ]
 
 Shapes = Mapping[str, tuple[int, ...]]
-Config = WaveNetConfig | SpectralConfig
 
 AVERAGE_SUFFIX = "/ExponentialMovingAverage"
 GLOBAL_STEP = "global_step"
 SLOT_SUFFIXES = ("/Adam", "/Adam_1")
 BETA_POWERS = ("beta1_power", "beta2_power")
 BOOKKEEPING = (GLOBAL_STEP, *BETA_POWERS)
-STEP_DTYPES = {"wavenet": np.int32, "baseline": np.int64}  # of the global step
+_STEP_DTYPES = {"wavenet": np.int32, "baseline": np.int64}
 
 _MOVING = ("moving_mean", "moving_variance")
 
 
 class Row(NamedTuple):
-    """One tensor of a checkpoint and the variable that holds it in Keras.
+    """A tensor of a checkpoint and the Keras variable that it belongs to.
 
     Attributes:
       name: the TF1 name.
-      shape: its shape in the checkpoint.
+      shape: the shape in the checkpoint.
       variable: the Keras variable as "layer/name".
     """
 
@@ -65,27 +65,28 @@ class Row(NamedTuple):
 
     @property
     def part(self) -> str:
-        """The model that the variable belongs to."""
+        """The part of the autoencoder that the variable belongs to."""
         return "encoder" if re.match("ae_|encoder/", self.name) else "decoder"
 
     @property
     def _is_conv1d(self) -> bool:
-        """Whether it is [1, filter, in, out], which Conv1D has as [filter, in, out]."""
+        """Whether it is [1, filter, in, out] here and [filter, in, out] in Keras."""
         return self.name.endswith("/W")
 
     def to_keras(self, tensor: np.ndarray) -> np.ndarray:
-        """A TF1 tensor, or a slot or average of it, as the Keras variable has it."""
+        """A TF1 tensor, or a slot or average of it, in the Keras variable's shape."""
         return tensor[0] if self._is_conv1d else tensor
 
     def to_tf1(self, value: np.ndarray) -> np.ndarray:
-        """The reverse of `to_keras`."""
+        """The inverse of `to_keras`."""
         return value[None] if self._is_conv1d else value
 
 
 def table(config: Config) -> list[Row]:
-    """The rows of a model, sorted by name as files are best read."""
-    rows = _spectral_rows if isinstance(config, SpectralConfig) else _wavenet_rows
-    return sorted(rows(config))
+    """The rows of a model, sorted by name."""
+    if isinstance(config, SpectralConfig):
+        return sorted(_spectral_rows(config))
+    return sorted(_wavenet_rows(config))
 
 
 def _wavenet_rows(config: WaveNetConfig) -> list[Row]:
@@ -144,7 +145,8 @@ def _spectral_rows(config: SpectralConfig) -> list[Row]:
 def names_without_gradient(config: Config) -> set[str]:
     """The tensors that the optimiser never changes.
 
-    Of WaveNet the last `res`, which nothing uses; of the baseline moving averages.
+    These are the WaveNet's last `res`, which nothing uses, and the baseline's moving
+    averages.
     """
     if isinstance(config, WaveNetConfig):
         return {f"res_{config.num_layers}/{name}" for name in ("W", "biases")}
@@ -153,15 +155,15 @@ def names_without_gradient(config: Config) -> set[str]:
 
 
 def wavenet_config(shapes: Shapes, hop_length: int, num_stages: int) -> WaveNetConfig:
-    """Reads a config off a checkpoint's shapes.
+    """Infers a config from a checkpoint's shapes.
 
     Args:
       shapes: of the checkpoint's tensors, by TF1 name.
-      hop_length: samples per frame, which no shape shows.
-      num_stages: layers in a cycle of dilations, which no shape shows.
+      hop_length: samples per frame, which no shape depends on.
+      num_stages: layers per cycle of dilations, which no shape depends on.
 
     Raises:
-      CheckpointError: a tensor that the config is read from isn't there.
+      CheckpointError: a tensor is missing or has another rank.
     """
 
     def layers(prefix: str) -> int:
@@ -186,15 +188,15 @@ def wavenet_config(shapes: Shapes, hop_length: int, num_stages: int) -> WaveNetC
         )
     except KeyError as error:
         raise CheckpointError(f"the tensor {error.args[0]} is missing") from None
-    except ValueError as error:  # a shape of another rank, or no layer at all
+    except ValueError as error:  # a shape of another rank, or no layers
         raise CheckpointError(f"its shapes are not a WaveNet's ({error})") from None
 
 
 def spectral_config(shapes: Shapes) -> SpectralConfig:
-    """Reads a config off a checkpoint's shapes.
+    """Infers a config from a checkpoint's shapes.
 
     Raises:
-      CheckpointError: a tensor that the config is read from isn't there.
+      CheckpointError: a tensor is missing or has another rank.
     """
     try:
         return SpectralConfig(
@@ -209,7 +211,7 @@ def spectral_config(shapes: Shapes) -> SpectralConfig:
 
 
 def model_of(shapes: Shapes) -> str | None:
-    """Whose checkpoint it is: "wavenet", "baseline" or None, from its names alone."""
+    """The model that a checkpoint's names are from: "wavenet", "baseline" or None."""
     if any(re.fullmatch(r"(ae_)?dilatedconv_\d+/W", name) for name in shapes):
         return "wavenet"
     if any(re.match(r"(encoder|decoder)/\w+_Layer/", name) for name in shapes):
@@ -218,10 +220,15 @@ def model_of(shapes: Shapes) -> str | None:
 
 
 def ignored_names(names: set[str], shapes: Shapes) -> set[str]:
-    """What training keeps beside the tensors `names`: no part of the model itself.
+    """The tensors in `shapes` that training keeps beside the weights `names`.
 
-    The rules are Adam's two slots and the average of each tensor in `names`, Adam's
-    beta powers and the global step.
+    These are Adam's two slots and the average of each weight, Adam's beta powers and
+    the global step.
     """
     allowed = {name + end for name in names for end in (*SLOT_SUFFIXES, AVERAGE_SUFFIX)}
     return (allowed | set(BOOKKEEPING)) & set(shapes)
+
+
+def step_tensor(config: Config, step: int) -> np.ndarray:
+    """The global step as the model's checkpoints store it, a scalar."""
+    return np.asarray(step, _STEP_DTYPES[config.model_name])

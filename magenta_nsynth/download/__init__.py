@@ -1,0 +1,1 @@
+"""Downloading files and unpacking archives, neither of which is trusted."""

@@ -1,0 +1,212 @@
+"""From what a user names to clips: the one answer to what kind of path that is."""
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from magenta_nsynth.audio import AUDIO_EXTENSIONS
+from magenta_nsynth.data.records import find_records
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import Source, expand, find_sources, is_hidden, matches_of
+from magenta_nsynth.notes.archive import ARCHIVE_EXTENSIONS
+from magenta_nsynth.notes.clips import Clips, JsonWavClips, SoundClips, read_list
+from magenta_nsynth.notes.inputs import Inputs, Kind
+from magenta_nsynth.notes.json_wav import LABELS_FILE
+from magenta_nsynth.notes.naming import NameRules, refuse_rules
+from magenta_nsynth.notes.record_clips import RecordClips
+from magenta_nsynth.notes.tfds_clips import PREFIX, TFDSClips
+
+__all__ = ["find_sounds_or_npy", "open_clips", "recognise"]
+
+# As `embeddings.manifest.Shards.names` has them, which this room can't ask.
+_SHARDS = "embeddings-*-of-*.tfrecord"
+_TFRECORD = re.compile(r"[^.].*\.tfrecords?(-\d+-of-\d+)?(\.gz)?", re.IGNORECASE)
+_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\.gz)?")
+
+
+def open_clips(
+    inputs: Inputs,
+    min_samples: int = 1,
+    rules: NameRules | None = None,
+    left_out: str | os.PathLike[str] | None = None,
+) -> Clips:
+    """Opens sounds or notes of any kind.
+
+    Args:
+      inputs: sound files, folders or globs of them; a text file (.txt) that lists
+        sounds; an NSynth JSON/WAV folder; TFRecord files, folders or globs; or
+        "tfds:nsynth/full@test". One kind at a time.
+      min_samples: a note with fewer can't be used.
+      rules: how pitches are read from the names of sounds; None is the default.
+      left_out: the folder that is written to: none of its sounds is read, nor are
+        shards of an export in it.
+
+    Raises:
+      InputError: nothing there, several kinds, or an option for another kind.
+    """
+    written_to = os.path.realpath(expand(left_out)) if left_out else ""
+    if written_to and inputs.read_as != "audio":
+        _refuse_records_in(written_to, inputs)
+    kind, paths = recognise(inputs)
+    if inputs.recursive and kind != "audio":
+        raise InputError(
+            "--recursive is for folders of sounds; leave it out, or say "
+            "--read_as=audio. TFRecords are found by a quoted glob, such as "
+            "'data/**/*.tfrecord*'."
+        )
+    if kind not in ("audio", "list"):
+        refuse_rules(rules, paths[0])
+    if kind == "audio":
+        folders = [left_out] if left_out else []
+        found = find_sources(paths, AUDIO_EXTENSIONS, inputs.recursive, folders)
+        return SoundClips(found, rules)
+    if kind == "tfrecord":
+        if written_to:
+            own = os.path.join(glob.escape(written_to), _SHARDS)
+            paths = [p for p in paths if not fnmatchcase(os.path.realpath(p), own)]
+        return RecordClips(paths, min_samples, inputs.skip_corrupt)
+    if kind == "archive":
+        raise InputError(
+            f"{paths[0]}: unpack the archive, or make TFRecords of it with "
+            "nsynth_make_tfrecord."
+        )
+    if len(paths) > 1:
+        raise InputError(f"{', '.join(paths)}: give one data set or list at a time.")
+    if kind == "list":
+        return SoundClips(read_list(paths[0]), rules)
+    if kind == "tfds":
+        return TFDSClips(paths[0])
+    return JsonWavClips(paths[0], inputs.skip_corrupt)
+
+
+def _refuse_records_in(folder: str, inputs: Inputs) -> None:
+    """Raises InputError if a folder that is written to is read for its TFRecords."""
+    for path in inputs.source_path:
+        is_it = os.fspath(path) and os.path.realpath(expand(path)) == folder
+        if is_it and glob.glob(os.path.join(glob.escape(folder), "*.tfrecord*")):
+            raise InputError(
+                f"{path}: is also the folder to write to; give another --save_path, or "
+                "its files by a quoted glob."
+            )
+
+
+def find_sounds_or_npy(
+    inputs: Inputs, left_out: Sequence[str | os.PathLike[str]]
+) -> list[Source]:
+    """For each path, its sounds, else its .npy files; with `npy_only` only these.
+
+    Args:
+      inputs: files, folders or globs of sounds or .npy files.
+      left_out: folders that are not descended into, such as the one to write to.
+
+    Raises:
+      InputError: nothing there.
+    """
+    paths, recursive = inputs.source_path, inputs.recursive
+    if inputs.npy_only:
+        return find_sources(paths, [".npy"], recursive)
+    return find_sources(paths, AUDIO_EXTENSIONS, recursive, left_out, [".npy"])
+
+
+def recognise(inputs: Inputs, deep: bool = False) -> tuple[Kind, list[str]]:
+    """Finds out what the paths hold.
+
+    Args:
+      inputs: what a user named, and what they say that it is.
+      deep: sounds are also looked for in the folders below, so that those count.
+
+    Returns:
+      The kind; and the paths: of an NSynth folder, an archive, a list or a data set of
+      TensorFlow Datasets, of all the TFRecord files, or as they came for sounds.
+
+    Raises:
+      InputError: nothing there, several kinds or data sets, or not clear.
+    """
+    given = [os.fspath(path) for path in inputs.source_path if os.fspath(path)]
+    if not given:
+        raise InputError(
+            "Nothing to read: give --source_path, a folder of sounds, an NSynth folder "
+            f"with {LABELS_FILE}, a .tar.gz archive, or TFRecords."
+        )
+    if any(path.startswith(PREFIX) for path in given):
+        return "tfds", given
+    given = [expand(path) for path in given]
+    paths = [
+        os.path.dirname(path) or "."
+        if os.path.basename(path) == LABELS_FILE and os.path.isfile(path)
+        else path
+        for named in given
+        for path in matches_of(named, "give another --source_path")
+    ]
+    kinds = (
+        {inputs.read_as}
+        if inputs.read_as
+        else {_kind(path, inputs.recursive, deep) for path in paths}
+    )
+    if len(kinds) > 1:
+        raise InputError(
+            f"{', '.join(paths)}: of different kinds ({', '.join(sorted(kinds))}); "
+            "give one kind at a time."
+        )
+    kind = kinds.pop()
+    if kind in ("jsonwav", "archive") and len(paths) > 1:
+        raise InputError(f"{', '.join(paths)}: give one data set at a time.")
+    if kind != "tfrecord":
+        return kind, given if kind == "audio" else paths
+    found = find_records(paths)
+    for path in filter(os.path.isdir, paths):
+        _refuse_gaps(path, found)
+    return kind, found
+
+
+def _kind(path: str, recursive: bool, deep: bool) -> Kind:
+    if not os.path.isdir(path):
+        return _kind_of_file(os.path.basename(path).lower())
+    try:
+        names = [name for name in os.listdir(path) if not is_hidden(name)]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}.") from None
+    records = [name for name in names if _TFRECORD.fullmatch(name)]
+    sounds = [name for name in names if name.lower().endswith(AUDIO_EXTENSIONS)]
+    folders = [name for name in names if os.path.isdir(os.path.join(path, name))]
+    if LABELS_FILE in names and not recursive and not sounds:
+        return "jsonwav"
+    others = [*sounds, *(folders if deep else [])]
+    if records and others:
+        raise InputError(
+            f"{path}: holds TFRecords ({records[0]}) and other things ({others[0]}); "
+            "give the files by a quoted glob, or say --read_as=tfrecord or "
+            "--read_as=audio."
+        )
+    below = [n for n in folders if os.path.isfile(os.path.join(path, n, LABELS_FILE))]
+    if below and not recursive and not sounds and not records:
+        raise InputError(
+            f"{path}: the NSynth data is one folder down; give "
+            f"--source_path={os.path.join(path, below[0])}, or say --read_as=audio."
+        )
+    return "tfrecord" if records else "audio"
+
+
+def _kind_of_file(name: str) -> Kind:
+    if name.endswith(ARCHIVE_EXTENSIONS):
+        return "archive"
+    if name.endswith(".txt"):
+        return "list"
+    is_record = ".tfrecord" in name and not name.endswith((*AUDIO_EXTENSIONS, ".npy"))
+    return "tfrecord" if is_record else "audio"
+
+
+def _refuse_gaps(folder: str, paths: Sequence[str]) -> None:
+    """Raises InputError if one of several shards is not there."""
+    names = {os.path.basename(p) for p in paths if os.path.dirname(p) == folder}
+    for match in filter(None, map(_SHARD.fullmatch, sorted(names))):
+        for i in range(int(match[3])):
+            number = f"{i:0{len(match[2])}}"
+            wanted = f"{match[1]}-{number}-of-{match[3]}{match[4] or ''}"
+            if wanted not in names:
+                raise InputError(
+                    f"{os.path.join(folder, wanted)}: missing, though others of its "
+                    "set are there; make it, or name the files to take."
+                )
