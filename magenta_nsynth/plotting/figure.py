@@ -127,6 +127,7 @@ def _draw_panel(
     figure: Figure, layout: Layout, look: Look, panel: Panel, x: float, y: float
 ) -> None:
     """Draws a panel with its upper left corner at (x, y), in inches."""
+    above: Axes | None = None
     if panel.image is not None:
         above = _place(figure, layout, x, y, layout.cell_width, layout.picture)
         draw_image(above, panel, look.axis)
