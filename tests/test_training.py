@@ -48,6 +48,16 @@ def start(tmp_path_factory, tiny_checkpoint):
     return prefix
 
 
+@pytest.fixture(scope="module")
+def small_start(tmp_path_factory):
+    """As `start`, of four layers, for what is not compared with the original."""
+    prefix = str(tmp_path_factory.mktemp("small") / "model.ckpt-0")
+    rows = tables.table(SMALL)
+    tensors = {row.name: recipe.weights(row.name, row.shape, 0.8) for row in rows}
+    save_tf1(prefix, {**tensors, "global_step": np.int32(0)})
+    return prefix
+
+
 def new_trainer(start, num_towers=1, **options):
     config = engine.read_config(Checkpoint(start))
     trainer = Trainer(WaveNetAutoencoder(config), num_towers, **options)
@@ -137,13 +147,13 @@ def test_a_step_is_the_same_to_the_bit_every_time(start, num_towers):
         assert_same_bits(states[0], state)
 
 
-def test_the_noisy_past_is_the_decoders_alone(start):
+def test_the_noisy_past_is_the_decoders_alone(small_start):
     audio = tf.constant(recipe.clips(1024, 5))
     batch = {
         "audio": audio,
         "past": noisy_past(audio, 90.0, 1, tf.constant(0, tf.int64)),
     }
-    trainer = new_trainer(start, num_towers=2)
+    trainer = new_trainer(small_start, num_towers=2)
     model = trainer.model
     clean = float(model.negative_log_likelihood(audio))
     logits = model.decoder(batch["past"], model.encoder(audio))
@@ -187,9 +197,9 @@ def test_the_noise_of_a_batch_is_a_function_of_its_number_and_row():
         assert_same_bits([batch["past"]], [np.concatenate(parts)])
 
 
-def test_resuming_is_the_same_to_the_bit(tmp_path, start):
+def test_resuming_is_the_same_to_the_bit(tmp_path, small_start):
     audio = [tf.constant(recipe.clips(1024, seed)) for seed in range(6)]
-    through = new_trainer(start, decay=0.5)
+    through = new_trainer(small_start, decay=0.5)
     for i, batch in enumerate(audio):
         through.train_step(batch, 1e-3)
         if i == 2:
@@ -200,10 +210,10 @@ def test_resuming_is_the_same_to_the_bit(tmp_path, start):
     assert_same_bits(state_of(through), state_of(resumed))
 
 
-def test_raw_weights_alone_start_adam_and_averages_anew(start, caplog):
-    trainer = Trainer(WaveNetAutoencoder(engine.read_config(Checkpoint(start))))
+def test_raw_weights_alone_start_adam_and_averages_anew(small_start, caplog):
+    trainer = Trainer(WaveNetAutoencoder(engine.read_config(Checkpoint(small_start))))
     caplog.set_level("INFO", "absl")
-    trainer.state.restore(start)
+    trainer.state.restore(small_start)
     state = trainer.state
     assert "Adam" in caplog.text and "no averages" in caplog.text
     for average, variable in zip(state.averages, state.variables, strict=True):
@@ -213,20 +223,25 @@ def test_raw_weights_alone_start_adam_and_averages_anew(start, caplog):
     assert all(not m.numpy().any() for m in state.first_moments if m is not None)
 
 
-def test_weights_without_a_step_count_from_0(tmp_path, start):
-    checkpoint = Checkpoint(start)
+def test_weights_without_a_step_count_from_0(tmp_path, small_start):
+    checkpoint = Checkpoint(small_start)
     tensors = dict(checkpoint.read(checkpoint.shapes))
     del tensors["global_step"]
     save_tf1(str(tmp_path / "model.ckpt"), tensors)
     assert new_trainer(str(tmp_path)).state.global_step.numpy() == 0
 
 
-def test_restoring_replaces_what_an_earlier_training_left(start, tiny_checkpoint):
-    trainer = new_trainer(tiny_checkpoint)
-    assert any(m.numpy().any() for m in trainer.state.first_moments if m is not None)
-    trainer.state.restore(start)
-    fresh = new_trainer(start)
-    assert_same_bits(state_of(fresh), state_of(trainer))
+def test_restoring_replaces_what_an_earlier_training_left(small_start):
+    trainer = new_trainer(small_start)
+    state = trainer.state
+    fresh = state_of(trainer)
+    moments = [*state.first_moments, *state.second_moments]
+    moments = [moment for moment in moments if moment is not None]
+    for variable in (*state.variables, *state.averages, *moments, state.beta1_power):
+        variable.assign(tf.ones_like(variable) / 3)
+    state.global_step.assign(5)
+    state.restore(small_start)
+    assert_same_bits(state_of(trainer), fresh)
 
 
 def test_beta_powers_that_are_missing_follow_from_the_step(tmp_path, tiny_checkpoint):
@@ -238,12 +253,13 @@ def test_beta_powers_that_are_missing_follow_from_the_step(tmp_path, tiny_checkp
     assert [state.beta1_power.numpy(), state.beta2_power.numpy()] == powers
     tensors["global_step"] = np.int32(200_000)
     save_tf1(str(tmp_path / "model.ckpt-200000"), tensors)
-    state = new_trainer(str(tmp_path / "model.ckpt-200000")).state
+    state.restore(str(tmp_path / "model.ckpt-200000"))
     assert state.beta1_power.numpy() < 1e-37 and state.beta2_power.numpy() < 1e-37
 
 
-def test_half_a_training_checkpoint_is_refused(tmp_path, tiny_checkpoint):
-    checkpoint = Checkpoint(tiny_checkpoint)
+def test_half_a_training_checkpoint_is_refused(tmp_path, small_state):
+    small_state.save(tmp_path / "model.ckpt-4")
+    checkpoint = Checkpoint(tmp_path / "model.ckpt-4")
     tensors = dict(checkpoint.read(checkpoint.shapes))
     del tensors["skip_3/W/Adam_1"]
     save_tf1(str(tmp_path / "model.ckpt-5"), tensors)
@@ -280,8 +296,8 @@ def test_the_averages_decay_grows_with_the_steps():
     assert average_decay(10**6, 0.99) == np.float32(0.99)
 
 
-def test_losses_of_clips_are_those_of_the_model(start):
-    model = new_trainer(start).model
+def test_losses_of_clips_are_those_of_the_model(small_start):
+    model = new_trainer(small_start).model
     audio = recipe.clips(1024, 9, batch=4)
     each = [float(model.negative_log_likelihood(clip[None])) for clip in audio]
     for num_towers in (1, 2, 3):
@@ -289,8 +305,8 @@ def test_losses_of_clips_are_those_of_the_model(start):
         np.testing.assert_allclose(losses, each, atol=1e-6)
 
 
-def test_a_reconstruction_is_the_likeliest_sample(start):
-    model = new_trainer(start).model
+def test_a_reconstruction_is_the_likeliest_sample(small_start):
+    model = new_trainer(small_start).model
     audio = recipe.clips(512, 9)
     again = WaveNetEvaluator(model).reconstruct(audio)
     classes = np.argmax(model(audio), axis=-1)

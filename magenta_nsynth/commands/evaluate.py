@@ -26,8 +26,7 @@ from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import set_up_towers
 from magenta_nsynth.weights.checkpoint import Checkpoint
 from magenta_nsynth.weights.engine import (
-    load_weights,
-    new_autoencoder,
+    load_autoencoder,
     read_config,
     require_model,
 )
@@ -77,8 +76,13 @@ def evaluate(
     if model == "wavenet" and not recipe.crop_length:
         result = evaluate_notes(_whole_notes(network), notes, recipe, least)
     else:
-        autoencoder = new_autoencoder(config)
-        load_weights(autoencoder, checkpoint, network.use_ema)
+        autoencoder = load_autoencoder(
+            checkpoint,
+            model,
+            network.use_ema,
+            network.hop_length,
+            network.dilation_cycle,
+        )
         evaluator = make_evaluator(autoencoder, num_towers)
         result = evaluate_notes(evaluator, notes, recipe, least)
     if notes.num_skipped:
