@@ -124,7 +124,7 @@ def test_the_binary(site, tmp_path, tiny_checkpoint):
     )
     result = run("nsynth_checkpoint", "download", "baseline", *flags)
     assert result.returncode == 1
-    assert "another checkpoint of this name" in result.stderr.splitlines()[-1]
+    assert "another one with this name" in result.stderr.splitlines()[-1]
 
 
 def test_damage_that_was_there_before_is_found_and_kept(
@@ -152,7 +152,7 @@ def test_another_checkpoint_of_the_same_name_is_not_replaced(
     own = download_release("baseline", tmp_path, site.url)
     before = pathlib.Path(own + ".index").read_bytes()
     site.body = packed(tiny_checkpoint)
-    with pytest.raises(InputError, match="another checkpoint of this name"):
+    with pytest.raises(InputError, match="another one with this name"):
         download_release("wavenet", f"{tmp_path}/", site.url)
     assert pathlib.Path(own + ".index").read_bytes() == before
 
