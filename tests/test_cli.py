@@ -463,7 +463,7 @@ def test_flags_reach_interpolate():
     arguments += ["--match_loudness", "--bit_depth=16", "--sample_length=0", "--seed=5"]
     arguments += ["--skip_existing", "--temperature=0.5", "--checkpoint_path=x"]
     text = given("nsynth_interpolate", *arguments, "--gpu_number=1")
-    assert "source_path=['a', 'a']" in text and "sample_length=0" in text
+    assert "source_path=('a', 'a')" in text and "sample_length=0" in text
     assert "checkpoint_path='x'" in text and "gpu 1" in text
     assert "save_path='o', skip_existing=True" in text
     assert (
