@@ -56,6 +56,17 @@ class Source(NamedTuple):
         return pathlib.Path(self.path).stem
 
     @property
+    def mirrored(self) -> str:
+        """The subfolder as a place below another folder.
+
+        A list of sounds may name files anywhere. Those outside the list's own folder
+        have none: "".
+        """
+        folder = os.path.normpath(self.subfolder)
+        outside = os.path.isabs(folder) or folder.split(os.sep)[0] == os.pardir
+        return "" if outside or folder == os.curdir else folder
+
+    @property
     def is_npy(self) -> bool:
         """Whether it is a .npy file and not a sound."""
         return self.path.lower().endswith(".npy")
