@@ -1,7 +1,8 @@
-"""What the binaries share: flags from options, --help, and errors in one line."""
+"""Shared by the binaries: flags from options, --help, and one-line errors."""
 
 import contextlib
 import dataclasses
+import errno
 import logging as python_logging
 import os
 import re
@@ -16,7 +17,7 @@ from absl import flags, logging
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.formatting import one_line
 from magenta_nsynth.importing import without_matplotlib
-from magenta_nsynth.options import Option, options_of
+from magenta_nsynth.options import Option, options_of, with_defaults
 
 __all__ = ["OF_THE_ORIGINAL", "Flags", "load_tensorflow", "run", "show"]
 
@@ -30,39 +31,43 @@ _LOG_LEVELS = {
     "FATAL": logging.FATAL,
 }
 OF_THE_ORIGINAL = (
-    "was the original's way to several machines and does nothing here: set TF_CONFIG "
-    "on each machine, as TensorFlow's guide says."
+    "does nothing here; the original used it to set up several machines. Set "
+    "TF_CONFIG on each machine instead, as TensorFlow's guide describes."
 )
-_CLOSED_PIPE = 141  # the exit status of a program that SIGPIPE ended
+_CLOSED_PIPE = 141  # the exit status of a program ended by SIGPIPE
 _HELP_WIDTH = 88
-# The least room under `ulimit -v` for the stacks of TensorFlow's threads, in bytes.
+# Bytes needed below the limit of `ulimit -v` for the stacks of TensorFlow's threads.
 _LEAST_ADDRESS_SPACE = 700_000_000
 
 
 class _OneLine(python_logging.Formatter):
-    """Messages of one line: a file's name may hold line breaks and escape sequences."""
+    """Formats on one line: file names may contain line breaks and escape sequences."""
 
     def formatMessage(self, record: python_logging.LogRecord) -> str:
         return one_line(super().formatMessage(record))
 
 
 class Flags(NamedTuple):
-    """Options that a binary takes as flags.
+    """Options that a binary accepts as flags.
 
     Attributes:
       cls: a dataclass whose fields are options.
       only: the names of the fields that become flags; "" for all.
-      defaults: of this binary, by field, where they are not the class's.
+      defaults: by field name, this binary's defaults that differ from the class's.
     """
 
     cls: type
     only: str = ""
     defaults: Mapping[str, Any] = {}
 
+    def own_class(self) -> type:
+        """Returns the options' class with this binary's defaults."""
+        return with_defaults(self.cls, **self.defaults) if self.defaults else self.cls
+
     def fields(self) -> list[tuple[dataclasses.Field[Any], Option, str]]:
-        """Each field that becomes a flag, its option, and the flag's name."""
+        """Lists each field that becomes a flag, its option, and the flag's name."""
         only = self.only.split()
-        fields = list(options_of(self.cls))
+        fields = list(options_of(self.own_class()))
         return [one for one in fields if not only or one[0].name in only]
 
     def define(self) -> list[str]:
@@ -71,13 +76,13 @@ class Flags(NamedTuple):
         names = []
         for field, described, name in self.fields():
             kind = described.kind(hints[field.name])
-            default = self.defaults.get(field.name, field.default)
+            default: Any = field.default
             arguments: list[Any] = [name, default]
             limits: dict[str, Any] = {}
             if kind == "enum":
                 arguments.append(list(described.choices))
             elif kind in ("list", "multi_string"):
-                arguments[1] = default if default is None else list(default)
+                arguments[1] = None if default is None else list(default)
             elif kind in ("integer", "float"):
                 limits = {"lower_bound": described.low, "upper_bound": described.high}
             getattr(flags, f"DEFINE_{kind}")(*arguments, described.help, **limits)
@@ -85,14 +90,14 @@ class Flags(NamedTuple):
         return names
 
     def read(self) -> Any:
-        """An instance with the values of the flags."""
-        values = dict(self.defaults)
+        """Makes an instance of the options from the values of the flags."""
+        values = {}
         for field, described, name in self.fields():
             value = FLAGS[name].value
-            if isinstance(value, list):  # as the defaults of options are
+            if isinstance(value, list):  # the defaults of options are tuples
                 value = tuple(value)
             values[field.name] = described.parse(value) if described.parse else value
-        return self.cls(**values)
+        return self.own_class()(**values)
 
 
 def run(
@@ -104,19 +109,19 @@ def run(
 ) -> None:
     """Parses the flags, calls `main` with the options, and exits.
 
-    --help prints `doc` and the flags and exits with 0; TensorFlow is not imported
-    for it. An `NSynthError`, an `OSError` or a lack of memory becomes one line and
-    status 1; Ctrl-C status 130; a closed pipe behind standard output 141. Any other
+    --help prints `doc` and the flags and exits with 0, without importing TensorFlow.
+    An `NSynthError`, an `OSError` or a lack of memory prints one line and exits with 1.
+    Ctrl-C exits with 130, and a closed pipe on standard output with 141. Any other
     exception is a bug and shows its traceback.
 
     Args:
-      main: the work. It gets an instance of each of the options, in their order. What
-        it returns is the exit status; None is 0.
-      doc: what --help says first.
-      options: the dataclasses of the flags; `Flags` takes a part of one.
-      aliases: other names of flags.
-      takes_words: whether words without a flag are allowed; `main` then gets them
-        first, as a list.
+      main: called with an instance of each of the options, in order. Its result is the
+        exit status; None means 0.
+      doc: the first part of --help.
+      options: dataclasses with options; `Flags` selects some of their fields.
+      aliases: other names of flags, and the flag that each stands for.
+      takes_words: whether arguments without a flag are allowed; they are then the
+        first argument of `main`, as a list.
     """
     program = os.path.basename(sys.argv[0])
     if hasattr(sys.stdout, "reconfigure"):
@@ -141,11 +146,11 @@ def run(
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # From standard output. Python would write what is left for it again at exit.
+        # Raised by standard output. At exit Python would try to write the rest again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):
             _fail(program, f"standard output: {error.strerror}.")
-        status = 0 if FLAGS.help else _CLOSED_PIPE  # as `| head -1` closes it
+        status = 0 if FLAGS.help else _CLOSED_PIPE  # closed by `| head -1`, say
     sys.exit(status)
 
 
@@ -154,7 +159,7 @@ def _heading(cls: type) -> str:
 
 
 def _define_general(aliases: Mapping[str, str]) -> list[str]:
-    """The flags of every binary, and other names of flags; returns their names."""
+    """Defines the flags of every binary, and the aliases; returns their names."""
     flags.DEFINE_boolean("help", False, "Show this text.", short_name="h")
     flags.DEFINE_enum(
         "log", "INFO", list(_LOG_LEVELS), "The least severe messages to show.",
@@ -166,7 +171,7 @@ def _define_general(aliases: Mapping[str, str]) -> list[str]:
 
 
 def _refuse_words(words: Sequence[str]) -> None:
-    """Raises InputError for words without a flag, as an unquoted glob leaves them."""
+    """Raises InputError for arguments without a flag, as from an unquoted glob."""
     if words:
         raise InputError(
             f"Unexpected argument {words[0]!r}: every path needs its flag. Quote a "
@@ -185,9 +190,9 @@ def _help(doc: str, program: str, headings: Mapping[str, Sequence[str]]) -> int:
 
 def _run(call: Callable[[], int | None], program: str) -> int:
     _set_up_logging(FLAGS.log)
-    # A hang-up or a job's end stops the program as Ctrl-C does.
+    # SIGTERM and SIGHUP stop the program as Ctrl-C does.
     for number in _orderly_stops():
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup means that
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
     try:
         _check_working_folder()
@@ -212,12 +217,12 @@ def _check_working_folder() -> None:
         os.getcwd()
     except OSError as error:
         raise InputError(
-            f"The working folder is gone ({error.strerror}); cd to one that exists."
+            f"The working folder no longer exists ({error.strerror}); cd to another."
         ) from None
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # By its name: TensorFlow may not have been imported.
+    # Recognised by its name, because TensorFlow may not have been imported.
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "ResourceExhaustedError"
@@ -226,15 +231,15 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def show(text: str) -> None:
-    """Prints lines on standard output, with control characters as escapes."""
+    """Prints lines on standard output, with control characters escaped."""
     print("\n".join(map(one_line, text.split("\n"))))
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow, without its start messages or a traceback on Ctrl-C.
+    """Imports TensorFlow without its start messages, or a traceback on Ctrl-C.
 
-    From TensorFlow 2.18 on, the C++ side's first messages go to standard error before
-    it reads TF_CPP_MIN_LOG_LEVEL; only --log=DEBUG shows them.
+    Since TensorFlow 2.18 its C++ code writes messages to standard error before it reads
+    TF_CPP_MIN_LOG_LEVEL; only --log=DEBUG shows them.
     """
     with _silence(FLAGS.log.upper() != "DEBUG") as restore:
 
@@ -242,8 +247,8 @@ def load_tensorflow() -> None:
             restore()
             _stop(os.path.basename(sys.argv[0]), "")
 
-        # A module that is interrupted during its import may report a broken
-        # installation; and there is nothing to tidy up yet.
+        # A module whose import is interrupted may report a broken installation, and
+        # there is nothing to clean up yet.
         replaced = [
             number
             for number in (signal.SIGINT, *_orderly_stops())
@@ -267,11 +272,11 @@ def load_tensorflow() -> None:
 
 
 def _check_address_space() -> None:
-    """Raises MemoryError if a limit would make TensorFlow abort the program."""
+    """Raises MemoryError if the limit on memory would make TensorFlow abort."""
     try:
         import resource  # not on Windows
 
-        with open("/proc/self/statm", encoding="ascii") as file:  # Linux alone
+        with open("/proc/self/statm", encoding="ascii") as file:  # Linux only
             used = int(file.read().split()[0]) * resource.getpagesize()
     except (ImportError, OSError):
         return
@@ -281,29 +286,33 @@ def _check_address_space() -> None:
 
 
 def _orderly_stops() -> list[int]:
-    """The signals other than Ctrl-C's that ask a program to end."""
+    """Lists the signals that ask a program to end, other than that of Ctrl-C."""
     names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 @contextlib.contextmanager
 def _silence(silent: bool) -> Iterator[Callable[[], None]]:
-    """Drops what is written to standard error; yields a function that ends that."""
+    """Discards standard error in the block; yields a function that restores it."""
     if not silent or sys.stderr is None:
         yield lambda: None
         return
     kept = os.dup(2)
+
+    def restore() -> None:
+        os.dup2(kept, 2)
+
     with open(os.devnull, "w", encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), 2)
     try:
-        yield lambda: os.dup2(kept, 2)
+        yield restore
     finally:
-        os.dup2(kept, 2)
+        restore()
         os.close(kept)
 
 
 def _with_help_flag(argv: Sequence[str]) -> list[str]:
-    """The arguments; `help` alone stands for --help."""
+    """Replaces a single argument `help` with --help."""
     if list(argv[1:]) == ["help"]:
         return [argv[0], "--help"]
     return list(argv)
@@ -327,13 +336,13 @@ def _flag_help(name: str) -> str:
 def _set_up_logging(level: str) -> None:
     logging.use_absl_handler()
     logging.set_verbosity(_LOG_LEVELS[level.upper()])
-    # --log is for this program's messages, not for every library's.
+    # --log applies to this program's messages, not to every library's.
     root = python_logging.getLogger()
     logging.get_absl_logger().setLevel(root.level)
     root.setLevel(max(root.level, python_logging.WARNING))
     logging.get_absl_handler().setFormatter(_OneLine("%(levelname)s: %(message)s"))
-    # TensorFlow's C++ side reports its devices at every start; errors that matter
-    # come up as Python exceptions.
+    # TensorFlow's C++ code reports its devices at every start; errors that matter
+    # become Python exceptions.
     os.environ.setdefault(
         "TF_CPP_MIN_LOG_LEVEL", "0" if level.upper() == "DEBUG" else "3"
     )
@@ -341,7 +350,7 @@ def _set_up_logging(level: str) -> None:
 
 def _describe(error: OSError) -> str:
     what = error.strerror or str(error)
-    if error.errno == 28:
+    if error.errno == errno.ENOSPC:
         again = " with --skip_existing" if "skip_existing" in FLAGS else ""
         what += f"; free some space and run again{again}"
     name = error.filename2 or error.filename
@@ -356,7 +365,7 @@ def _fail(program: str, message: str) -> NoReturn:
 def _stop(program: str, message: str) -> NoReturn:
     message = f"{program}: stopped. {message}".rstrip()
     print(f"\n{one_line(message)}", file=sys.stderr)
-    # Not sys.exit: TensorFlow's threads may keep a process alive for seconds.
+    # Not sys.exit: TensorFlow's threads can keep a process alive for seconds.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(130)

@@ -1,4 +1,4 @@
-"""Errors of the disk in one line with advice, and locks between programs."""
+"""Disk errors turned into one line with advice, and locks between programs."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 CHUNK = 1 << 16  # bytes read and written at a time
-_LOCK = ".writing.lock"  # in a folder that one program at a time writes to
+_LOCK = ".writing.lock"  # in a folder that only one program may write to
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def disk_errors(path: str) -> Iterator[None]:
     """Turns an OSError in the block into an InputError with advice.
 
     Args:
-      path: the file to name where the error names none.
+      path: the file to name if the error does not name one.
     """
     try:
         yield
@@ -46,17 +46,17 @@ def disk_errors(path: str) -> Iterator[None]:
         name = error.filename2 or error.filename or path
         advice = "choose another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "make room and run again; what is there is kept"
+            advice = "free some space and run again; finished files are kept"
         raise InputError(f"{name}: {error.strerror or error}; {advice}.") from error
 
 
 def require_space(path: str, num_bytes: int) -> None:
-    """Raises InputError unless the disk of `path` has `num_bytes` free."""
+    """Raises InputError unless the disk that holds `path` has `num_bytes` free."""
     free = shutil.disk_usage(os.path.dirname(path) or ".").free
     if num_bytes > free:
         raise InputError(
-            f"{path}: {format_bytes(num_bytes)} are needed and {format_bytes(free)} "
-            "are free; make room or choose another folder."
+            f"{path}: needs {format_bytes(num_bytes)}, but only {format_bytes(free)} "
+            "are free; free some space or choose another folder."
         )
 
 
@@ -65,22 +65,22 @@ def open_locked(
 ) -> BinaryIO:
     """Opens a file, created if missing, and locks it until it is closed.
 
-    Whoever holds the lock may rename or remove the file; the next one then creates
-    another.
+    The holder of the lock may rename or remove the file; the next program then creates
+    a new one.
 
     Args:
-      path: of the file; a symbolic link is not followed.
-      in_use: the message if another program, or another thread, holds the lock.
-      patience: seconds to wait for it.
-      needed: whether a system or drive without locks is an error; else the file is
-        opened all the same.
+      path: the file; a symbolic link is not followed.
+      in_use: the message if another program or thread holds the lock.
+      patience: seconds to wait for the lock.
+      needed: whether it is an error if the system or drive has no locks. Otherwise the
+        file is then opened without one.
 
     Returns:
       The file, at its beginning, for reading and writing.
 
     Raises:
-      InputError: `in_use`.
-      OSError: it cannot be opened; or there are no locks, and one is needed.
+      InputError: the lock is held; with `in_use` as the message.
+      OSError: the file can't be opened, or locks are needed and not supported.
     """
     end = time.monotonic() + patience
     while True:
@@ -89,12 +89,12 @@ def open_locked(
             is_locked = _try_lock(file)
         except OSError as error:
             if not needed:
-                logging.info("%s: cannot be locked (%s).", path, error.strerror)
+                logging.info("%s: can't be locked (%s).", path, error.strerror)
                 return file
             file.close()
-            remove(path)  # without locks nobody holds it
+            remove(path)  # without locks no other program holds it
             raise
-        # Who held the lock may have removed or renamed the file since it was opened.
+        # The last holder may have removed or renamed the file since it was opened.
         if is_locked and _is_at(path, file):
             return file
         file.close()
@@ -109,7 +109,7 @@ def _open_or_create(path: str, flags: int) -> int:
 
 
 def _try_lock(file: BinaryIO) -> bool:
-    """Whether the file could be locked; raises OSError if there are no locks."""
+    """Tries to lock a file; raises OSError if locks are not supported."""
     if fcntl is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     try:
@@ -130,23 +130,23 @@ def _is_at(path: str, file: BinaryIO) -> bool:
 def only_writer(
     folder: str, flag: str = "--save_path", patience: float = 0
 ) -> Iterator[None]:
-    """Keeps out of a folder other programs that ask for the same, in the block.
+    """Locks a folder in the block, against other programs that do the same.
 
     Args:
-      folder: exists.
+      folder: an existing folder.
       flag: the flag that named the folder, for the message.
-      patience: seconds to wait for another program to end.
+      patience: seconds to wait for another program to finish.
 
     Raises:
       InputError: another program is writing there.
     """
     path = os.path.join(folder, _LOCK)
     in_use = (
-        f"{folder}: another program is writing there; wait for it, or give another "
+        f"{folder}: another program is writing there; wait for it, or use another "
         f"{flag}."
     )
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # no locks here, or a read-only folder
+        with contextlib.suppress(OSError):  # no locks, or a read-only folder
             stack.enter_context(open_locked(path, in_use, patience, needed=True))
             stack.callback(remove, path)
         yield
@@ -154,20 +154,20 @@ def only_writer(
 
 @contextlib.contextmanager
 def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator[None]:
-    """Locks a part of an open file in the block, if the system and drive have locks.
+    """Locks a range of an open file in the block, if locks are supported.
 
-    Programs that lock different parts do not hinder each other. (Nor do two threads
-    of one process, whatever they lock.)
+    Programs that lock different ranges do not hinder each other. Two threads of one
+    process never do.
 
     Args:
       file: open for writing; may be empty.
       first: the first byte, which need not exist.
-      count: how many bytes; at least 1.
-      in_use: the message if another program holds a lock on one of them; "" waits
-        until none does.
+      count: the number of bytes, at least 1.
+      in_use: the message if another program holds a lock in the range; "" waits
+        for it.
 
     Raises:
-      InputError: `in_use`.
+      InputError: a lock is held; with `in_use` as the message.
     """
     if fcntl is None:
         yield
@@ -178,7 +178,7 @@ def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             raise InputError(in_use) from None
-        logging.info("%s: cannot be locked (%s).", file.name, error.strerror)
+        logging.info("%s: can't be locked (%s).", file.name, error.strerror)
     try:
         yield
     finally:
@@ -187,14 +187,14 @@ def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator
 
 
 def remove(*paths: str) -> None:
-    """Removes those of the files that can be removed."""
+    """Removes files; those that can't be removed stay."""
     for path in paths:
         with contextlib.suppress(OSError):
             os.unlink(path)
 
 
 def remove_unlocked(*paths: str) -> None:
-    """Removes those of the files that no other program has locked for writing."""
+    """Removes files, except those that another program has locked."""
     for path in paths:
         with (
             contextlib.suppress(OSError, InputError),

@@ -5,6 +5,8 @@ what was received and what to do about it. The binaries print the message as one
 and exit with status 1. Any other exception is a bug and keeps its traceback.
 """
 
+from typing import TYPE_CHECKING
+
 __all__ = [
     "AudioError",
     "CheckpointError",
@@ -26,9 +28,10 @@ class NSynthError(ValueError):
       missing.wav: can't be read (No such file or directory).
     """
 
-    # With ValueError's own __init__, AutoGraph would replace the error by a
-    # StagingError inside a tf.function.
-    __init__ = Exception.__init__
+    if not TYPE_CHECKING:  # mypy would take the class for Any
+        # With ValueError's own __init__, AutoGraph would replace the error by a
+        # StagingError inside a tf.function.
+        __init__ = Exception.__init__
 
 
 class InputError(NSynthError):

@@ -1,4 +1,4 @@
-"""Finding input files, and writing output files so that none is ever half-written."""
+"""Finding input files, reading JSON, and writing files that are never incomplete."""
 
 import collections
 import contextlib
@@ -33,39 +33,50 @@ __all__ = [
 ]
 
 _PATIENCE = 10.0  # seconds for another program to finish writing a file
-# Of JSON from outside: so much of it takes less than 1 GB. An export's manifest with a
-# message for each of 289,205 notes has 60 MB and a million values.
-_MOST_BYTES = 100_000_000  # in memory up to four times as many, and the bytes
-_MOST_VALUES = 3_000_000  # one that is as short as "{}," takes 72 bytes in memory
-_MOST_LEVELS = 32  # of lists and tables in each other; ours have 6
+# Limits for JSON from outside, which keep it below 1 GB of memory. An export's manifest
+# with a message for each of 289,205 notes has 60 MB and a million values.
+_MOST_BYTES = 100_000_000  # up to four times as many in memory, besides the bytes
+_MOST_VALUES = 3_000_000  # one as short as "{}," takes 72 bytes in memory
+_MOST_LEVELS = 32  # of nested arrays and objects; ours have 6
 
-# Of macOS, in archives; of Synology; of Windows.
+# Created by macOS (in archives), Synology and Windows.
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
-_MOST_KINDS = 5  # that are counted one by one
+_MOST_KINDS = 5  # file extensions that are counted individually in a message
 
 
 class Source(NamedTuple):
-    """An input file, and the folder below the output folder that mirrors its own."""
+    """An input file, and the subfolder of the output folder that mirrors its own."""
 
     path: str
     subfolder: str
 
     @property
     def stem(self) -> str:
-        """The file's name without folder and extension."""
+        """The file's name without its folder and extension."""
         return pathlib.Path(self.path).stem
 
     @property
+    def mirrored(self) -> str:
+        """The subfolder as a place below another folder.
+
+        A list of sounds may name files anywhere. Those outside the list's own folder
+        have none: "".
+        """
+        folder = os.path.normpath(self.subfolder)
+        outside = os.path.isabs(folder) or folder.split(os.sep)[0] == os.pardir
+        return "" if outside or folder == os.curdir else folder
+
+    @property
     def is_npy(self) -> bool:
-        """Whether it is an array's file, and so no sound."""
+        """Whether it is a .npy file and not a sound."""
         return self.path.lower().endswith(".npy")
 
 
 def expand(path: str | os.PathLike) -> str:
-    """The path with `~` and environment variables replaced, unless it exists as it is.
+    """Replaces `~` and environment variables in a path, unless it exists unchanged.
 
-    For what a person types, and for nothing else: a "$" in a name that comes from a
-    folder, an archive, a list or a manifest is a part of that name.
+    Only for paths that a person types: in a name from a folder, an archive, a list or
+    a manifest, a "$" is a part of the name.
     """
     path = os.fspath(path)
     if os.path.lexists(path):
@@ -81,39 +92,39 @@ def find_sources(
     instead: Iterable[str] = (),
     quiet: bool = False,
 ) -> list[Source]:
-    """The files with one of `extensions` that `paths` name, sorted within each.
+    """Finds the files with one of `extensions` in `paths`, sorted within each path.
 
-    Hidden files and folders are passed over, unless they are named. How many files of
-    other kinds there are is logged.
+    Hidden files and folders are skipped unless they are named. The number of files with
+    other extensions is logged.
 
     Args:
-      paths: files, folders or globs. A path that exists is never read as a glob.
-      extensions: lower-case with the dot; compared with the case ignored.
-      recursive: whether to descend into folders below the named ones.
-      left_out: folders that are not descended into.
-      instead: extensions that are taken of a path that has none of `extensions`.
-      quiet: logs nothing.
+      paths: files, folders or globs. A path that exists is not treated as a glob.
+      extensions: with the dot; case is ignored.
+      recursive: whether to search the subfolders of folders.
+      left_out: subfolders that are not searched.
+      instead: extensions to look for in a path that has no file with `extensions`.
+      quiet: whether to log nothing.
 
     Returns:
-      One `Source` per file, without repeats. `subfolder` is "" unless `recursive`.
+      One `Source` per file, without duplicates. `subfolder` is "" unless `recursive`.
 
     Raises:
       InputError: a path does not exist, a glob matches nothing, a named file has
-        another extension, or nothing at all was found.
+        another extension, or no file was found.
     """
     kinds = [
         {extension.lower() for extension in group} for group in (extensions, instead)
     ]
     names = ", ".join(sorted(set().union(*kinds)))
-    paths = [expand(path) for path in paths if os.fspath(path)]
-    if not paths:
+    named = [expand(path) for path in paths if os.fspath(path)]
+    if not named:
         raise InputError(
             f"Nothing to read: give --source_path, a file, folder or glob of {names}."
         )
     pruned = {os.path.realpath(expand(folder)) for folder in left_out}
     found: dict[str, Source] = {}
     there: dict[str, str] = {}  # all files, and their extensions
-    for path in paths:
+    for path in named:
         here = list(_sources_of(path, names, recursive, pruned))
         there.update((os.path.abspath(s.path), _extension(s.path)) for s in here)
         groups = ([s for s in here if _extension(s.path) in kind] for kind in kinds)
@@ -124,11 +135,11 @@ def find_sources(
             found.setdefault(os.path.abspath(source.path), source)
     others = _counted(ext for path, ext in there.items() if path not in found)
     if not found:
-        what = f" (there are {others})" if others else ""
-        hint = "" if recursive else " Folders below it are read with --recursive."
-        raise InputError(f"{', '.join(paths)}: no {names} file in there{what}.{hint}")
+        what = f" (but {others})" if others else ""
+        hint = "" if recursive else " --recursive also reads subfolders."
+        raise InputError(f"{', '.join(named)}: no {names} file found{what}.{hint}")
     if others and not quiet:
-        logging.info("Files of other kinds are left out: %s.", others)
+        logging.info("Files with other extensions are left out: %s.", others)
     return list(found.values())
 
 
@@ -137,7 +148,7 @@ def _extension(path: str) -> str:
 
 
 def _counted(extensions: Iterable[str]) -> str:
-    """How many there are of each: "12 .aiff, 3 .txt"."""
+    """Counts extensions, such as "12 .aiff, 3 .txt"."""
     counts = collections.Counter(sorted(extensions)).most_common()
     words = [f"{n} {extension or 'without extension'}" for extension, n in counts]
     if len(words) > _MOST_KINDS:
@@ -147,10 +158,10 @@ def _counted(extensions: Iterable[str]) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is none of the user's own.
+    """Whether a file or folder of this name is not one of the user's own.
 
-    Such as what macOS leaves beside a copied file ("._note.wav"), what Jupyter keeps,
-    and what `atomic_path` leaves where a program was killed.
+    Examples are what macOS puts beside a copied file ("._note.wav"), Jupyter's
+    checkpoints, and what `atomic_path` leaves behind if the program is killed.
     """
     return name.startswith(".") or name in _SYSTEM_FOLDERS
 
@@ -158,7 +169,7 @@ def is_hidden(name: str) -> bool:
 def _sources_of(
     path: str, names: str, recursive: bool, pruned: set[str]
 ) -> Iterator[Source]:
-    """All files that a path names."""
+    """Yields all files that a path names."""
     if os.path.isdir(path):
         yield from _sources_in_folder(path, recursive, pruned)
         return
@@ -174,10 +185,10 @@ def _sources_of(
 
 
 def matches_of(path: str, advice: str) -> list[str]:
-    """What a path or glob names, sorted; a path that exists is never read as a glob.
+    """Lists what a path or glob names, sorted. An existing path is not a glob.
 
     Raises:
-      InputError: nothing; `advice` says what to give.
+      InputError: there is nothing; the message ends with `advice`.
     """
     if os.path.exists(path):
         return [path]
@@ -210,16 +221,16 @@ def _sources_in_folder(
 
 
 def check_folder(save_path: str | os.PathLike) -> None:
-    """Raises InputError unless `save_path` names a folder, there or not yet there."""
+    """Raises InputError unless `save_path` is a folder or does not exist yet."""
     if not os.fspath(save_path):
-        raise InputError("No --save_path given: name the folder to write to.")
+        raise InputError("Give --save_path, the folder to write to.")
     folder = expand(save_path)
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise InputError(f"{save_path}: --save_path has to be a folder.")
+        raise InputError(f"{save_path}: --save_path must be a folder.")
 
 
 def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None:
-    """Raises InputError if two sources would write one output, or one its own input."""
+    """Raises InputError if an output would be written twice or replace an input."""
     taken: dict[str, str] = {}
     inputs = {}
     pairs = list(zip(sources, outputs, strict=True))
@@ -232,7 +243,7 @@ def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None
         if key in taken:
             raise InputError(
                 f"{taken[key]} and {source.path} would both be written to {output}; "
-                "rename one, or give them different --save_path folders."
+                "rename one, or use a different --save_path for each."
             )
         taken[key] = source.path
         if os.path.realpath(output) in inputs:
@@ -244,11 +255,11 @@ def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[str]:
-    """A temporary path beside `path`, renamed to it when the block ends well.
+    """Makes a temporary path beside `path`, which is renamed to it after the block.
 
-    The folder is created where it is missing. A reader sees the old file or the
-    whole new one, whatever happens in between; after an error nothing is left. What
-    is left after a kill is overwritten by the next one that writes the same file.
+    The folder is created if missing. A reader sees the old file or the complete new
+    one, never anything in between. After an error the temporary file is removed. If the
+    program is killed it stays, until the same file is written again.
 
     Args:
       path: where the finished file belongs.
@@ -276,15 +287,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _temporary_beside(path: pathlib.Path) -> Iterator[str]:
-    """An empty file beside `path` that no other program writes to in the block."""
-    # One name, so that what a kill left is found; its lock shows that nobody uses it.
+    """Creates an empty file beside `path`, locked against other programs."""
+    # Always the same name, so that the file of a killed program is found again. The
+    # lock shows that no program is using it.
     temporary = str(path.parent / f".writing-{path.name}")
-    in_use = f"{path}: another program is writing it; wait for that to end."
+    in_use = f"{path}: another program is writing this file; wait for it to finish."
     with contextlib.ExitStack() as stack:
         try:
             file = open_locked(temporary, in_use, _PATIENCE, needed=True)
             stack.enter_context(file).truncate()
-        except OSError:  # no locks here, or too long a name
+        except OSError:  # locks are not supported here, or the name is too long
             name = f".writing-{secrets.token_hex(8)}{path.suffix}"
             temporary = str(path.parent / name)
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -292,10 +304,10 @@ def _temporary_beside(path: pathlib.Path) -> Iterator[str]:
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:
-    """Opens a file from outside for reading; a pipe is none, and could wait for ever.
+    """Opens a file from outside for reading, but not a pipe, which could block forever.
 
     Raises:
-      InputError: it is something else.
+      InputError: it is not a regular file.
       OSError: it can't be opened.
     """
     if os.path.exists(path) and not os.path.isfile(path):
@@ -304,15 +316,15 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
 
 
 def load_json(path: str | os.PathLike, form: Any = dict) -> Any:
-    """What a JSON file holds.
+    """Reads a JSON file.
 
     Args:
-      path: of the file.
-      form: as of `parse_json`.
+      path: the file.
+      form: as for `parse_json`.
 
     Raises:
-      FileNotFoundError: it is not there.
-      InputError: it can't be read, or is not of that form.
+      FileNotFoundError: it does not exist.
+      InputError: it can't be read, or does not have that form.
     """
     try:
         with open_file(path) as file:
@@ -325,7 +337,7 @@ def load_json(path: str | os.PathLike, form: Any = dict) -> Any:
 
 
 def read_json(path: str | os.PathLike, form: Any = dict) -> Any:
-    """As `load_json`; None if the file is not there or of no use."""
+    """Reads as `load_json` does; None if the file is missing or can't be used."""
     try:
         return load_json(path, form)
     except (OSError, InputError):
@@ -333,18 +345,17 @@ def read_json(path: str | os.PathLike, form: Any = dict) -> Any:
 
 
 def parse_json(content: bytes, where: str, form: Any = dict) -> Any:
-    """JSON from outside: every reader of it comes through here.
+    """Parses and checks JSON from outside; the only place that does.
 
     Args:
       content: the text, in UTF-8.
-      where: what an error calls it.
-      form: what it has to be: a type; [form] for a list of such; {str: form} for a
-        table of such; {"name": form, ...} for a table with these fields, and others;
-        a tuple of forms for any of these. None is for null and for a field that may
-        be missing.
+      where: its name in errors.
+      form: what is expected: a type; [form] for an array of these; {str: form} for an
+        object with any keys; {"name": form, ...} for an object with at least these
+        keys; a tuple of alternatives. None allows null, and a missing key.
 
     Raises:
-      InputError: no JSON, or too much of it, or of another form.
+      InputError: it is not JSON, too large, or has another form.
     """
     if len(content) > _MOST_BYTES:
         raise InputError(f"{where}: JSON of more than {_MOST_BYTES} bytes.")
@@ -371,17 +382,18 @@ def _is_deep(value: Any, levels: int) -> bool:
 
 
 def _misfit(value: Any, form: Any) -> str | None:
-    """The field that is not as `form` wants it, "" for the whole; None if all are."""
+    """Names the field that does not fit `form`, "" for the whole; None if all fit."""
     if isinstance(form, tuple):
         fits = any(_misfit(value, one) is None for one in form)
         return None if fits else ""
     if not isinstance(form, list | dict):
-        # JSON's true is no number.
+        # A type(), because True is an int.
         return None if value is form or type(value) is form else ""
-    if not isinstance(value, type(form)):
-        return ""
-    if isinstance(form, list):
+    parts: Iterable[tuple[str, Any, Any]]  # of each part its name, value and form
+    if isinstance(form, list) and isinstance(value, list):
         parts = ((f"[{i}]", item, form[0]) for i, item in enumerate(value))
+    elif not (isinstance(form, dict) and isinstance(value, dict)):
+        return ""
     elif str in form:
         parts = ((repr(key), item, form[str]) for key, item in value.items())
     else:
@@ -394,16 +406,16 @@ def _misfit(value: Any, form: Any) -> str | None:
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Writes a table as JSON, whole; ASCII, so that names that aren't UTF-8 pass.
+    """Writes an object as JSON; in ASCII, because file names need not be UTF-8.
 
     Raises:
-      InputError: a number in it is NaN or infinite, which JSON does not have.
+      InputError: a number in it is NaN or infinite, which JSON can't represent.
     """
     try:
         text = json.dumps(content, indent=1, allow_nan=False)
     except ValueError as error:
         raise InputError(
-            f"{path}: not written, a number in it is NaN or infinite."
+            f"{path}: not written, because a number in it is NaN or infinite."
         ) from error
     with atomic_path(path) as temporary:
         pathlib.Path(temporary).write_text(text + "\n", encoding="ascii")

@@ -1,4 +1,4 @@
-"""Options: fields of dataclasses that say what they do, from which flags are made.
+"""Options: described fields of dataclasses, from which flags are made.
 
     @dataclasses.dataclass(frozen=True)
     class Sampling:
@@ -6,8 +6,8 @@
 
         temperature: float = option(1.0, "Divides the logits.", low=0)
 
-An option is spelled where it is defined and where it is used. `cli.run` turns the
-fields of such classes into flags, and the values of the flags into instances.
+An option's name appears where it is defined and where it is used, nowhere else.
+`cli.run` turns the fields into flags, and the flags' values into instances.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ __all__ = [
     "options_of",
     "refuse_changed",
     "refuse_other_model",
+    "with_defaults",
 ]
 
 _FIELD = "option"
@@ -33,17 +34,17 @@ _KINDS = {bool: "boolean", int: "integer", float: "float", str: "string"}
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a flag needs to know beyond its field.
+    """Describes a field to the command line.
 
     Attributes:
       help: one or two sentences for --help.
-      flag: the flag's name, where it is not the field's.
-      choices: the values that a text may have; () for any.
-      low: the least number.
-      high: the largest number.
-      repeated: a tuple is given by repeating the flag, not by commas.
-      parse: turns the flag's text or list into the field's value.
-      model: "wavenet" or "baseline", where only that one has a use for it.
+      flag: the flag's name, if it differs from the field's.
+      choices: the allowed values of a string; () allows any.
+      low: the smallest allowed number.
+      high: the largest allowed number.
+      repeated: whether a tuple is given by repeating the flag, not by commas.
+      parse: converts the flag's string or list to the field's value.
+      model: "wavenet" or "baseline" if only that model uses the option.
     """
 
     help: str
@@ -56,7 +57,7 @@ class Option:
     model: str = ""
 
     def kind(self, annotation: Any) -> str:
-        """Absl's name for the kind of flag that a field with this annotation makes."""
+        """Returns absl's name for the kind of flag that suits a field's annotation."""
         if self.choices:
             return "enum"
         alternatives = [annotation]
@@ -69,39 +70,64 @@ class Option:
 
 
 def option(default: Any, help: str, **details: Any) -> Any:
-    """A field of a dataclass that is also a flag; `details` are those of `Option`."""
+    """Makes a dataclass field that is also a flag; `details` are fields of `Option`."""
     return dataclasses.field(
         default=default, metadata={_FIELD: Option(help, **details)}
     )
 
 
 def options_of(cls: type) -> Iterator[tuple[dataclasses.Field[Any], Option, str]]:
-    """Each field that is an option, the option, and its flag's name."""
+    """Yields each field that is an option, its description, and its flag's name."""
     for field in dataclasses.fields(cls):
         described = field.metadata.get(_FIELD)
         if described is not None:
             yield field, described, described.flag or field.name
 
 
+def with_defaults(cls: type, **defaults: Any) -> type:
+    """Returns a subclass of options with other defaults.
+
+    Args:
+      cls: a dataclass with options.
+      **defaults: the new default of each field that differs.
+    """
+    fields = [
+        (
+            field.name,
+            field.type,
+            dataclasses.field(default=defaults[field.name], metadata=field.metadata),
+        )
+        for field in dataclasses.fields(cls)
+        if field.name in defaults
+    ]
+    return dataclasses.make_dataclass(
+        cls.__name__,
+        fields,
+        bases=(cls,),
+        namespace={"__doc__": cls.__doc__},
+        frozen=True,
+    )
+
+
 def check_limits(options: Any) -> None:
-    """Raises InputError for a number beyond the limits of its option."""
+    """Raises InputError for a number outside its option's limits."""
     for field, described, flag in options_of(type(options)):
         value, low, high = getattr(options, field.name), described.low, described.high
         if value is None or (low is None and high is None):
             continue
-        # Written so that NaN is refused.
+        # Phrased so that NaN is refused.
         if not (low is None or value >= low) or not (high is None or value <= high):
             wanted = f"{low} or more" if high is None else f"{low} to {high}"
             raise InputError(f"--{flag} must be {wanted}, not {value}.")
 
 
 def refuse_changed(options: Any, reason: str, *names: str) -> None:
-    """Raises InputError, "--<flag> <reason>", if an option is not at its default.
+    """Raises InputError, "--<flag> <reason>", if an option differs from its default.
 
     Args:
       options: an instance of a dataclass with options.
-      reason: why it has to be left out.
-      *names: of the fields to look at; none means all.
+      reason: why the option must be left out.
+      *names: the fields to check; none means all.
     """
     for field, _, flag in options_of(type(options)):
         if names and field.name not in names:
@@ -111,7 +137,7 @@ def refuse_changed(options: Any, reason: str, *names: str) -> None:
 
 
 def refuse_other_model(options: Any, model: str) -> None:
-    """Raises InputError if an option is given that is for the other model.
+    """Raises InputError if an option of the other model is given.
 
     Args:
       options: an instance of a dataclass with options.

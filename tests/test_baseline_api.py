@@ -167,7 +167,7 @@ def test_which_model_is_recognised(baseline_checkpoint, tiny_checkpoint):
         (lambda m: m.encode(np.zeros([1, 900, 2])), InputError, "mix several"),
         (lambda m: m.encode(np.zeros(900, np.int16)), InputError, "divide 16-bit"),
         (lambda m: m.encode([]), InputError, "empty list"),
-        (lambda m: m.decode(np.zeros([1, 16]), 60), InputError, "from another model"),
+        (lambda m: m.decode(np.zeros([1, 16]), 60), InputError, "of another model"),
         (lambda m: m.decode(np.zeros([1, 124]), 128), InputError, "0 to 127"),
         (lambda m: m.decode(np.zeros([1, 124]), -1), InputError, "0 to 127"),
         (lambda m: m.decode(np.zeros([1, 124]), 60.5), InputError, "whole number"),
@@ -215,7 +215,7 @@ def test_z_in_every_form():
     for bad in (np.zeros([2, 2, 8]), np.zeros(0), np.float32(1), np.zeros(7)):
         with pytest.raises(InputError, match="expected z of shape"):
             check_z(bad, 8, "my.npy")
-    with pytest.raises(InputError, match=r"my\.npy: holds NaN or infinite"):
+    with pytest.raises(InputError, match=r"my\.npy: contains NaN or infinite"):
         check_z(np.full(8, np.inf), 8, "my.npy")
     with pytest.raises(InputError, match=r"my\.npy: expected floats, got int64"):
         check_z(np.ones(8, int), 8, "my.npy")

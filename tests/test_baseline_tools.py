@@ -213,7 +213,7 @@ def test_bad_sounds_are_named_and_the_others_done(model, folder, tmp_path, caplo
     write_wav(folder / "good_C4.wav", np.stack([clip(900), clip(900, 1)], axis=1))
     assert job(model, [folder], tmp_path / "out") == 1
     for words in (
-        "one_C4.wav: 1 samples at 16 kHz are too few; the baseline needs 513",
+        "one_C4.wav: 1 samples at 16 kHz are too few; the baseline needs at least 513",
         "few_C4.wav: 512 samples at 16 kHz are too few",
         "nan_C4.wav: has NaN",
         "empty_C4.wav: the file is empty",
@@ -268,7 +268,7 @@ def test_folders_are_mirrored(model, folder, tmp_path):
 def test_a_full_disk_leaves_nothing_half_written(
     model, folder, tmp_path, monkeypatch, where
 ):
-    import magenta_nsynth.embeddings.codes as codes
+    import magenta_nsynth.embeddings.npy_csv as npy_csv
 
     path = tfrecords.write(folder / "a.tfrecord", examples(3, 600))
     name = "_write_header" if where == "header" else "add"
@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(codes.CodesWriter, name, fail)
+    monkeypatch.setattr(npy_csv.NpyCsvWriter, name, fail)
     with pytest.raises(OSError, match="No space") as error:
         save_embeddings(model, [path], tmp_path / "out")
     assert error.value.filename == str(tmp_path / "out" / "a_z.npy")
@@ -438,7 +438,7 @@ def test_halfway_between_two_notes(model, folder, tmp_path):
     wanted = model.generate(z, 50, 3000, **options)
     sound = read_wav(out / "gen_a_C4_b_D4.wav")
     np.testing.assert_allclose(sound, wanted, rtol=0, atol=1e-4)
-    with pytest.raises(InputError, match="--halfway needs two inputs"):
+    with pytest.raises(InputError, match="--halfway needs two or more inputs"):
         generate(model, paths[:1], out, halfway=True)
 
 
@@ -619,7 +619,9 @@ def test_options_that_would_do_nothing(model, folder, tmp_path):
             job(model, [folder], tmp_path / "out", skip_corrupt=True)
         with pytest.raises(InputError, match="--recursive is for folders of sounds"):
             job(model, [path], tmp_path / "out", recursive=True)
-        with pytest.raises(InputError, match=r"of different kinds \(audio, tfrecord\)"):
+        with pytest.raises(
+            InputError, match=r"different kinds of input \(audio, tfrecord\)"
+        ):
             job(model, [path, folder], tmp_path / "out")
     with pytest.raises(InputError, match="--seed does nothing with --phase=source"):
         generate(model, [folder], tmp_path / "o", seed=1, phase="source")
@@ -690,7 +692,7 @@ def test_a_csv_of_another_file_is_refused(model, folder, tmp_path, caplog):
     npy, table = tmp_path / "z" / "a_C4_z.npy", tmp_path / "z" / "a_C4_z.csv"
     np.save(npy, np.zeros([2, 124], np.float32))
     assert generate(model, [npy], tmp_path / "out") == 1
-    assert "a_C4_z.csv: speaks of 1 rows, and " in caplog.text
+    assert "a_C4_z.csv: describes 1 rows, but " in caplog.text
     assert "a_C4_z.npy has 2; it belongs to another file" in caplog.text
     table.write_text("note_str,pitch\na,b\n")
     assert generate(model, [npy], tmp_path / "out") == 1
@@ -709,7 +711,7 @@ def test_a_csv_of_another_file_is_refused(model, folder, tmp_path, caplog):
         ({"num_iters": 0}, "--griffin_lim_iterations must be 1 or more"),
         ({"batch_size": 0}, "--batch_size must be 1 or more"),
         ({"sample_length": 512}, "less than the 513 samples"),
-        ({"out": ""}, "No --save_path given"),
+        ({"out": ""}, "Give --save_path"),
         ({"paths": ["nowhere"]}, "nowhere: does not exist"),
         ({"paths": []}, "Nothing to read"),
     ],
@@ -747,7 +749,7 @@ def test_the_binaries(baseline_checkpoint, tiny_checkpoint, folder, tmp_path):
         ("nsynth_generate", ["--use_ema"], "keeps no averaged weights"),
         ("nsynth_generate", ["--phase=source", *quick[:1]], "does nothing with"),
         ("nsynth_generate", ["--hop_length=256"], "no --hop_length"),
-        ("nsynth_save_embeddings", ["--master=x"], "set TF_CONFIG"),
+        ("nsynth_save_embeddings", ["--master=x"], "Set TF_CONFIG"),
         ("nsynth_save_embeddings", ["--model=wavenet"], "pass one of a WaveNet"),
     ):
         line = binaries.error_line(binaries.run(name, checkpoint, *where, *flags))

@@ -80,14 +80,14 @@ def test_a_damaged_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
         (["inspect", "a", "b"], "'b'"),
         (["inspect", "a", "--checkpoint_path=b"], "'a'"),
         (["strip", "a"], "--save_path"),
-        (["strip", "a", f"--save_path={__file__}"], "has to be a folder"),
+        (["strip", "a", f"--save_path={__file__}"], "must be a folder"),
         (["download"], "download wavenet, baseline, train"),
         (
             ["download", "gansynth", "--save_path=x"],
             "download wavenet, baseline, train",
         ),
         (["download", "wavenet"], "--save_path"),
-        (["download", "wavenet", f"--save_path={__file__}"], "has to be a folder"),
+        (["download", "wavenet", f"--save_path={__file__}"], "must be a folder"),
         (["inspect", "a", "--source_path=b"], "source_path"),
     ],
 )

@@ -247,7 +247,7 @@ def test_a_working_folder_that_is_gone_is_said(program, tmp_path):
         os.rmdir(tmp_path / "gone")
 
     line = error_line(program("return 0", preexec_fn=enter))
-    assert line.startswith("program: The working folder is gone")
+    assert line.startswith("program: The working folder no longer exists")
 
 
 def test_too_little_address_space_is_said_before_tensorflow_aborts(program):
@@ -463,7 +463,7 @@ def test_flags_reach_interpolate():
     arguments += ["--match_loudness", "--bit_depth=16", "--sample_length=0", "--seed=5"]
     arguments += ["--skip_existing", "--temperature=0.5", "--checkpoint_path=x"]
     text = given("nsynth_interpolate", *arguments, "--gpu_number=1")
-    assert "source_path=['a', 'a']" in text and "sample_length=0" in text
+    assert "source_path=('a', 'a')" in text and "sample_length=0" in text
     assert "checkpoint_path='x'" in text and "gpu 1" in text
     assert "save_path='o', skip_existing=True" in text
     assert (

@@ -63,7 +63,7 @@ def test_files_folders_and_globs(tmp_path, monkeypatch):
     [
         ("*.tfrecord", r"\*\.tfrecord: matches nothing; give"),
         ("none.tfrecord", r"none\.tfrecord: does not exist; give"),
-        (".", r"no TFRecord file in there"),
+        (".", r"contains no TFRecord file"),
         ("", "Nothing to read"),
     ],
 )
@@ -114,12 +114,14 @@ def test_an_empty_file_is_named(tmp_path, packed):
 
 def test_what_is_no_tfrecord_file(tmp_path):
     (tmp_path / "a.tfrecord").write_text("note_str,pitch\n" * 10, encoding="utf-8")
-    with pytest.raises(InputError, match=r"a\.tfrecord, record 0 .*no TFRecord file"):
+    with pytest.raises(
+        InputError, match=r"a\.tfrecord, record 0 .*not a TFRecord file"
+    ):
         open_notes(tmp_path)
     with pytest.raises(InputError, match="no record that can be read"):
         open_notes(tmp_path, skip_corrupt=True)
     (tmp_path / "b.tfrecord").mkdir()
-    with pytest.raises(InputError, match=r"b\.tfrecord: no TFRecord file in there"):
+    with pytest.raises(InputError, match=r"b\.tfrecord: contains no TFRecord file"):
         open_notes(tmp_path / "b.tfrecord")
 
 
@@ -196,7 +198,7 @@ def damaged(tmp_path, packed):
     records = {
         3: (b"\xff\xfe no example", "not a tf.Example"),
         4: (without(good[4], "audio"), "the feature audio is missing"),
-        5: (wrong_type.SerializeToString(), "the feature pitch has a float_list"),
+        5: (wrong_type.SerializeToString(), "the feature pitch is a float_list"),
         6: (many.SerializeToString(), "the feature pitch has 2 values, not 1"),
         9: (without(good[9], "pitch"), "the feature pitch is missing"),
         10: (b"", "there is nothing in it"),
@@ -215,7 +217,7 @@ def damaged(tmp_path, packed):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_skip_corrupt_counts_every_kind(tmp_path, packed, caplog, monkeypatch):
-    monkeypatch.setattr("magenta_nsynth.data.index._SAID", 100)
+    monkeypatch.setattr("magenta_nsynth.data.index._LOGGED", 100)
     path, said = damaged(tmp_path, packed)
     seen = []
     index = open_notes(
@@ -305,8 +307,8 @@ def test_a_filter_that_nothing_passes(three_hundred):
         ({"velocities": [128]}, ["velocities: 128"]),
         ({"velocities": ["loud"]}, ["velocities: 'loud'"]),
         ({"min_pitch": -1}, ["min_pitch: -1"]),
-        ({"min_pitch": 61, "max_pitch": 60}, ["min_pitch=61 to max_pitch=60"]),
-        ({"qualities": [1], "without_qualities": ["dark"]}, ["at once: dark"]),
+        ({"min_pitch": 61, "max_pitch": 60}, ["min_pitch=61 is above max_pitch=60"]),
+        ({"qualities": [1], "without_qualities": ["dark"]}, ["lack a quality (dark)"]),
     ],
 )
 def test_filters_that_make_no_sense(fields, known):
@@ -355,7 +357,7 @@ def test_a_length_that_can_not_be(tmp_path, length, packed):
     first, end = starts(records)[2:4]
     damaged = header(length) + b"x" * 50
     change(path, lambda content: content[:first] + damaged + content[end:])
-    words = rf"a\.tfrecord, record 2 .*too much for a note: {length:,} bytes"
+    words = rf"a\.tfrecord, record 2 .*too large for a note: {length:,} bytes"
     with pytest.raises(InputError, match=words):
         open_notes(path)
     index = open_notes(path, skip_corrupt=True)
@@ -390,7 +392,7 @@ def test_other_compressions_are_named(tmp_path, compress, name):
     ):
         open_notes(tmp_path / "b.tfrecord")
     (tmp_path / "c.tfrecord").write_bytes(b"x^2 is no TFRecord")
-    with pytest.raises(InputError, match="this is no TFRecord file"):
+    with pytest.raises(InputError, match="this is not a TFRecord file"):
         open_notes(tmp_path / "c.tfrecord")
 
 

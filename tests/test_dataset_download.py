@@ -127,7 +127,7 @@ def test_another_size_or_content_is_refused(site, tmp_path):
 def test_room_for_the_archive_and_its_content_is_needed(site, tmp_path, monkeypatch):
     size = len(site.body)
     set_free_space(monkeypatch, 2 * size - 1)
-    with pytest.raises(InputError, match=r"are needed and .* are free") as error:
+    with pytest.raises(InputError, match=r"needs .* but only .* are free") as error:
         download_split("test", tmp_path / "a", url=site.url)
     one_line(error)
     assert not site.requests

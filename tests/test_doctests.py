@@ -17,11 +17,26 @@ def modules_with_examples():
             yield ".".join(parts).removesuffix(".__init__")
 
 
+def export(folder):
+    """Exports the bundled notes, as README does, for the examples that read them."""
+    from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
+    from magenta_nsynth.commands.options import Network, ShardOptions
+    from magenta_nsynth.notes.inputs import Inputs
+    from magenta_nsynth.notes.naming import NameRules
+
+    network = Network(checkpoint_path=str(ROOT / "checkpoints/small"))
+    inputs = Inputs(source_path=[str(ROOT / "checkpoints/notes")])
+    rules, files = NameRules(), ShardOptions()
+    assert export_embeddings(Export(network, inputs, folder, rules, files)) == 0
+
+
 @pytest.mark.parametrize("name", [*modules_with_examples()])
 def test_examples(name, tmp_path, monkeypatch):
     """With the bundled checkpoints below the working directory, as in a clone."""
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     monkeypatch.chdir(tmp_path)
+    if name == "magenta_nsynth.embeddings.exported":
+        export("exported")
     results = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert results.attempted
     assert not results.failed

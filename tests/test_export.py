@@ -27,8 +27,8 @@ from magenta_nsynth.api import WaveNet, load_model
 from magenta_nsynth.audio.resample import resample
 from magenta_nsynth.commands.export_embeddings import export_embeddings
 from magenta_nsynth.data.writing import note_to_example
-from magenta_nsynth.embeddings.codes import CodesWriter
 from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
+from magenta_nsynth.embeddings.npy_csv import NpyCsvWriter
 from magenta_nsynth.embeddings.shards import FORMATS
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.notes import tfds_clips
@@ -359,7 +359,7 @@ def test_folders_say_the_family(run, tmp_path, clips):
     # By another rule it is another export.
     options = {"paths": [tmp_path / "sounds"], "recursive": True}
     rules = NameRules(middle_c="C3")
-    with pytest.raises(InputError, match="made of or with something else"):
+    with pytest.raises(InputError, match="belongs to an export with"):
         run(**options, rules=rules)
     assert run("other", **options, rules=rules) == 0
     [note] = open_embeddings(tmp_path / "other")
@@ -748,11 +748,11 @@ def test_of_many_remarks_some_are_shown(run, tmp_path, clips, caplog):
     with caplog.at_level("INFO", logger="absl"):
         assert run(paths=[path], notes_per_shard=30, batch_size=30) == 0
     assert sum("88 of 600 samples" in message for message in caplog.messages) == 20
-    assert "There were 10 more remarks like these." in caplog.text
+    assert "And 10 more messages like these." in caplog.text
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_is_whole(run, tmp_path, monkeypatch):
-    add, count = CodesWriter.add, 0
+    add, count = NpyCsvWriter.add, 0
 
     def fill(self, *arguments):
         nonlocal count
@@ -761,11 +761,11 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_whole(run, tmp_path, monkeypa
             raise OSError(28, "No space left on device")
         add(self, *arguments)
 
-    monkeypatch.setattr(CodesWriter, "add", fill)
+    monkeypatch.setattr(NpyCsvWriter, "add", fill)
     with pytest.raises(InputError) as error:
         run()
     assert "00001-of-00002" in str(error.value)
-    assert "No space left on device; make room and run again" in str(error.value)
+    assert "No space left on device; free some space and run again" in str(error.value)
     assert [n for n in names(tmp_path / "out") if n.endswith(".npy")] == [
         "embeddings-00000-of-00002.npy"
     ]
@@ -808,7 +808,7 @@ def test_lost_notes_are_not_passed_over(run, tmp_path):
     assert run("records", format="tfrecord") == 0
     path = tmp_path / "records/embeddings-00000-of-00002.tfrecord"
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="0 notes can be read of 4"):
+    with pytest.raises(InputError, match="has 0 notes instead of 4"):
         open_embeddings(tmp_path / "records").means()
 
 
@@ -838,7 +838,7 @@ def test_a_table_that_was_changed_is_one_line(run, tmp_path):
             notes.names()
     for array in (np.float32(1), np.zeros(9, np.float32), np.zeros([9, 16], "U1")):
         np.save(table.with_suffix(".npy"), array)
-        with pytest.raises(InputError, match="no rows of float32"):
+        with pytest.raises(InputError, match="not rows of float32"):
             notes.names()
 
 
@@ -921,7 +921,7 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
         assert part in text, part
     beam = ("--runner=DirectRunner", "--runner_option=--direct_num_workers=2")
     assert shown(*beam) == (0, "DirectRunner ['--direct_num_workers=2']\n")
-    assert "--num_shards is for workers" in shown(*beam, "--num_shards=2")[1]
+    assert "--num_shards can't be used with" in shown(*beam, "--num_shards=2")[1]
     assert "needs --runner" in shown(beam[1])[1]
 
 

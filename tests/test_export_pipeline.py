@@ -1,15 +1,16 @@
 """Stages that run ahead of each other: in order, not too far, and to a clean end."""
 
-import io
 import threading
 import time
 
 import numpy as np
 import pytest
 
+from magenta_nsynth.config import SpectralConfig
 from magenta_nsynth.embeddings.arrays import save_array
-from magenta_nsynth.embeddings.codes import CodesWriter
+from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.embeddings.encode_many import ahead, encoding
+from magenta_nsynth.embeddings.files import CodeFiles
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.notes.clips import Clip
 
@@ -62,7 +63,7 @@ def test_closing_ends_the_threads():
 class Doubling:
     """An encoder of which nothing has to be loaded."""
 
-    num_latent, min_samples = 1, 2
+    min_samples = 2
 
     def __init__(self):
         self.batches = []
@@ -80,11 +81,15 @@ class Doubling:
         return [2 * clip[:1, None] for clip in clips]
 
 
+def clip(where, audio, labels=None):
+    return Clip(where, audio, labels or {}, where)
+
+
 def test_batches_are_of_one_key_and_errors_keep_their_place():
     encoder = Doubling()
     lengths = [3, 1, 3, 3, 3, 3]
     clips = [
-        (i // 3, Clip(f"clip{i}", np.full(n, i, np.float32), {"note_str": str(i)}))
+        (i // 3, clip(f"clip{i}", np.full(n, i, np.float32), {"note_str": str(i)}))
         for i, n in enumerate(lengths)
     ]
     clips[4] = (1, InputError("clip4: gone"))
@@ -96,14 +101,14 @@ def test_batches_are_of_one_key_and_errors_keep_their_place():
         "clip4: gone",
     ]
     good = [r for _, r in found if not isinstance(r, Exception)]
-    assert [float(r.z[0, 0]) for r in good] == [0, 4, 6, 10]
+    assert [float(r.rows[0, 0]) for r in good] == [0, 4, 6, 10]
     assert [r.labels["note_str"] for r in good] == ["0", "2", "3", "5"]
     assert encoder.batches == [1, 1, 1, 1]
 
 
 def test_long_clips_do_not_wait_for_others():
     encoder = Doubling()
-    clips = [(0, Clip("long", np.zeros(2_000_000, np.float32), {})) for _ in range(3)]
+    clips = [(0, clip("long", np.zeros(2_000_000, np.float32))) for _ in range(3)]
     with encoding(iter(clips), encoder, 16) as results:
         assert len(list(results)) == 3
     assert encoder.batches == [1, 1, 1]
@@ -111,7 +116,7 @@ def test_long_clips_do_not_wait_for_others():
 
 def test_an_error_in_the_block_ends_the_threads():
     before = threading.active_count()
-    clips = ((0, Clip("a", np.zeros(9, np.float32), {})) for _ in iter(int, 1))
+    clips = ((0, clip("a", np.zeros(9, np.float32))) for _ in iter(int, 1))
     with (
         pytest.raises(RuntimeError, match="writer"),
         encoding(clips, Doubling(), 4) as results,
@@ -123,7 +128,7 @@ def test_an_error_in_the_block_ends_the_threads():
 
 def test_an_embedding_that_is_no_numbers_is_an_error_that_names_its_clip():
     clips = [
-        (0, Clip(name, np.full(4, level, np.float32), {}))
+        (0, clip(name, np.full(4, level, np.float32)))
         for name, level in (("a.wav", 1), ("b.wav", np.inf), ("c.wav", 3))
     ]
     with encoding(clips, Doubling(), 2) as results:
@@ -136,7 +141,11 @@ def test_embeddings_that_are_no_numbers_are_not_written(tmp_path):
     bad = np.full([2, 3], np.nan, np.float32)
     with pytest.raises(InputError, match=r"a\.npy: its embedding has NaN"):
         save_array(str(tmp_path / "a.npy"), bad)
-    writer = CodesWriter(io.BytesIO(), io.StringIO(), 3)
-    with pytest.raises(InputError, match="one: its embedding has NaN"):
-        writer.add(bad, {"note_str": "one"}, 9)
+    embedding = Embedding("one", "one.wav", bad, 9, {"note_str": "one"})
+    files = CodeFiles(SpectralConfig(), 3)
+    with (
+        pytest.raises(InputError, match="one: its embedding has NaN"),
+        files.writing(str(tmp_path / "b_z.npy")) as writer,
+    ):
+        writer.add(embedding)
     assert list(tmp_path.iterdir()) == []

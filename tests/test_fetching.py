@@ -358,7 +358,7 @@ def test_full_disk(site, target, monkeypatch):
     with pytest.raises(InputError) as error:
         fetch(site.url, target)
     assert "No space left" in one_line(error) and str(target) in str(error.value)
-    assert "make room" in str(error.value)
+    assert "free some space" in str(error.value)
     monkeypatch.undo()
     kept = part_of(target).stat().st_size
     assert kept > 100_000
@@ -371,7 +371,7 @@ def test_too_little_space_is_said_before_downloading(site, target, monkeypatch):
     set_free_space(monkeypatch, 1000)
     with pytest.raises(InputError) as error:
         fetch(site.url, target)
-    assert "400 kB are needed and 1.0 kB are free" in one_line(error)
+    assert "needs 400 kB, but only 1.0 kB are free" in one_line(error)
     assert_clean(target)
 
 

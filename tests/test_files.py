@@ -9,13 +9,12 @@ import stat
 
 import numpy as np
 import pytest
-from magenta_nsynth.notes.clip_sources import open_clips
 
 from magenta_nsynth import files
 from magenta_nsynth.audio import load_audio, save_audio
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.codes import read_table
+from magenta_nsynth.embeddings.npy_csv import read_note_csv
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import (
     Source,
@@ -28,7 +27,9 @@ from magenta_nsynth.files import (
     write_json,
 )
 from magenta_nsynth.notes.clips import read_list
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.labels_csv import read_labels
+from magenta_nsynth.notes.opening import open_clips
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_files_globs_and_several_paths(tree, paths, found):
         (["nowhere"], "nowhere: does not exist"),
         (["nowhere/*.wav"], "nowhere/*.wav: matches nothing"),
         (["note.txt"], "note.txt: not one of .wav"),
-        (["empty"], "empty: no .wav file in there"),
+        (["empty"], "empty: no .wav file found"),
         (["b.wav", "nowhere"], "nowhere: does not exist"),
     ],
 )
@@ -171,16 +172,14 @@ def test_other_kinds_are_counted_once(tmp_path, caplog):
     for instead in ([], [".npy"]):
         assert len(find_sources(paths, [".wav"], True, instead=instead)) == 2
         assert caplog.messages == [
-            "Files of other kinds are left out: 3 .aiff, 1 without extension, 1 .npy, "
-            "1 .txt."
+            "Files with other extensions are left out: 3 .aiff, 1 without extension, "
+            "1 .npy, 1 .txt."
         ]
         caplog.clear()
     assert len(find_sources([tmp_path], [".wav"], True, quiet=True)) == 2
     assert len(find_sources([tmp_path / "a.wav"], [".wav"])) == 1
     assert not caplog.messages
-    with pytest.raises(
-        InputError, match=r"no .mp3 file in there \(there are 3 .aiff, "
-    ):
+    with pytest.raises(InputError, match=r"no .mp3 file found \(but 3 .aiff, "):
         find_sources([tmp_path], [".mp3"], True)
     for i in range(9):
         (tmp_path / f"x.{i}").touch()
@@ -307,7 +306,7 @@ def test_a_file_that_another_program_is_writing_is_left_to_it(tmp_path, monkeypa
     with atomic_path(tmp_path / "a.npy") as temporary:
         pathlib.Path(temporary).write_text("first", encoding="utf-8")
         with (
-            pytest.raises(InputError, match=r"a\.npy: another program is writing it"),
+            pytest.raises(InputError, match=r"a\.npy: another program is writing this"),
             atomic_path(tmp_path / "a.npy"),
         ):
             pass
@@ -449,7 +448,7 @@ def test_the_lines_of_a_list_are_not_expanded(tmp_path, monkeypatch):
     listed = tmp_path / "list.txt"
     listed.write_text("$PLACE/a.wav\n~/a.wav\nelsewhere/a.wav\n")
     monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
-    clips = open_clips(["~/../list.txt"], 1)
+    clips = open_clips(Inputs(source_path=["~/../list.txt"]))
     first, second, third = clips.read(np.arange(3), 0)
     assert isinstance(first, AudioError) and isinstance(second, AudioError)
     assert "$PLACE/a.wav" in str(first) and "~/a.wav" in str(second)
@@ -488,7 +487,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     for read in (
         load_array,
         lambda path: load_array(path, in_memory=False),
-        read_table,
+        read_note_csv,
         read_list,
         lambda path: read_labels(path, []),
         load_json,

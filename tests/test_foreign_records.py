@@ -1,6 +1,7 @@
 """Records that others wrote: with other features, rates, types and levels."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import shutil
@@ -93,9 +94,8 @@ def baseline(baseline_checkpoint):
 
 def evaluated(path):
     """What evaluation makes of the notes, with a loss that costs nothing."""
-    return evaluate_notes(
-        lambda audio: audio.mean(axis=1), open_notes(path), RECIPES["wavenet"], 512, 2
-    )
+    recipe = dataclasses.replace(RECIPES["wavenet"], crop_length=512, batch_size=2)
+    return evaluate_notes(lambda audio: audio.mean(axis=1), open_notes(path), recipe)
 
 
 def clips_of(*paths, min_samples=1):
@@ -136,7 +136,7 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
     assert save_embeddings(baseline, [path], tmp_path / "codes") == 0
     found = find_subjects(Inputs([path], sample_length=0), NoteFilter())
     assert [subject.name for subject in found.subjects] == ids
-    assert evaluated(path)["family"].tolist() == [0 if kind == "tfds" else -1] * 3
+    assert evaluated(path).families.tolist() == [0 if kind == "tfds" else -1] * 3
     assert make_tfrecord([path], tmp_path / "json", as_float=True) == 0
     entries = json.loads((tmp_path / "json" / "examples.json").read_text())
     assert list(entries) == ids
@@ -147,7 +147,7 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
 def test_evaluation_knows_the_families_that_there_are(tmp_path):
     path = tfrecords.write(tmp_path / "x.tfrecord", [tfds(0), ddsp(1), tfds(2)])
     result = evaluated(path)
-    lines = table(result["loss"], result["family"], RECIPES["wavenet"]).splitlines()
+    lines = table(result.losses, result.families, RECIPES["wavenet"]).splitlines()
     rows = [line.split()[:2] for line in lines]
     assert rows == [["family", "notes"], ["bass", "2"], ["unknown", "1"], ["all", "3"]]
     bass = NoteFilter(families=["bass"], velocities=[2])
@@ -192,7 +192,7 @@ def test_two_notes_of_one_name_and_what_is_there(model, tmp_path, caplog):
     ]
     path = tfrecords.write(tmp_path / "x.tfrecord", records)
     assert save_embeddings(model, [path], tmp_path / "out") == 1
-    assert "x.tfrecord, record 2 (a_b): would be saved as" in caplog.text
+    assert "x.tfrecord, record 2 (a_b): not saved, because" in caplog.text
     out = tmp_path / "out" / "a_b_embeddings.npy"
     np.testing.assert_allclose(np.load(out), model.encode(tone(0)), atol=1e-5)
     out.unlink()
@@ -284,7 +284,7 @@ BAD = {
     "negative rate": ({"sample_rate": -16_000}, "a sample_rate of -16000 Hz can't"),
     "rate 0": ({"sample_rate": 0}, "a sample_rate of 0 Hz can't"),
     "two rates": ({"sample_rate": [16_000, 8_000]}, "sample_rate has 2 values, not 1"),
-    "float rate": ({"sample_rate": np.float32(44_100)}, "sample_rate has a float_list"),
+    "float rate": ({"sample_rate": np.float32(44_100)}, "sample_rate is a float_list"),
     "int16 numbers": (
         {"audio": tone() * 32_000},
         "samples reach 16000; they look like 16-bit integers in floating-point form: "
@@ -296,11 +296,11 @@ BAD = {
     "empty": ({"audio": np.zeros(0, np.float32)}, "its audio has 0 samples, 512 are"),
     "int64": (
         {"audio": (tone() * 32_000).astype(int)},
-        "the feature audio has a int64_list (2,000 whole numbers up to 16,000; divide",
+        "the feature audio is a int64_list (2,000 whole numbers up to 16,000; divide",
     ),
     "int16 bytes": (
         {"audio": (tone() * 32_000).astype("<i2").tobytes()},
-        "the feature audio has a bytes_list (4,000 bytes, which look like 16-bit",
+        "the feature audio is a bytes_list (4,000 bytes, which look like 16-bit",
     ),
     "float64 bytes": (
         {"audio": tone().astype("<f8").tobytes()},

@@ -231,7 +231,7 @@ def test_what_was_generated_below_the_sounds_is_not_read_again(
         ({"samples_per_save": 0}, "--samples_per_save"),
         ({"paths": []}, "--source_path"),
         ({"out": ""}, "--save_path"),
-        ({"out": "in/z0.npy"}, "has to be a folder"),
+        ({"out": "in/z0.npy"}, "must be a folder"),
         ({"out": "in/z0.npy/below"}, "give another --save_path"),
         ({"paths": ["in/z0.npy", "also/z0.npy"]}, "both be written"),
     ],
@@ -443,7 +443,7 @@ def test_the_binary(tiny_checkpoint, folder, out, golden_tiny, reference):
     result = run("nsynth_generate", *arguments(tiny_checkpoint, folder, out), *words)
     assert (result.returncode, result.stdout) == (0, "")
     others, first, second, announced, *progress = result.stderr.splitlines()
-    assert others == "INFO: Files of other kinds are left out: 1 .wav."
+    assert others == "INFO: Files with other extensions are left out: 1 .wav."
     assert first.startswith("INFO: ") and "z0.npy: 4 frames, cut to the 2" in first
     assert second.startswith("INFO: ") and "z1.npy: 3 frames" in second
     assert announced.startswith("INFO: Sounds to generate: 2, 0.1 s")

@@ -296,7 +296,7 @@ def test_own_sounds_by_folder_and_name(sounds, tmp_path, data, caplog):
     assert (
         notes["guitar_acoustic_007-060-100"]["instrument_str"] == b"guitar_acoustic_007"
     )
-    [said] = [m for m in caplog.messages if "no family" in m]
+    [said] = [m for m in caplog.messages if "no known family" in m]
     assert "1 of 5" in said and "kick.wav" in said and "synth_lead, vocal" in said
     # 0.3 s of a 440 Hz tone in stereo at 44.1 kHz, the rest is zeros.
     audio = notes["bass_f_midi40"]["audio"]
@@ -333,9 +333,9 @@ def test_it_says_where_pitch_and_family_come_from(sounds, tmp_path, caplog):
     }
     assert (
         "The pitch of 9 notes: 2 by note name (long "
-        "C2.wav: 36); 2 by MIDI number at the name's end (sax_64.wav: 64); 1 by unity "
-        "note of its smpl or INST chunk (sampled.wav: 67); 1 by midi or pitch with a "
-        "number (x_midi40.wav: 40); 1 by NSynth's name "
+        "C2.wav: 36); 2 by MIDI number at the end of the name (sax_64.wav: 64); 1 by "
+        "unity note of its smpl or INST chunk (sampled.wav: 67); 1 by midi or pitch "
+        "with a number (x_midi40.wav: 40); 1 by NSynth's name "
         "(guitar_acoustic_007-060-100.wav: 60); 2 not known (Hammond B3.wav)."
     ) in caplog.messages
     assert (
@@ -343,7 +343,7 @@ def test_it_says_where_pitch_and_family_come_from(sounds, tmp_path, caplog):
         "name (sounds/guitar_acoustic_007-060-100.wav: guitar); 1 not known "
         "(sounds/recording-012-003.wav)."
     ) in caplog.messages
-    assert "2 of 8 files say no pitch" in caplog.text
+    assert "2 of 8 files have no known pitch" in caplog.text
     caplog.clear()
     csv = sounds.folder / "left.csv"
     rules = NameRules("none", "C3")
@@ -368,9 +368,7 @@ def test_unity_notes_that_say_nothing(sounds, tmp_path, caplog):
     sampled("b.wav", 60)
     sampled("c.wav", 0)
     assert pitches() == [-1, -1, -1]
-    assert "2 not known, for all unity notes are 60, as many programs write" in (
-        caplog.text
-    )
+    assert "2 not known: all unity notes are 60, a common default" in (caplog.text)
     sampled("d.wav", 61)
     assert pitches() == [60, 60, -1, 61]
     assert "--middle_c" not in caplog.text
@@ -378,7 +376,7 @@ def test_unity_notes_that_say_nothing(sounds, tmp_path, caplog):
     for name in ("C3", "F3"):
         sampled(f"keys/piano {name}.wav", 60 if name == "C3" else 65)
     assert pitches()[:2] == [48, 53]
-    assert "2 files lie 12 semitones above their names" in caplog.text
+    assert "2 files are 12 semitones above the notes" in caplog.text
     assert "with --middle_c=C3 they agree" in caplog.text
 
 
@@ -401,7 +399,7 @@ def test_long_sounds_are_cut_and_short_ones_filled_up(sounds, tmp_path, caplog):
     assert content("c_000") + content("c_001") == list(samples["c"][:128_000])
     assert content("c_002") == [*samples["c"][128_000:], *[0] * 42_000]
     assert content("d") == list(samples["d"][:64_000])
-    assert "Of 1 of 5 files the end, less than 1 s, is left out" in caplog.text
+    assert "The end of 1 of 5 files, less than 1 s, is left out" in caplog.text
     assert "d.wav" in caplog.text
 
     options = {"note_seconds": 2.5, "pad": False}
@@ -445,8 +443,8 @@ def test_labels_from_a_csv(sounds, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "line 1 has to name"),
-        ("name,pitch\na.wav,1", "line 1 has to name"),
+        ("", "line 1 must name"),
+        ("name,pitch\na.wav,1", "line 1 must name"),
         ("file,picth\na.wav,1", "picth"),
         ("file,pitch\na.wav,128", "line 2: pitch '128'"),
         ("file,pitch\na.wav,1\n\na.wav,H4", "line 4: pitch 'H4'"),
@@ -476,7 +474,7 @@ def test_two_notes_of_one_name_are_refused_before_work(sounds, tmp_path, data):
     sounds("flute/a.wav", 100)  # another folder is another instrument
     assert make_tfrecord([sounds.folder], tmp_path / "fine") == 0
     shutil.copy(data / "audio_mono_16k.flac", sounds.folder / "bass" / "a.flac")
-    words = r"a\.flac and .*a\.wav would both .* rename one, or put them into different"
+    words = r"a\.flac and .*a\.wav would both .* rename one, or put them in different"
     with pytest.raises(InputError, match=words):
         make_tfrecord([sounds.folder], tmp_path / "out")
     (sounds.folder / "bass" / "a.flac").unlink()
@@ -631,7 +629,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(
 
     monkeypatch.setattr(tf.io.TFRecordWriter, "write", fill)
     out = tmp_path / "out"
-    with pytest.raises(InputError, match=r"00002-of-00004: No space left.*make room"):
+    with pytest.raises(
+        InputError, match=r"00002-of-00004: No space left.*free some space"
+    ):
         make_tfrecord([nsynth], out, num_shards=4)
     assert names(out) == [
         "notes.manifest.json",
@@ -650,7 +650,7 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(wavfile, "write", fill)
-    with pytest.raises(InputError, match=r"\.wav: No space left.*make room"):
+    with pytest.raises(InputError, match=r"\.wav: No space left.*free some space"):
         make_tfrecord([tmp_path / "records"], tmp_path / "back")
     assert names(tmp_path / "back") == [".made_from.json"]
 
@@ -665,12 +665,12 @@ def test_a_full_disk_ends_going_back(nsynth, tmp_path, monkeypatch):
         ({"paths": ["nsynth-x", "nsynth-x"]}, "one data set at a time"),
         ({"paths": ["empty"]}, "empty: no .aif, "),
         ({"paths": ["empty"], "read_as": "jsonwav"}, "examples.json: can't"),
-        ({"paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive but empty"),
+        ({"paths": ["x.tar"]}, "x.tar: not a .tar or .tar.gz archive"),
         ({"paths": ["mixed"]}, "--read_as=tfrecord or --read_as=audio"),
         ({"paths": ["bad"]}, "no valid JSON"),
         ({"paths": ["x.tfrecord"]}, "x.tfrecord"),
         ({"out": ""}, "--save_path"),
-        ({"out": "x.tar"}, "has to be a folder"),
+        ({"out": "x.tar"}, "must be a folder"),
         ({"csv": "x.csv"}, "--csv can't be used with a JSON/WAV folder"),
         ({"as_float": True}, "--float can't be used with a JSON/WAV folder"),
         ({"rules": NameRules("midi")}, "--pitch_from_name can't be used with a JSON"),

@@ -272,9 +272,9 @@ def test_what_was_made_is_not_read(sounds, tmp_path):
     save_audio(sounds / "made" / "gen_a.wav", np.ones(900) / 2)
     save_audio(sounds / "page" / "a.wav", np.ones(900) / 2)
     left_out = [sounds / "made", sounds / "page"]
-    assert subjects_of(sounds, recursive=True, left_out=left_out).count == 4
+    assert subjects_of(sounds, recursive=True, left_out=left_out).number == 4
     found = subjects_of(sounds, limit=2)
-    assert [s.name for s in found.subjects] == ["a", "b"] and found.count == 2
+    assert [s.name for s in found.subjects] == ["a", "b"] and found.number == 2
 
 
 def test_companions_by_the_names_that_the_tools_give(tmp_path):
@@ -329,7 +329,7 @@ def test_notes_of_a_tfrecord(tmp_path, drawn, caplog):
     assert [panel.image.shape[1] for panel in panels] == [3, 3]
     assert look.titles[0].startswith(tfrecords.FAMILIES[0])
     chosen = NoteFilter(min_pitch=3, max_pitch=3)
-    assert subjects_of(path, note_filter=chosen).count == 1
+    assert subjects_of(path, note_filter=chosen).number == 1
     with pytest.raises(InputError, match="for folders of sounds"):
         subjects_of(path, recursive=True)
     save_audio(tmp_path / "a.wav", np.zeros(900))

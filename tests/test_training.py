@@ -235,7 +235,8 @@ def test_restoring_replaces_what_an_earlier_training_left(small_start):
     trainer = new_trainer(small_start)
     state = trainer.state
     fresh = state_of(trainer)
-    moments = [m for m in (*state.first_moments, *state.second_moments) if m is not None]
+    moments = [*state.first_moments, *state.second_moments]
+    moments = [moment for moment in moments if moment is not None]
     for variable in (*state.variables, *state.averages, *moments, state.beta1_power):
         variable.assign(tf.ones_like(variable) / 3)
     state.global_step.assign(5)

@@ -6,7 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from magenta_nsynth.config import Config
-from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles
+from magenta_nsynth.embeddings.embedding import Embedding
+from magenta_nsynth.embeddings.encode_many import Encoder
+from magenta_nsynth.embeddings.files import EmbeddingFiles
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.models.base import ConfiguredModel
 from magenta_nsynth.weights.checkpoint import Checkpoint
@@ -14,7 +16,7 @@ from magenta_nsynth.weights.checkpoint import Checkpoint
 __all__ = ["Autoencoder"]
 
 
-class Autoencoder(Protocol):
+class Autoencoder(Encoder, Protocol):
     """An opened checkpoint of either model: a `WaveNet` or a `Baseline`."""
 
     @property
@@ -74,26 +76,6 @@ class Autoencoder(Protocol):
 
     def encode(self, sounds: Any, sample_length: int = 0) -> Any:
         """Encodes sounds: paths or arrays of any length."""
-        ...
-
-    def check_clip(self, audio: np.ndarray, name: str) -> np.ndarray:
-        """The part of a clip [t] that is used.
-
-        Args:
-          audio: [t] float32.
-          name: the clip's name in errors.
-
-        Raises:
-          AudioError: the clip is too short.
-        """
-        ...
-
-    def prepare(self, clip: np.ndarray) -> Any:
-        """Converts a checked clip [t] float32 to the network's input."""
-        ...
-
-    def encode_prepared(self, clips: Sequence[Any]) -> list[np.ndarray]:
-        """Encodes prepared clips side by side: [rows, num_latent] float32 each."""
         ...
 
     def peak(self, audio: np.ndarray, prepared: Any) -> float:

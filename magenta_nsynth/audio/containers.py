@@ -97,11 +97,7 @@ def format_of(file: BinaryIO, path: str) -> str:
         return "wav"
     if start[:4] == b"FORM" and start[8:12] in (b"AIFF", b"AIFC"):
         return "aiff"
-    for magic, name in (
-        (b"fLaC", "flac"),
-        (b"OggS", "ogg"),
-        (_W64, "w64"),
-    ):
+    for magic, name in ((b"fLaC", "flac"), (b"OggS", "ogg"), (_W64, "w64")):
         if start.startswith(magic):
             return name
     if start[4:8] == b"ftyp":
@@ -141,16 +137,13 @@ class Window:
         self._file, self._start, self._length = file, start, length
         self._position = 0
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """Reads up to `size` bytes: of the header or of the part, never of both."""
-        data = self.header[self._position :]
+        data = self.header[self._position :][:size]
         offset = self._position - len(self.header)
-        if offset >= 0:
-            left = max(0, self._length - offset)
+        if offset >= 0 and (wanted := min(size, self._length - offset)) > 0:
             self._file.seek(self._start + offset)
-            data = self._file.read(left if size < 0 else min(size, left))
-        elif size >= 0:
-            data = data[:size]
+            data = self._file.read(wanted)
         self._position += len(data)
         return data
 
@@ -331,7 +324,7 @@ def _data_length(file: BinaryIO, start: int, length: int, order: str, path: str)
     if length and missing <= 0:
         return length
     logging.warning(
-        "%s: its header announces %d bytes of samples; reading the %d up to its end.",
+        "%s: its header announces %d bytes of samples; the %d up to its end are read.",
         *(path, length, available),
     )
     return available

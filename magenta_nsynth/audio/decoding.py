@@ -119,8 +119,8 @@ def _frames(path: str) -> Iterator[tuple[int, np.ndarray]]:
             if isinstance(error, AudioError):
                 raise
             raise AudioError(
-                f"{path}: damaged, truncated, or not decodable ({what}); get the file "
-                "again, or convert it to 16-bit WAV."
+                f"{path}: damaged or truncated, or not decodable ({what}); get the "
+                "file again, or convert it to 16-bit WAV."
             ) from error
         except OSError as error:
             raise AudioError(f"{path}: can't be read ({error.strerror}).") from error

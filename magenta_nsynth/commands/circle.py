@@ -58,7 +58,7 @@ class Circle:
         self._sounds: list[Subject] = []
         if subjects.are_files:
             self._sounds = [s for s in subjects.subjects if not s.source.is_npy]
-        if len(self._sounds) < max(2, subjects.count):
+        if len(self._sounds) < max(2, subjects.number):
             raise InputError("--circle needs two sound files or more.")
         self._columns = _columns(len(self._sounds))
         self._names = [
@@ -103,10 +103,12 @@ class Circle:
         """
         make_folder(folder, "--sounds_path")
         check_arguments(model, folder, 0, generation.batch_size)
-        sounds = [embed(model, s.load(), keep_audio=True) for s in self._sounds]
+        clips = [subject.load_sound() for subject in self._sounds]
+        sounds = [embed(model, clip) for clip in clips]
         rows = [mix([sounds[i].rows for i in members]) for members in self._columns]
         sums = [
-            sum_signals([sounds[i].audio for i in members]) for members in self._columns
+            sum_signals([clips[i].audio[: sounds[i].num_samples] for i in members])
+            for members in self._columns
         ]
         generated, status = self._generate(model, folder, rows, generation)
         panels = [
@@ -160,5 +162,7 @@ def _columns(count: int) -> list[tuple[int, ...]]:
     """The sounds of each column: one, or two neighbours."""
     if count == 2:
         return [(0,), (0, 1), (1,)]
-    around = [((i,), (i, (i + 1) % count)) for i in range(count)]
-    return [members for pair in around for members in pair] + [(0,)]
+    columns: list[tuple[int, ...]] = []
+    for i in range(count):
+        columns += [(i,), (i, (i + 1) % count)]
+    return [*columns, (0,)]

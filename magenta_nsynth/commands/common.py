@@ -1,4 +1,4 @@
-"""What commands share: their arguments, their folders, and the files that failed."""
+"""Shared by commands: checks of arguments, output folders, and files that failed."""
 
 import errno
 import os
@@ -6,11 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from absl import logging
 
-from magenta_nsynth.api import Baseline, WaveNet
-from magenta_nsynth.audio import read_audio
+from magenta_nsynth.api import Autoencoder
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import Source, check_folder, expand
 from magenta_nsynth.notes.naming import NameRules
@@ -21,35 +19,34 @@ __all__ = [
     "check_arguments",
     "check_rules",
     "generated_name",
-    "load_clip",
     "make_folder",
     "pending",
     "writing",
 ]
 
-# After these no other file could be written either.
+# After these errors no other file can be written either.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def check_arguments(
-    model: WaveNet | Baseline,
+    model: Autoencoder,
     save_path: str | os.PathLike,
     sample_length: int,
     batch_size: int,
 ) -> None:
-    """Raises InputError for what no command over sounds can work with."""
+    """Raises InputError for arguments that no command on sounds can use."""
     check_folder(save_path)
     if sample_length < 0 or 0 < sample_length < model.min_samples:
         raise InputError(
             f"--sample_length={sample_length} is less than the {model.min_samples} "
-            "samples that the model needs; 0 uses the whole of each file."
+            "samples that the model needs; 0 uses each file in full."
         )
     if batch_size < 1:
         raise InputError(f"--batch_size must be 1 or more, not {batch_size}.")
 
 
-def check_rules(model: WaveNet | Baseline, rules: NameRules) -> None:
-    """Raises InputError for rules about pitches if the model has no use for these."""
+def check_rules(model: Autoencoder, rules: NameRules) -> None:
+    """Raises InputError for rules on pitches if the model does not use pitches."""
     if not model.uses_pitch:
         refuse_changed(
             rules,
@@ -59,29 +56,20 @@ def check_rules(model: WaveNet | Baseline, rules: NameRules) -> None:
 
 
 def generated_name(name: str) -> str:
-    """The file that a sound made of `name` goes to."""
+    """Returns the name of the file with the sound generated from `name`."""
     return f"gen_{name}.wav"
-
-
-def load_clip(path: str, sample_length: int, model: WaveNet) -> np.ndarray:
-    """A sound file as whole frames of the model, [t] float32, cut to a length.
-
-    Raises:
-      AudioError: it can't be read, or has less than one frame.
-    """
-    return model.check_clip(read_audio(path, sample_length), path)
 
 
 def pending(
     pairs: list[tuple[Source, str]], skip_existing: bool, unfinished_suffix: str = ""
 ) -> list[tuple[Source, str]]:
-    """The (source, output) pairs still to do; says how many are done already.
+    """Returns the (source, output) pairs still to do; logs how many are done.
 
     Args:
-      pairs: all of them.
-      skip_existing: False keeps all.
-      unfinished_suffix: a file of the output's name and this beside it means that
-        the output isn't finished.
+      pairs: all pairs.
+      skip_existing: whether to leave out pairs whose output exists.
+      unfinished_suffix: an output is not finished if a file with its name and this
+        suffix exists.
     """
     if not skip_existing:
         return pairs
@@ -97,9 +85,9 @@ def pending(
 
 
 def make_folder(save_path: str | os.PathLike, flag: str = "--save_path") -> None:
-    """Creates the output folder; raises InputError unless files can be made there.
+    """Creates the output folder; raises InputError unless it can be written to.
 
-    Now, because the first file may be hours of work away.
+    Checked early, because it may take hours until the first file is written.
     """
     folder = expand(save_path)
     try:
@@ -114,11 +102,11 @@ def make_folder(save_path: str | os.PathLike, flag: str = "--save_path") -> None
 
 @contextmanager
 def writing(output: str) -> Iterator[None]:
-    """Writing `output` in the block; its folder is there then, and errors name it.
+    """Creates the folder of `output`, which is written in the block; errors name it.
 
     Raises:
-      InputError: this file can't be written; others may be.
-      OSError: no space is left, for others neither.
+      InputError: this file can't be written.
+      OSError: no space is left, so no other file can be written either.
     """
     try:
         os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
@@ -135,21 +123,21 @@ def writing(output: str) -> Iterator[None]:
 
 
 class Failures:
-    """The files that could not be done, and why."""
+    """The files that failed, and why."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Notes an `NSynthError` of the block in place of raising it."""
+        """Records an `NSynthError` in the block instead of raising it."""
         try:
             yield
         except NSynthError as error:
             self.messages.append(str(error))
 
     def report(self, num_files: int) -> int:
-        """Logs what failed; the exit status of a run over `num_files` files."""
+        """Logs the failures among `num_files` files; returns the exit status."""
         for message in self.messages:
             logging.error("%s", message)
         if self.messages:

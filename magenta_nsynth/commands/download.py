@@ -1,4 +1,4 @@
-"""Downloading what NSynth's authors published: two checkpoints and the dataset."""
+"""Downloading the two checkpoints and the dataset that NSynth's authors published."""
 
 import glob
 import os
@@ -30,7 +30,7 @@ RELEASES = {
     "wavenet": f"{_BASE}models/nsynth/wavenet-ckpt.tar",
     "baseline": f"{_BASE}models/nsynth/baseline-ckpt.tar",
 }
-# No checksum of these archives is published, but the files' sizes are known.
+# No checksums of these archives are published, but the sizes of the files are known.
 _SIZES = {
     "wavenet": {
         ".data-00000-of-00001": 986_763_532,
@@ -43,7 +43,7 @@ FORMATS = ("tfrecord", "jsonwav")
 
 
 class Split(NamedTuple):
-    """A part of the dataset, and its .tfrecord.tar archive."""
+    """A split of the dataset, and its .tfrecord.tar archive."""
 
     num_notes: int
     num_bytes: int
@@ -81,19 +81,19 @@ def download_release(
 
     Args:
       model: a key of `RELEASES`.
-      folder: where the checkpoint belongs. Both models may share it.
-      url: another address, or an archive on this disk. Its checkpoint need not have
-        the sizes of the released one.
-      keep_archive: keeps an archive that was downloaded.
+      folder: where to put the checkpoint. Both models may share it.
+      url: another address, or an archive on this disk. The sizes of its checkpoint
+        are not checked.
+      keep_archive: whether to keep an archive that was downloaded.
 
     Returns:
       The checkpoint's prefix, e.g. ".../model.ckpt-200000".
 
     Raises:
-      InputError: as `fetch` and `unpack`; an unknown model; several checkpoints; or a
-        different one of the same name is in the way.
+      InputError: as `fetch` and `unpack`; the model is unknown; there are several
+        checkpoints; or a different one with the same name is in the way.
       CheckpointError: the archive contains no checkpoint, a damaged one, or not the
-        released one. Then nothing of it is kept.
+        released one. Nothing of it is kept.
     """
     if model not in RELEASES:
         raise InputError(f"No released model {model!r}; there are {sorted(RELEASES)}.")
@@ -110,7 +110,7 @@ def download_release(
     try:
         if not prefixes:
             raise CheckpointError(
-                f"{archive}: no checkpoint in it (.index and .data files); "
+                f"{archive}: contains no checkpoint (.index and .data files); "
                 f"the {model} model's is at {RELEASES[model]}."
             )
         if len(prefixes) == 1:
@@ -136,21 +136,22 @@ def download_split(
     url: str | None = None,
     keep_archive: bool = False,
 ) -> str:
-    """Downloads a split and unpacks its TFRecords, unless that has been done already.
+    """Downloads a split and unpacks its TFRecords, unless that is already done.
 
     Args:
       split: a key of `SPLITS`.
-      folder: where to; the TFRecords go into `nsynth-<split>` below it.
-      form: "tfrecord", checked by size and SHA-256; or "jsonwav", whose SHA-256 is
-        unknown, and which stays the .tar.gz that `make_tfrecord` reads.
+      folder: the output folder; the TFRecords go into its subfolder `nsynth-<split>`.
+      form: "tfrecord", checked by size and SHA-256; or "jsonwav", a .tar.gz for
+        `make_tfrecord`, which is not unpacked, and whose SHA-256 is unknown.
       url: another address, or an archive on this disk.
-      keep_archive: keeps a .tar of TFRecords that was downloaded.
+      keep_archive: whether to keep a .tar of TFRecords that was downloaded.
 
     Returns:
       The folder or file with the TFRecords, or the .tar.gz.
 
     Raises:
-      InputError: as `fetch` and `unpack`; an unknown split or form; no room.
+      InputError: as `fetch` and `unpack`; the split or form is unknown; or there is not
+        enough space.
     """
     if split not in SPLITS or form not in FORMATS:
         raise InputError(
@@ -163,7 +164,7 @@ def download_split(
     if form == "jsonwav":
         archive, is_new = _fetch_into(folder, url, name)
         if is_new:
-            logging.info("%s: not checked, since its SHA-256 is unknown.", archive)
+            logging.info("%s: not checked, because its SHA-256 is unknown.", archive)
         return archive
     expected, unpacked = SPLITS[split], os.path.join(folder, f"nsynth-{split}")
     files = _files(unpacked)
@@ -189,13 +190,13 @@ def _fetch_into(
 
     Args:
       folder: where the archive belongs.
-      url: an address, or a path; a file there is checked and left where it is.
+      url: an address, or the path of an archive, which is checked and not moved.
       name: the archive's name if the address has none.
       expected_size: as for `fetch`.
       sha256: as for `fetch`.
 
     Returns:
-      The archive's path, and whether it was downloaded now.
+      The archive's path, and whether this call downloaded it.
     """
     path = expand(url)
     if not os.path.exists(path):
@@ -209,13 +210,13 @@ def _fetch_into(
 
 
 def _prefixes(indices: Iterable[str]) -> list[str]:
-    """The prefixes whose .data files are all there."""
+    """Returns the prefixes that have all their .data files."""
     prefixes = sorted(index.removesuffix(".index") for index in indices)
     return [prefix for prefix in prefixes if not missing_files(prefix)]
 
 
 def _is_ready(prefix: str, model: str, released: bool) -> bool:
-    # Nothing needs the graph in .meta, so it may have been removed.
+    # The graph in .meta is not needed, so it may have been removed.
     try:
         _check(prefix, model, released, needs_graph=False)
     except NSynthError as error:
@@ -226,7 +227,7 @@ def _is_ready(prefix: str, model: str, released: bool) -> bool:
 
 def _check(prefix: str, model: str, released: bool, needs_graph: bool = True) -> None:
     """Raises a CheckpointError unless it is this model's, complete and undamaged."""
-    # Here, since the dataset needs no TensorFlow.
+    # Imported here, because downloading the dataset does not need TensorFlow.
     from magenta_nsynth.weights.engine import verify_in_full
 
     for ending, size in _SIZES[model].items() if released else ():
@@ -234,7 +235,7 @@ def _check(prefix: str, model: str, released: bool, needs_graph: bool = True) ->
         found = os.path.getsize(path) if os.path.exists(path) else 0
         if found != size and (needs_graph or ending != ".meta"):
             raise CheckpointError(
-                f"{path}: {found:,} bytes, and the released one has {size:,}; "
+                f"{path}: {found:,} bytes instead of the released file's {size:,}; "
                 "download it again."
             )
     verify_in_full(prefix, model, released)
@@ -247,8 +248,8 @@ def _refuse_others(archive: str, folder: str, found: Iterable[str]) -> None:
         path = os.path.normpath(os.path.join(folder, member.name))
         if path in taken:
             raise InputError(
-                f"{path}: belongs to another checkpoint of this name or a damaged one; "
-                "move it away, or give another --save_path."
+                f"{path}: belongs to a damaged checkpoint, or to another one with this "
+                "name; move it away, or give another --save_path."
             )
 
 
@@ -259,7 +260,7 @@ def _only(prefixes: list[str], place: str) -> str:
 
 
 def _require_space(path: str, url: str, num_bytes: int) -> None:
-    """Checks for room for what is missing of the archive, and for its contents."""
+    """Checks that there is space for the rest of the archive, and for its contents."""
     needed = num_bytes
     if not any(map(os.path.exists, (path, expand(url)))):
         part = f"{path}.part"
@@ -270,7 +271,7 @@ def _require_space(path: str, url: str, num_bytes: int) -> None:
 
 
 def _files(folder: str) -> list[str]:
-    """The files in a folder and below it, without hidden ones."""
+    """Lists the files in a folder and its subfolders, without hidden ones."""
     return sorted(
         os.path.join(directory, name)
         for directory, _, names in os.walk(folder)
@@ -280,7 +281,7 @@ def _files(folder: str) -> list[str]:
 
 
 def _num_notes(files: list[str]) -> int:
-    """The number of records in those of the files that are whole TFRecord files."""
+    """Counts the records in all files that are complete TFRecords."""
     num_notes = 0
     for path in files:
         try:
@@ -291,5 +292,5 @@ def _num_notes(files: list[str]) -> int:
 
 
 def _place(files: list[str]) -> str:
-    """What to pass on: the one file, or the folder of several."""
+    """Returns the only file, or the folder of several."""
     return files[0] if len(files) == 1 else os.path.commonpath(files)

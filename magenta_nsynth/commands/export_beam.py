@@ -1,4 +1,4 @@
-"""The export as an Apache Beam pipeline: an element is a shard."""
+"""The export as an Apache Beam pipeline, whose elements are shards."""
 
 import functools
 import pickle
@@ -16,26 +16,26 @@ from magenta_nsynth.errors import InputError
 
 __all__ = ["export_with_beam"]
 
-_OURS = "InputError|AudioError|CheckpointError"
-_opening = threading.Lock()  # a runner may have several threads in a process
+_OUR_ERRORS = "InputError|AudioError|CheckpointError"
+_opening = threading.Lock()  # a runner may use several threads in a process
 
 
 def export_with_beam(export: Export, runner: str, options: Sequence[str]) -> int:
-    """`export_embeddings` by workers that Beam starts.
+    """Runs `export_embeddings` with workers started by Beam.
 
-    The workers need this package, the sources and the checkpoint under the same paths,
-    and a --save_path that all of them and this machine see.
+    The workers need this package, the sources and the checkpoint at the same paths, and
+    a --save_path shared by all of them and this machine.
 
     Args:
-      export: what and how.
-      runner: Beam's name for it, such as "DirectRunner".
-      options: Beam's own, such as "--direct_num_workers=4".
+      export: what to export, and how.
+      runner: Beam's name of the runner, such as "DirectRunner".
+      options: the runner's options, such as "--direct_num_workers=4".
 
     Returns:
-      As `export_embeddings`.
+      The exit status, as of `export_embeddings`.
 
     Raises:
-      InputError: Beam is not installed, or failed; and as `export_embeddings`.
+      InputError: Beam is not installed or failed; or as `export_embeddings`.
     """
     try:
         import apache_beam as beam
@@ -58,9 +58,9 @@ def export_with_beam(export: Export, runner: str, options: Sequence[str]) -> int
                     | beam.Reshuffle()
                     | beam.Map(functools.partial(_make_shard, pickle.dumps(export)))
                 )
-        except Exception as error:  # each runner has kinds of its own
-            said = re.findall(rf"(?:{_OURS}): (.*)", str(error))
-            lines = said or str(error).splitlines() or [type(error).__name__]
+        except Exception as error:  # every runner has its own errors
+            ours = re.findall(rf"(?:{_OUR_ERRORS}): (.*)", str(error))
+            lines = ours or str(error).splitlines() or [type(error).__name__]
             raise InputError(f"--runner={runner} failed: {lines[-1]}") from error
 
     return export_embeddings(export, run=run)

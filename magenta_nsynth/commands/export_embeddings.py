@@ -1,4 +1,4 @@
-"""A data set of sounds in, sharded embeddings with ids and labels out."""
+"""Exporting the embeddings of a data set as shards with ids and labels."""
 
 import contextlib
 import dataclasses
@@ -31,13 +31,13 @@ from magenta_nsynth.weights.engine import weights_digest
 
 __all__ = ["LEFT_OUT", "Export", "Work", "export_embeddings", "make_shards"]
 
-LEFT_OUT = 2  # the exit status where some notes were left out, and all others done
-_SAID = 20  # messages on notes, one by one; of the others, the number
+LEFT_OUT = 2  # the exit status if some notes were left out, and all others are done
+_MOST_MESSAGES = 20  # messages on notes that are shown; the others are counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """What to export, and how. Plain values, so that other machines can be told."""
+    """What to export, and how; can be pickled for other machines."""
 
     network: Network
     inputs: Inputs
@@ -47,13 +47,13 @@ class Export:
 
 
 class Work:
-    """An `Export`, opened: the model, the notes, and the shards to make of them."""
+    """An opened `Export`: the model, the notes, and the shards to make of them."""
 
     def __init__(self, export: Export) -> None:
         """Opens the checkpoint and finds the notes; nothing is written.
 
         Raises:
-          InputError: an argument that can't be used, or nothing to read.
+          InputError: an argument can't be used, or there is nothing to read.
           CheckpointError: the checkpoint can't be used.
         """
         self.export = export
@@ -64,7 +64,9 @@ class Work:
                 f"--notes_per_shard must be 1 or more, not {files.notes_per_shard}."
             )
         if files.format not in FORMATS:
-            raise InputError(f"--format={files.format}: one of {', '.join(FORMATS)}.")
+            raise InputError(
+                f"--format={files.format} must be one of {', '.join(FORMATS)}."
+            )
         if files.format == "parquet":
             import_pyarrow()
         self.model = export.network.open("mixed_bfloat16" if files.bfloat16 else None)
@@ -79,7 +81,7 @@ class Work:
 
     @functools.cached_property
     def shards(self) -> ExportShards:
-        """The shards, by a plan that is the same on every machine."""
+        """The shards, from a plan that is the same on every machine."""
         export, config = self.export, self.model.config
         checkpoint = Checkpoint(self.model.checkpoint_path)
         files = export.files
@@ -116,21 +118,22 @@ def export_embeddings(
     num_shards: int | None = None,
     run: Callable[[Work, list[int]], None] | None = None,
 ) -> int:
-    """Exports a data set or a worker's share of it; goes on where a run was broken off.
+    """Exports a data set, or a worker's share of it; resumes an interrupted run.
 
     Args:
-      export: what and how.
+      export: what to export, and how.
       shard_index: this worker's number, from 0.
-      num_shards: how many workers there are.
-      run: has others make the shards of those numbers; None makes them here.
+      num_shards: the number of workers.
+      run: has others make the shards with these numbers; None makes them here.
 
     Returns:
-      0; `LEFT_OUT` if some notes were left out; 1 if shards could not be made since
-      some of their notes can't be used. Those notes are logged, the others done.
+      The exit status: `LEFT_OUT` if some notes were left out; 1 if shards could not be
+      made because of notes that can't be used, with messages; else 0.
 
     Raises:
-      InputError: nothing to read, a bad argument, another export's files in the way,
-        another program at work on the same shards, or a full disk.
+      InputError: there is nothing to read, an argument can't be used, the folder
+        belongs to another export, another program makes the same shards, or the disk
+        is full.
     """
     if (shard_index is None) != (num_shards is None):
         raise InputError("--shard_index and --num_shards go together; give both.")
@@ -145,7 +148,7 @@ def export_embeddings(
     share = shards.plan.share(worker, workers)
     if not share:
         logging.info(
-            "There are %d shards for %d workers, and none for number %d.",
+            "There are %d shards for %d workers, none of them for worker %d.",
             *(shards.plan.num_shards, workers, worker),
         )
         return 0
@@ -154,7 +157,7 @@ def export_embeddings(
         missing = shards.missing(share)
         if len(missing) < len(share):
             logging.info(
-                "%d of %d shards are there already.",
+                "%d of %d shards are already done.",
                 *(len(share) - len(missing), len(share)),
             )
         (run or make_shards)(work, missing)
@@ -162,23 +165,23 @@ def export_embeddings(
 
 
 def make_shards(work: Work, numbers: Sequence[int]) -> None:
-    """Makes shards, one after the other, while the next notes are read and encoded.
+    """Writes shards one after the other, while the next notes are read and encoded.
 
-    A shard with a note that can't be used is not made, unless that is skipped.
+    A shard with a note that can't be used is not written, unless --skip_corrupt is set.
 
     Args:
-      work: what they are of.
-      numbers: theirs, ascending.
+      work: the opened export.
+      numbers: the shards' numbers, ascending.
 
     Raises:
-      InputError: the disk refuses; shards that are whole stay.
+      InputError: a file can't be written; finished shards stay.
     """
     shards, export = work.shards, work.export
     bounds = {number: shards.plan.bounds(number) for number in numbers}
     total = sum(end - first for first, end in bounds.values())
     clips = _clips(work.clips, bounds, export.inputs.sample_length)
     with (
-        _few_remarks(),
+        _few_messages(),
         encoding(clips, work.model, export.files.batch_size) as results,
         Progress(total, "notes") as progress,
     ):
@@ -194,18 +197,18 @@ def make_shards(work: Work, numbers: Sequence[int]) -> None:
                     if writer.skipped and not export.inputs.skip_corrupt:
                         raise _UnusableNotes
             except _UnusableNotes:
-                shards.leave(number, writer.skipped)
+                shards.set_problems(number, writer.skipped)
 
 
 @contextlib.contextmanager
-def _few_remarks() -> Iterator[None]:
-    """Shows the first remarks on notes (cut to a length, to whole frames), not all."""
+def _few_messages() -> Iterator[None]:
+    """Shows only the first messages on notes that are cut."""
     count = 0
 
     def is_shown(record: python_logging.LogRecord) -> bool:
         nonlocal count
         count += record.levelno == python_logging.INFO
-        return record.levelno > python_logging.INFO or count <= _SAID
+        return record.levelno > python_logging.INFO or count <= _MOST_MESSAGES
 
     logger = logging.get_absl_logger()
     logger.addFilter(is_shown)
@@ -213,18 +216,18 @@ def _few_remarks() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_shown)
-    if count > _SAID:
-        logging.info("There were %d more remarks like these.", count - _SAID)
+    if count > _MOST_MESSAGES:
+        logging.info("And %d more messages like these.", count - _MOST_MESSAGES)
 
 
 class _UnusableNotes(Exception):
-    """Leaves a shard unmade."""
+    """Ends writing a shard that can't be made."""
 
 
 def _clips(
     clips: Clips, bounds: dict[int, tuple[int, int]], sample_length: int
 ) -> Iterator[tuple[int, Clip | NSynthError]]:
-    """(shard, clip) of all these shards, read as one continuous stream."""
+    """Yields (shard, clip) pairs of all shards, read as one continuous stream."""
     if not bounds:
         return
     numbers = np.concatenate([np.arange(*pair) for pair in bounds.values()])
@@ -234,32 +237,32 @@ def _clips(
 
 
 def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
-    """Logs what there is, and what is not; the exit status."""
+    """Logs what is done and what is missing; returns the exit status."""
     shards = work.shards
     parts = [part for number in share if (part := shards.part(number)) is not None]
     skipped = [line for part in parts for line in part["skipped"]]
     problems = shards.problems(share)
     lines = [*problems, *work.clips.lost, *skipped]
-    for line in lines[:_SAID]:
+    for line in lines[:_MOST_MESSAGES]:
         logging.error("%s", line)
-    if len(lines) > _SAID:
-        logging.error("And %d more like these.", len(lines) - _SAID)
+    if len(lines) > _MOST_MESSAGES:
+        logging.error("And %d more like these.", len(lines) - _MOST_MESSAGES)
     if problems:
         logging.error(
-            "%d of %d shards are not made, since %d notes can't be used; the others "
-            "are done. Mend them, or run again with --skip_corrupt.",
+            "%d of %d shards are not made, because %d notes can't be used; the others "
+            "are done. Repair these notes, or run again with --skip_corrupt.",
             *(len(share) - len(parts), len(share), len(problems)),
         )
         return 1
     if lines:
         logging.error(
-            "%d notes are left out, since they can't be used; the others are done.",
+            "%d notes can't be used and are left out; the others are done.",
             len(lines),
         )
         if not work.export.inputs.skip_corrupt:
             logging.error(
-                "An earlier run, with --skip_corrupt, left them out; mend them and "
-                "give another --save_path, or say --skip_corrupt again."
+                "An earlier run with --skip_corrupt left them out; repair them and "
+                "give another --save_path, or use --skip_corrupt again."
             )
             return 1
     if content is not None:
@@ -270,7 +273,7 @@ def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
         )
     else:
         logging.info(
-            "This worker's %d shards are in %s; those of others are not all there yet.",
+            "This worker's %d shards are in %s; others are still missing.",
             *(len(share), shards.folder),
         )
     return LEFT_OUT if lines else 0

@@ -1,4 +1,4 @@
-"""Sounds, notes or embeddings in, generated sounds out."""
+"""Generating sounds from sounds, notes or embeddings."""
 
 import collections
 import functools
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.api import Baseline, WaveNet
+from magenta_nsynth.api import Autoencoder
 from magenta_nsynth.audio import read_audio, write_audio
 from magenta_nsynth.commands.common import (
     Failures,
@@ -39,28 +39,28 @@ from magenta_nsynth.progress import Progress
 
 __all__ = ["UNFINISHED", "Job", "SaveSound", "embed", "generate", "generate_jobs"]
 
-# Beside a sound that is not finished, so that skip_existing knows.
+# A file with this suffix marks an unfinished sound, for `skip_existing`.
 UNFINISHED = ".unfinished"
 _TIMED_STEPS = 80
 
-# Writes a finished sound, [t] float32, of an embedding.
+# Writes a finished sound, [t] float32, of a job.
 SaveSound = Callable[["Job", np.ndarray], None]
 
 
 class Job(NamedTuple):
-    """A sound to make, and where it goes."""
+    """A sound to generate, and the file to write it to."""
 
     embedding: Embedding
     path: str
 
 
 class _Input(NamedTuple):
-    """What one sound is made of, or an end of two.
+    """What a sound is generated from.
 
     Attributes:
-      name: of the sound's file, without "gen_" and extension.
-      source: its file.
-      load: makes the embedding; raises an NSynthError if that can't be.
+      name: the name of the sound's file, without "gen_" and extension.
+      source: the input file.
+      load: makes the embedding; raises an NSynthError if that is not possible.
     """
 
     name: str
@@ -69,7 +69,7 @@ class _Input(NamedTuple):
 
 
 def generate(
-    model: WaveNet | Baseline,
+    model: Autoencoder,
     inputs: Inputs,
     rules: NameRules,
     output: Output,
@@ -77,25 +77,26 @@ def generate(
 ) -> int:
     """Writes `gen_<name>.wav`, 16 kHz mono, for each sound, note or embedding.
 
-    The baseline's sounds are as long and, at their peaks, as loud as their sources.
+    The baseline's sounds have the length and the peak of their sources.
 
     Args:
       model: the opened checkpoint.
-      inputs: sounds or .npy embeddings (of a folder that has both, the sounds), or
-        TFRecords.
+      inputs: sounds, .npy embeddings or TFRecords. Of a folder with both sounds and
+        embeddings, the sounds are used.
       rules: how the baseline's pitches are read from the names of sounds.
       output: where to write.
-      options: how.
+      options: how to generate.
 
     Returns:
-      0, or 1 if some failed; those are logged, the others done.
+      The exit status: 1 if some failed, with messages, and the others are done; else 0.
 
     Raises:
-      InputError: nothing to read, two inputs with one output, a bad argument.
-      KeyboardInterrupt: with what was kept as its message.
+      InputError: there is nothing to read, two inputs have the same output, or an
+        argument can't be used.
+      KeyboardInterrupt: its message says what was kept.
 
-    Source: NSynth, nsynth_generate, and baseline/models/ae.py's eval_op; differs: the
-    list in the README.
+    Source: NSynth, nsynth_generate, and baseline/models/ae.py's eval_op; README lists
+    the differences.
     """
     length = inputs.sample_length
     check_arguments(model, output.save_path, length, options.batch_size)
@@ -107,14 +108,14 @@ def generate(
     if options.halfway:
         if len(found) < 2:
             raise InputError(
-                f"--halfway needs two inputs or more, and there is {len(found)}; "
+                f"--halfway needs two or more inputs, and there is {len(found)}; "
                 "repeat --source_path."
             )
         names = [f"{one}_{other}" for one, other in itertools.pairwise(names)]
         sources = sources[:-1]
     folder = expand(output.save_path)
     paths = [
-        os.path.join(folder, source.subfolder, generated_name(file_name(name)))
+        os.path.join(folder, source.mirrored, generated_name(file_name(name)))
         for source, name in zip(sources, names, strict=True)
     ]
     refuse_collisions(sources, paths)
@@ -133,14 +134,14 @@ def generate(
 
 
 def _find(
-    model: WaveNet | Baseline,
+    model: Autoencoder,
     inputs: Inputs,
     rules: NameRules,
     output: Output,
     options: Generation,
     failures: Failures,
 ) -> list[_Input]:
-    """The inputs in their order; whole files that can't be used are failures."""
+    """Lists the inputs in order; files that can't be used at all become failures."""
     keep_audio = options.phase == "source"
     kind = "audio" if inputs.npy_only else recognise(inputs)[0]
     if kind not in ("audio", "list"):
@@ -165,15 +166,18 @@ def _find(
             continue
         with failures.noting():
             its = model.files.read(source.path, source.stem, inputs.sample_length)
-            for name, embedding in zip(
-                distinct([e.name for e in its]), its, strict=True
-            ):
-                results.append(_Input(name, source, lambda e=embedding: e))
+            names = distinct([embedding.name for embedding in its])
+            for name, embedding in zip(names, its, strict=True):
+                results.append(_Input(name, source, _returning(embedding)))
     return results
 
 
+def _returning(embedding: Embedding) -> Callable[[], Embedding]:
+    return lambda: embedding
+
+
 def _sound_loader(
-    model: WaveNet | Baseline,
+    model: Autoencoder,
     source: Source,
     labels: SoundLabels,
     inputs: Inputs,
@@ -188,17 +192,17 @@ def _sound_loader(
 
 
 def _notes(
-    model: WaveNet | Baseline,
+    model: Autoencoder,
     inputs: Inputs,
     rules: NameRules,
     keep_audio: bool,
     failures: Failures,
 ) -> Iterator[_Input]:
-    """The notes of data sets; a set with a bad note is left out as a whole."""
+    """Yields the notes of data sets; a set with an unusable note becomes a failure."""
     clips = open_clips(inputs, model.min_samples, rules)
     num_damaged = len(clips.lost)
     for path, _, numbers in clips.sets:
-        # All of it once before any work: for its names, and to find what is damaged.
+        # Reads the set once before any work, for the names and to find damage.
         good, names = [], []
         with failures.noting():
             for number, clip in zip(
@@ -221,31 +225,29 @@ def _notes(
 
 
 class _Reader:
-    """Reads clips by number in one pass: the numbers may only rise."""
+    """Reads clips by number in one pass; the numbers must increase."""
 
     def __init__(self, clips: Iterator[Clip | NSynthError]) -> None:
         self._numbered = enumerate(clips)
 
-    def embed(
-        self, number: int, model: WaveNet | Baseline, keep_audio: bool
-    ) -> Embedding:
-        """The embedding of a clip; passes over those before it."""
+    def embed(self, number: int, model: Autoencoder, keep_audio: bool) -> Embedding:
+        """Returns the embedding of a clip; skips those before it."""
         clip = next(clip for i, clip in self._numbered if i == number)
         if isinstance(clip, NSynthError):
             raise clip
         return embed(model, clip, keep_audio)
 
 
-def embed(model: WaveNet | Baseline, clip: Clip, keep_audio: bool = False) -> Embedding:
-    """A clip's embedding.
+def embed(model: Autoencoder, clip: Clip, keep_audio: bool = False) -> Embedding:
+    """Encodes a clip.
 
     Args:
       model: the opened checkpoint.
-      clip: what to encode.
-      keep_audio: whether the embedding holds the sound too.
+      clip: the clip.
+      keep_audio: whether the result also contains the sound.
 
     Raises:
-      NSynthError: the clip is too short, or its embedding isn't finite.
+      NSynthError: the clip is too short, or its embedding contains NaN or infinity.
     """
     audio = model.check_clip(clip.audio, clip.where)
     prepared = model.prepare(audio)
@@ -263,7 +265,7 @@ def embed(model: WaveNet | Baseline, clip: Clip, keep_audio: bool = False) -> Em
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The names; those that occur several times get their place in the list."""
+    """Returns the names; appends the index to duplicates."""
     counts = collections.Counter(names)
     digits = len(str(len(names) - 1))
     return [
@@ -273,14 +275,14 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def _jobs(
-    model: WaveNet | Baseline,
+    model: Autoencoder,
     found: Sequence[_Input],
     outputs: Sequence[str],
     wanted: set[str],
     options: Generation,
     failures: Failures,
 ) -> Iterator[Job]:
-    """The sounds to make; what can't be made is a failure."""
+    """Yields the sounds to generate; those that can't be become failures."""
     loaded: dict[int, Embedding | NSynthError] = {}
 
     def load(i: int) -> Embedding:
@@ -303,7 +305,7 @@ def _jobs(
                 try:
                     embedding = _between(load(i), load(i + 1))
                 except NSynthError as error:
-                    raise type(error)(f"{error} So {path} is not made.") from None
+                    raise type(error)(f"{error} So {path} is not written.") from None
             else:
                 embedding = load(i)
             model.check_generation(options, [embedding])
@@ -311,12 +313,12 @@ def _jobs(
 
 
 def _between(one: Embedding, other: Embedding) -> Embedding:
-    """The embedding halfway between two, at the pitch of the first."""
+    """Returns the embedding halfway between two, at the pitch of the first."""
     num_rows = min(len(one.rows), len(other.rows))
     num_samples = min(one.num_samples, other.num_samples)
     audio = None
     if one.audio is not None and other.audio is not None:
-        audio = np.mean([e.audio[:num_samples] for e in (one, other)], axis=0)
+        audio = np.mean([one.audio[:num_samples], other.audio[:num_samples]], axis=0)
     return Embedding(
         one.name,
         one.where,
@@ -329,25 +331,25 @@ def _between(one: Embedding, other: Embedding) -> Embedding:
 
 
 def generate_jobs(
-    model: WaveNet | Baseline,
+    model: Autoencoder,
     jobs: Iterable[Job],
     num_jobs: int,
     options: Generation,
     save: SaveSound,
     failures: Failures,
 ) -> None:
-    """Makes sounds, several side by side, and saves them as they grow.
+    """Generates sounds, several side by side, and saves them as they grow.
 
     Args:
       model: the opened checkpoint.
-      jobs: what to make of what.
-      num_jobs: how many there are, at most.
-      options: how.
+      jobs: the sounds to generate.
+      num_jobs: the largest possible number of jobs.
+      options: how to generate.
       save: writes a finished sound.
-      failures: takes what can't be made.
+      failures: receives the sounds that can't be generated.
 
     Raises:
-      KeyboardInterrupt: with what was kept as its message.
+      KeyboardInterrupt: its message says what was kept.
     """
     size = options.batch_size
     if not model.makes_steps:
@@ -357,8 +359,8 @@ def generate_jobs(
                 _Batch(model, batch, options, save, failures).run()
                 progress.advance(len(batch))
         return
-    # All embeddings first: bad files show before hours of generation begin. Clips of a
-    # batch take as long as its longest.
+    # Makes all embeddings first, so that unusable files are reported before hours of
+    # generation. Sorted, because a batch takes as long as its longest clip.
     order = sorted(jobs, key=lambda job: job.embedding.num_samples, reverse=True)
     batches = [order[i : i + size] for i in range(0, len(order), size)]
     if batches:
@@ -371,17 +373,17 @@ def generate_jobs(
 
 
 def _announce(
-    model: WaveNet | Baseline, batches: Sequence[Sequence[Job]], options: Generation
+    model: Autoencoder, batches: Sequence[Sequence[Job]], options: Generation
 ) -> None:
-    """Says how long it will take, from a few steps of the first batch."""
+    """Logs how long it will take, judging by a few steps of the first batch."""
     first = batches[0]
-    marks = []  # of each block: when it was done, and its length
+    marks = []  # for each block the time when it was done, and its length
     for block in model.sounds([job.embedding for job in first], options):
         marks.append((time.perf_counter(), block.shape[1]))
         if sum(length for _, length in marks) >= _TIMED_STEPS:
             break
     if len(marks) < 2:
-        return  # too little to generate for its time to be of interest
+        return  # so short that the time does not matter
     # The first block also compiles.
     counted = sum(length for _, length in marks[1:])
     seconds_per_step = (marks[-1][0] - marks[0][0]) / counted
@@ -396,11 +398,11 @@ def _announce(
 
 
 class _Batch:
-    """Sounds that are made side by side; each is written whole and renamed."""
+    """Sounds that are generated side by side."""
 
     def __init__(
         self,
-        model: WaveNet | Baseline,
+        model: Autoencoder,
         jobs: Sequence[Job],
         options: Generation,
         save: SaveSound,
@@ -414,7 +416,7 @@ class _Batch:
         self._done = self._saved = 0
 
     def run(self, advance: Callable[[int], None] = lambda _: None) -> None:
-        """Makes and saves all of them; `advance` is called with samples made."""
+        """Generates and saves all; `advance` is called with the number of samples."""
         embeddings = [job.embedding for job in self._jobs]
         try:
             for block in self._model.sounds(embeddings, self._options):
@@ -427,7 +429,7 @@ class _Batch:
             self._keep()
 
     def _keep(self) -> None:
-        """Saves what there is after Ctrl-C, and raises it with a message."""
+        """Saves what there is after Ctrl-C, and raises that again with a message."""
         if not self._done or not self._left:
             raise KeyboardInterrupt("No unfinished sound is left behind.") from None
         left = [self._jobs[i] for i in sorted(self._left)]
@@ -440,7 +442,11 @@ class _Batch:
         ) from None
 
     def _add(self, block: np.ndarray) -> int:
-        """Takes a block in and saves what it completes; the samples that count."""
+        """Appends a block and saves what it completes.
+
+        Returns:
+          The number of samples that belong to sounds, without those beyond their ends.
+        """
         before, done = self._done, self._done + block.shape[1]
         self._audio[:, before:done] = block
         self._done, count = done, 0
@@ -458,7 +464,7 @@ class _Batch:
         return count
 
     def _save(self, job: Job, audio: np.ndarray) -> None:
-        """Writes [t] of a sound, finished if that is all of it."""
+        """Writes samples [t] of a sound, which is finished if these are all."""
         length = job.embedding.num_samples
         audio = audio[:length]
         marker = job.path + UNFINISHED
@@ -473,7 +479,7 @@ class _Batch:
             write_audio(job.path, audio, self._options.wav_depth)
 
     def _save_beginning(self, job: Job, audio: np.ndarray) -> None:
-        """Saves a sound on the way; the whole one may still get through later."""
+        """Saves an unfinished sound; a failure is only logged."""
         try:
             self._save(job, audio)
         except NSynthError as error:

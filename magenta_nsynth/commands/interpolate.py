@@ -31,8 +31,8 @@ from magenta_nsynth.commands.options import Output
 from magenta_nsynth.config import H512_BO16, NFFT_1024
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.codes import csv_path
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
+from magenta_nsynth.embeddings.npy_csv import csv_path
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source, check_folder, expand
 from magenta_nsynth.generation.options import Generation

@@ -1,4 +1,4 @@
-"""Sounds of any kind in, sharded TFRecords out; and TFRecords in, JSON/WAV out."""
+"""Making sharded TFRecords from sounds, and JSON/WAV from TFRecords."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ _ALLOWED = {
     "tfrecord": {"float"},
 }
 _ALWAYS = ("num_threads", "overwrite")
-_CALLED = {
+_DESCRIPTIONS = {
     "audio": "your own sounds",
     "jsonwav": "a JSON/WAV folder",
     "archive": "an archive",
@@ -55,31 +55,21 @@ def make_tfrecord(
     Args:
       inputs: folders, files or globs of sounds; or an NSynth JSON/WAV folder, or its
         .tar or .tar.gz archive; or TFRecord files.
-      rules: sounds: how pitches are read from names.
+      rules: how pitches are read from the names of sounds.
       save_path: the folder to write to.
-      making: how.
+      making: how to make them.
 
     Returns:
-      0, or 1 if some notes failed; those are logged, the others done.
+      The exit status: 1 if some notes failed, with messages, and the others are done;
+      else 0.
 
     Raises:
-      InputError: nothing to read, a bad argument, files of another making in the way,
-        or a full disk.
+      InputError: there is nothing to read, an argument can't be used, other files are
+        in the way, or the disk is full.
     """
     check_folder(save_path)
     kind, paths = recognise(inputs, deep=True)
-    if kind not in _ALLOWED:
-        raise InputError(
-            f"{paths[0]}: TFRecords can't be made of this; give a folder of sounds."
-        )
-    for options in (making, rules):
-        for field, _, flag in options_of(type(options)):
-            is_given = getattr(options, field.name) != field.default
-            if is_given and flag not in (*_ALLOWED[kind], *_ALWAYS):
-                raise InputError(
-                    f"--{flag} can't be used with {_CALLED[kind]} ({paths[0]}); leave "
-                    "it out, or say with --read_as what the source is."
-                )
+    _refuse_unused(kind, paths[0], making, rules)
     folder, num_threads = expand(save_path), making.num_threads or os.cpu_count() or 1
     if kind == "tfrecord":
         return _export(paths, folder, making.as_float, num_threads, making.overwrite)
@@ -95,26 +85,40 @@ def make_tfrecord(
         "num_shards": num_shards,
         "shuffle_seed": making.shuffle_seed,
     }
-    problems: list[str] = []
     if kind == "archive":
         make_folder(folder)
         with _locked(folder):
             shards = make_from_archive(paths[0], identity, target)
-        num_files = shards.plan.num_notes
+        return _report(shards, [], shards.plan.num_notes)
+    problems: list[str] = []
+    if kind == "jsonwav":
+        notes, problems = plan_folder(paths[0])
     else:
-        if kind == "jsonwav":
-            items, problems = plan_folder(paths[0])
-        else:
-            cut = Cut(_note_length(making.note_seconds), making.pad is not False)
-            # Other decoders give other samples, which are not to be mixed with these.
-            identity |= {"note_length": cut.length, "pad": cut.pad, "decoder": "PyAV"}
-            items = plan_own_audio(paths, making.csv, cut, num_threads, folder, rules)
-        make_folder(folder)
-        with _locked(folder):
-            items = shuffled(items, making.shuffle_seed)
-            shards = make_from_items(items, identity, target)
-        num_files = len({item.path for item in items}) + len(problems)
-    return _report(shards, problems, num_files)
+        cut = Cut(_note_length(making.note_seconds), making.pad is not False)
+        # Another decoder gives other samples, which must not be mixed with these.
+        identity |= {"note_length": cut.length, "pad": cut.pad, "decoder": "PyAV"}
+        notes = plan_own_audio(paths, making.csv, cut, num_threads, folder, rules)
+    make_folder(folder)
+    with _locked(folder):
+        notes = shuffled(notes, making.shuffle_seed)
+        shards = make_from_items(notes, identity, target)
+    return _report(shards, problems, len({note.path for note in notes}) + len(problems))
+
+
+def _refuse_unused(kind: str, path: str, making: Making, rules: NameRules) -> None:
+    """Raises InputError for options that do nothing with this kind of source."""
+    if kind not in _ALLOWED:
+        raise InputError(
+            f"{path}: TFRecords can't be made from this; give a folder of sounds."
+        )
+    for options in (making, rules):
+        for field, _, flag in options_of(type(options)):
+            is_given = getattr(options, field.name) != field.default
+            if is_given and flag not in (*_ALLOWED[kind], *_ALWAYS):
+                raise InputError(
+                    f"--{flag} can't be used with {_DESCRIPTIONS[kind]} ({path}); "
+                    "leave it out, or set --read_as to another kind of source."
+                )
 
 
 def _locked(folder: str) -> contextlib.AbstractContextManager[None]:
@@ -152,8 +156,8 @@ def _export(
     status = failures.report(done.num_notes + len(done.failed))
     if done.num_rounded:
         logging.warning(
-            "%d of %d notes had samples that are no 16-bit numbers, e.g. %s. They were "
-            "rounded%s; --float writes them without loss.",
+            "%d of %d notes have samples that are not 16-bit numbers, e.g. %s. They "
+            "were rounded%s; --float writes them without loss.",
             *(done.num_rounded, done.num_notes, done.first_rounded),
             f", and {done.num_clipped} clipped at full level" * bool(done.num_clipped),
         )

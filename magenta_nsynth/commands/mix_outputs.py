@@ -20,9 +20,9 @@ from magenta_nsynth.commands.common import Failures, writing
 from magenta_nsynth.commands.generate import UNFINISHED, Job, generate_jobs
 from magenta_nsynth.commands.mix_plan import Mix
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.embeddings.codes import csv_path
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles
 from magenta_nsynth.embeddings.interpolation import mix, time_stretch
+from magenta_nsynth.embeddings.npy_csv import csv_path
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import load_json, write_json
 from magenta_nsynth.generation.options import Generation
@@ -233,7 +233,7 @@ def write_embeddings(
         path = os.path.join(manifest.folder, name)
         with writing(path), files.writing(path) as writer:
             for one in embeddings:
-                writer.add(one.rows, one.labels, one.num_samples)
+                writer.add(one)
         results: dict[str, Any] = {
             "mixed_frames": len(notes[0].main.rows),
             "mixed_samples": notes[0].main.num_samples,

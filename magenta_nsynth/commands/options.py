@@ -1,4 +1,4 @@
-"""The options that several commands share. Nothing here imports TensorFlow."""
+"""Options shared by several commands. Nothing here imports TensorFlow."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.options import option
 
 if TYPE_CHECKING:
-    from magenta_nsynth.api import Baseline, WaveNet
+    from magenta_nsynth.api import Autoencoder
 
 __all__ = [
     "Device",
@@ -22,51 +22,51 @@ __all__ = [
     "parse_numbers",
 ]
 
-# The names of the models on a command line; the original calls the baseline "ae".
+# The models' names on the command line; the original calls the baseline "ae".
 _MODELS = {"": "", "wavenet": "wavenet", "baseline": "baseline", "ae": "baseline"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The checkpoint, and which of its weights to use."""
+    """The checkpoint and its weights."""
 
     checkpoint_path: str = option(
         "",
-        "The TF1 checkpoint: its prefix (model.ckpt-200000), one of its files, or its "
-        "folder for the latest one in there.",
+        "The TF1 checkpoint: its prefix (model.ckpt-200000), one of its files, or a "
+        "folder, for the latest checkpoint in it.",
     )
     model: str = option(
         "",
-        "wavenet or baseline (the original calls it ae), which the checkpoint then has "
-        "to be. By default the checkpoint decides.",
+        "The model that the checkpoint must contain; ae is the original's name of the "
+        "baseline. By default any.",
         choices=tuple(_MODELS),
         parse=_MODELS.__getitem__,
     )
     use_ema: bool = option(
-        False, "Use the averaged weights of the checkpoint instead of the raw ones."
+        False, "Use the checkpoint's averaged weights instead of the raw ones."
     )
     hop_length: int | None = option(
         None,
-        "Samples per frame of the model, if it is not 512 and config.json beside the "
-        "checkpoint does not say it.",
+        "The model's samples per frame, if not 512 and not in config.json beside the "
+        "checkpoint.",
         low=1,
     )
     dilation_cycle: int | None = option(
         None,
-        "Layers after which the dilations start again at 1, if it is not 10 and "
-        "config.json does not say it.",
+        "The number of layers after which dilations restart at 1, if not 10 and not in "
+        "config.json.",
         low=1,
     )
 
-    def open(self, dtype: str | None = None) -> "WaveNet | Baseline":
-        """Opens the checkpoint as the model that it holds.
+    def open(self, dtype: str | None = None) -> "Autoencoder":
+        """Opens the checkpoint.
 
         Args:
-          dtype: Keras' dtype or policy, such as "mixed_bfloat16".
+          dtype: a Keras dtype or policy, such as "mixed_bfloat16".
 
         Raises:
-          CheckpointError: it can't be read, or is another model's.
-          InputError: an option of the other model.
+          CheckpointError: the checkpoint can't be read, or is another model's.
+          InputError: an option of the other model is given.
         """
         from magenta_nsynth.api import load_model
 
@@ -88,7 +88,7 @@ class Output:
         "", "The folder to write to; created if missing."
     )
     skip_existing: bool = option(
-        False, "Leave out files whose output exists, to resume an interrupted run."
+        False, "Skip files whose output exists, to resume an interrupted run."
     )
 
 
@@ -97,11 +97,11 @@ class Device:
     """Where to compute."""
 
     gpu_number: int | None = option(
-        None, "The one GPU to use, by its number; by default TensorFlow's choice."
+        None, "The number of the only GPU to use. By default TensorFlow decides."
     )
 
     def choose(self) -> None:
-        """Leaves that GPU visible; call it before TensorFlow is imported."""
+        """Makes only that GPU visible. Must be called before importing TensorFlow."""
         if self.gpu_number is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = str(self.gpu_number)
 
@@ -112,94 +112,95 @@ class ShardOptions:
 
     format: str = option(
         "npy",
-        "The form of the files. Parquet, for pandas, Polars and DuckDB, needs pyarrow.",
+        "The format of the files. Parquet, for pandas, Polars and DuckDB, requires "
+        "pyarrow.",
         choices=("npy", "tfrecord", "parquet"),
     )
-    batch_size: int = option(16, "Notes that are encoded side by side, at most.")
+    batch_size: int = option(16, "The largest number of notes encoded side by side.")
     notes_per_shard: int = option(
-        500, "Notes in each file. What is unfinished when killed is made again."
+        500, "The number of notes per file. Interrupted files are started again."
     )
     bfloat16: bool = option(
-        False, "Compute in bfloat16: faster where the processor has it, less exact."
+        False, "Compute in bfloat16: faster on processors that support it, less exact."
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Workers:
-    """Sharing the work among machines."""
+    """Several machines."""
 
     num_shards: int | None = option(
-        None, "How many workers there are, such as a job array's size.", low=1
+        None, "The number of workers, such as the size of a job array.", low=1
     )
     shard_index: int | None = option(None, "This worker's number, from 0.", low=0)
     runner: str = option(
         "",
-        "Run as an Apache Beam pipeline, by this runner: DirectRunner, FlinkRunner, "
-        "PortableRunner ...",
+        "Run as an Apache Beam pipeline with this runner, such as DirectRunner, "
+        "FlinkRunner or PortableRunner.",
     )
     runner_option: Sequence[str] = option(
         (),
-        "An option for the runner, such as --runner_option=--direct_num_workers=4",
+        "An option for the runner, such as --runner_option=--direct_num_workers=4.",
         repeated=True,
     )
 
     def check(self) -> None:
-        """Raises InputError for options that don't go together."""
+        """Raises InputError for options that can't be combined."""
         if self.runner and self.num_shards is not None:
-            raise InputError("--num_shards is for workers without --runner; give one.")
+            raise InputError("--num_shards can't be used with --runner; give one.")
         if self.runner_option and not self.runner:
             raise InputError("--runner_option needs --runner, such as DirectRunner.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Making:
-    """How TFRecords are made."""
+    """Making TFRecords, and turning them back."""
 
     csv: str = option(
         "",
-        "Own sounds: a CSV file of those to take and what they are. Its header names "
+        "Own sounds: a CSV file that lists sounds and their labels. The header names "
         "the columns: file, and any of note_str, pitch, velocity, family, source, "
         "instrument, qualities.",
     )
     note_seconds: float | None = option(
         None,
-        "Own sounds: the length of a note; longer files become several. 0 makes each "
-        "file one note. [4]",
+        "Own sounds: the length of a note; longer files are split. 0 makes each file "
+        "one note. [4]",
     )
     pad: bool | None = option(
         None,
-        "Own sounds: pad a file's last note with zeros (less than a quarter of a note "
-        "behind others is left out); --nopad leaves out what is not whole. [true]",
+        "Own sounds: pad a file's last note with zeros, unless it is a remainder of "
+        "less than a quarter of a note; --nopad drops incomplete notes. [true]",
     )
-    name: str | None = option(None, "What the files' names start with. [notes]")
+    name: str | None = option(None, "The beginning of the files' names. [notes]")
     num_shards: int | None = option(
-        None, "How many files to write. [one for each 1,000 notes of 4 s: 256 MB]"
+        None, "The number of files. [one per 1,000 notes of 4 s, 256 MB]"
     )
     shuffle_seed: int | None = option(
         None,
-        "Shuffle the notes; this number decides the order. Not for an archive.",
+        "Shuffle the notes with this seed. Not for an archive.",
         low=0,
     )
     as_float: bool = option(
         False,
-        "From TFRecords: write float WAV, without loss, instead of 16 bits.",
+        "From TFRecords: write lossless float WAV instead of 16 bits.",
         flag="float",
     )
     num_threads: int | None = option(
         None,
-        "Files that are read or written at once. [the number of processors]",
+        "The number of files read or written at once. [the number of processors]",
         low=1,
     )
     overwrite: bool = option(
-        False, "Begin again, even where files of another source or other options are."
+        False, "Start again, replacing files made from other sources or options."
     )
 
 
 def parse_grid(text: str) -> tuple[int, int] | None:
-    """The rows and columns of a text such as "3x5"; None for "".
+    """Parses rows and columns, such as "3x5"; None for "".
 
     Raises:
-      InputError: it is not of that form.
+      InputError: the text has another form.
     """
     if not text:
         return None
@@ -216,15 +217,15 @@ def parse_grid(text: str) -> tuple[int, int] | None:
 def parse_numbers(
     flag: str, words: Sequence[str] | None, count: int = 0
 ) -> tuple[float, ...] | None:
-    """The numbers of a list flag; None where it was not given.
+    """Parses the numbers of a list flag; None if it was not given.
 
     Args:
-      flag: its name, for the error.
-      words: what was given between the commas.
-      count: how many numbers are needed; 0 is any number but none.
+      flag: the flag's name, for errors.
+      words: the flag's items.
+      count: the required number of items; 0 requires at least one.
 
     Raises:
-      InputError: other than numbers, or another count.
+      InputError: an item is not a number, or their count is wrong.
     """
     if words is None:
         return None

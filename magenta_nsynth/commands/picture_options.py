@@ -222,9 +222,7 @@ class Additions:
         if not self.generates:
             reason = "does nothing if no sounds are generated; leave it out."
             refuse_changed(self, reason, "sounds_path")
-            refuse_changed(generation, reason, "seed", "temperature")
-            if generation.batch_size != BATCH_SIZE:
-                raise InputError(f"--batch_size {reason}")
+            refuse_changed(generation, reason, "batch_size", "seed", "temperature")
 
     def _check_circle(self, inputs: Inputs, output: PictureOutput) -> None:
         reason = "does not go with --circle; leave it out."

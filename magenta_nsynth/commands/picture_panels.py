@@ -115,6 +115,7 @@ class PanelMaker:
         return self._panel(subject.name, None, loaded.rows)
 
     def _reconstruction(self, subject: Subject) -> Panel:
+        assert self._reconstructions is not None
         audio = read_audio(self._reconstructions.of(subject), self._sample_length)
         rows = self._rows(subject.name, lambda: self._encode(audio))
         return self._panel(subject.name, audio, rows)
@@ -136,7 +137,7 @@ class PanelMaker:
         # Whole frames, without a message about the rest: the picture shows it.
         hop_length = self._model.config.ae_hop_length
         num_samples = len(audio) // hop_length * hop_length
-        return self._model.encode(audio[: num_samples or None])
+        return self._model.encode_prepared([audio[: num_samples or None]])[0]
 
     def _rows(
         self, name: str, find: Callable[[], np.ndarray | None]

@@ -1,6 +1,7 @@
 """Generated sounds for pictures, in a folder from which a later run takes them."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import zlib
@@ -63,7 +64,7 @@ def reconstruct(
     make_folder(folder, "--sounds_path")
     check_arguments(model, folder, sample_length, generation.batch_size)
     sounds = {
-        os.path.join(s.source.subfolder, generated_name(s.name)): s
+        os.path.join(s.source.mirrored, generated_name(s.name)): s
         for s in subjects.subjects
     }
     settings = settings_of(model, generation, sample_length)
@@ -72,12 +73,18 @@ def reconstruct(
         generate_missing(
             model,
             {
-                os.path.join(expand(folder), name): lambda s=s: embed(model, s.load())
-                for name, s in sounds.items()
+                os.path.join(expand(folder), name): functools.partial(
+                    _embed, model, subject
+                )
+                for name, subject in sounds.items()
             },
             generation,
         )
     logging.info("%s: the generated sounds.", folder)
+
+
+def _embed(model: WaveNet, subject: Subject) -> Embedding:
+    return embed(model, subject.load_sound())
 
 
 def _checksum(subject: Subject) -> int:

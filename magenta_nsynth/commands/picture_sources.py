@@ -1,5 +1,6 @@
 """What pictures are drawn of: sounds, notes of TFRecords and embeddings, in order."""
 
+import functools
 import itertools
 import os
 import re
@@ -36,17 +37,24 @@ class Subject(NamedTuple):
     source: Source
     load: Callable[[], Clip | Embedding]
 
+    def load_sound(self) -> Clip:
+        """Loads what has to be a sound; raises InputError for an embedding."""
+        loaded = self.load()
+        if isinstance(loaded, Embedding):
+            raise InputError(f"{self.source.path}: is an embedding; give the sound.")
+        return loaded
+
 
 class Subjects(NamedTuple):
     """The subjects of pictures.
 
     Attributes:
-      count: how many there are.
+      number: how many there are.
       subjects: those of files; notes can be read only once, in order.
       are_files: whether each is a file of its own.
     """
 
-    count: int
+    number: int
     subjects: Iterable[Subject]
     are_files: bool
 
@@ -111,6 +119,10 @@ def read_embedding(path: str, name: str) -> Embedding:
     return embedding
 
 
+def _same(clip: Clip) -> Clip:
+    return clip
+
+
 def _notes(paths: list[str], inputs: Inputs, note_filter: NoteFilter) -> Subjects:
     chosen = note_filter if note_filter.features else None
     index = open_notes(paths, chosen, inputs.skip_corrupt)
@@ -126,7 +138,7 @@ def _notes(paths: list[str], inputs: Inputs, note_filter: NoteFilter) -> Subject
             name = clip.labels["note_str"].encode("utf-8", "surrogateescape")
             # Characters that can't be in the name of a file.
             name = re.sub(r"[/\\\0]", "_", name.decode("utf-8", "replace"))
-            yield Subject(name, Source("", ""), lambda clip=clip: clip)
+            yield Subject(name, Source("", ""), functools.partial(_same, clip))
 
     return Subjects(count, subjects(), are_files=False)
 
@@ -158,7 +170,7 @@ class Companions:
         # What the tools write for a sound is preferred to a file of the same name.
         made = (f"gen_{name}", f"gen_{name}_embeddings", f"{name}_embeddings", name)
         own = os.path.abspath(source.path or os.sep)
-        for folder in (source.subfolder, ""):
+        for folder in (source.mirrored, ""):
             for stem in made:
                 path = self._found.get((folder, stem))
                 if path and os.path.abspath(path) != own:

@@ -68,7 +68,7 @@ def draw_rainbowgrams(
     sounds_path = additions.sounds_path or output.default_sounds_path
     written = [path for path in (output.save_path, output.html, sounds_path) if path]
     subjects = find_subjects(inputs, note_filter, written)
-    if additions.generates and not additions.circle:
+    if additions.generates and not additions.circle and model is not None:
         if output.is_figure:  # a page in the way shows before hours of work
             _make_place(output)
         reconstruct(model, subjects, sounds_path, inputs.sample_length, generation)
@@ -76,7 +76,7 @@ def draw_rainbowgrams(
     maker = PanelMaker(
         options, additions, model, inputs.sample_length, keep_audio=bool(output.html)
     )
-    if additions.circle:
+    if additions.circle and model is not None:
         circle = Circle(subjects)
         look = circle.labelled(look)
         rows, columns = circle.grid
@@ -109,7 +109,7 @@ def draw_one_figure(
       InputError: a grid or labels that don't fit, or a place that can't be written to.
     """
     per_subject = maker.per_subject
-    count = subjects.count * per_subject
+    count = subjects.number * per_subject
     rows, columns = output.grid_size
     if per_subject == 2 and not columns:
         columns = -(-count // rows) if rows else 2
@@ -122,7 +122,7 @@ def draw_one_figure(
     check_figure(count, rows, columns, look)
     _make_place(output)
     panels: list[Panel] = []
-    with Progress(subjects.count, "sounds") as progress:
+    with Progress(subjects.number, "sounds") as progress:
         for subject in subjects.subjects:
             panels += maker.of(subject)
             progress.advance()
@@ -134,7 +134,7 @@ def draw_one_figure(
             for panel, caption in zip(panels, captions, strict=True)
         ]
         _write(output, panels, rows, columns, look)
-    return maker.report(subjects.count)
+    return maker.report(subjects.number)
 
 
 def _captions(look: Look, panels: Sequence[Panel], columns: int) -> list[str]:
@@ -223,19 +223,19 @@ def draw_each(
       InputError: two subjects with one output, or a place that can't be written to.
     """
     num_workers = output.num_workers or os.cpu_count() or 1
-    if subjects.count < _WORTH_PROCESSES:
+    if subjects.number < _WORTH_PROCESSES:
         num_workers = 1
     folder = expand(output.save_path)
 
     def path_of(subject: Subject) -> str:
         name = f"{subject.name}.{output.format}"
-        return os.path.join(folder, subject.source.subfolder, name)
+        return os.path.join(folder, subject.source.mirrored, name)
 
     if subjects.are_files:
         files = list(subjects.subjects)
         refuse_collisions([s.source for s in files], map(path_of, files))
     make_folder(output.save_path)
-    with Progress(subjects.count, "sounds") as progress:
+    with Progress(subjects.number, "sounds") as progress:
         todo = _to_do(subjects, path_of, maker, output.skip_existing, progress)
 
         def calls() -> Iterator[tuple[str, tuple]]:
@@ -255,7 +255,7 @@ def draw_each(
             with maker.noting(path), writing(path):
                 result()
             progress.advance()
-    return maker.report(subjects.count)
+    return maker.report(subjects.number)
 
 
 def _to_do(
@@ -285,4 +285,4 @@ def _to_do(
         else:
             progress.advance()
     if num_done:
-        logging.info("%d of %d are done already.", num_done, subjects.count)
+        logging.info("%d of %d are done already.", num_done, subjects.number)

@@ -1,14 +1,13 @@
-"""Sounds or notes in, files of their embeddings out."""
+"""Saving the embeddings of sounds or notes."""
 
 import itertools
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.api import Baseline, WaveNet
+from magenta_nsynth.api import Autoencoder
 from magenta_nsynth.commands.common import (
     Failures,
     check_arguments,
@@ -18,6 +17,7 @@ from magenta_nsynth.commands.common import (
     writing,
 )
 from magenta_nsynth.commands.options import Output
+from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.embeddings.encode_many import encoding
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
@@ -32,7 +32,7 @@ __all__ = ["save_embeddings"]
 
 
 def save_embeddings(
-    model: WaveNet | Baseline,
+    model: Autoencoder,
     inputs: Inputs,
     rules: NameRules,
     output: Output,
@@ -40,26 +40,27 @@ def save_embeddings(
 ) -> int:
     """Writes the embedding of each sound or note.
 
-    A WaveNet's are `<name>_embeddings.npy`, float32 [frames, bottleneck]. The
-    baseline's are `<name>_z.npy`, float32 [N, 1984], and `<name>_z.csv` with ids and
-    labels: of each sound, or of all notes of a set of TFRecords. There a sound of more
-    than 65,535 samples has a row for each 65,536.
+    A WaveNet writes `<name>_embeddings.npy`, float32 [frames, bottleneck]. The baseline
+    writes `<name>_z.npy`, float32 [N, 1984], and `<name>_z.csv` with ids and labels: a
+    pair for each sound, or for all notes of a set of TFRecords. A sound of more than
+    65,535 samples has a row for each 65,536.
 
     Args:
       model: the opened checkpoint.
       inputs: sounds or notes, as for `open_clips`.
       rules: how the baseline's pitches are read from the names of sounds.
       output: where to write.
-      batch_size: clips that go through the network side by side, at most.
+      batch_size: the largest number of clips encoded side by side.
 
     Returns:
-      0, or 1 if some failed; those are logged, the others done.
+      The exit status: 1 if some failed, with messages, and the others are done; else 0.
 
     Raises:
-      InputError: nothing to read, two sounds with one output, a bad argument.
+      InputError: there is nothing to read, two sounds have the same output, or an
+        argument can't be used.
 
-    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py; differs:
-    the list in the README.
+    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py; README lists
+    the differences.
     """
     check_arguments(model, output.save_path, inputs.sample_length, batch_size)
     check_rules(model, rules)
@@ -70,20 +71,20 @@ def save_embeddings(
     return saver.save(clips)
 
 
-# A clip with its output, and a number that tells apart clips of one output.
+# A clip with its output, and a number that distinguishes clips with the same output.
 _Planned = tuple[tuple[str, int], Clip | NSynthError]
 
 
 class _Done(NSynthError):
-    """Stands for a note whose embedding exists."""
+    """Represents a note whose embedding exists."""
 
 
 class _Twice(InputError):
-    """A note of a name that another had before it."""
+    """A note with the same name as an earlier one."""
 
 
 def _named(clip: Clip | NSynthError, name: str) -> Clip | NSynthError:
-    """A clip with the id that a file of its own says: the sound's name alone."""
+    """Gives a clip the id that its own file contains: the sound's name alone."""
     if isinstance(clip, NSynthError):
         return clip
     return clip._replace(labels={**clip.labels, "note_str": name})
@@ -94,7 +95,7 @@ class _Saver:
 
     def __init__(
         self,
-        model: WaveNet | Baseline,
+        model: Autoencoder,
         inputs: Inputs,
         output: Output,
         batch_size: int,
@@ -106,7 +107,7 @@ class _Saver:
         self._num_done = self._num_damaged = 0
 
     def save(self, clips: Clips) -> int:
-        """Saves all clips; the exit status."""
+        """Saves all clips; returns the exit status."""
         if clips.files:
             planned, num_clips = self._of_files(clips)
             num_outputs = clips.num_clips
@@ -129,19 +130,26 @@ class _Saver:
             logging.warning("%d damaged notes are left out.", num_damaged)
         return self._failures.report(num_outputs)
 
-    def _save(self, output: str, results: Iterator[Any], progress: Progress) -> None:
+    def _save(
+        self,
+        output: str,
+        results: Iterator[Embedding | NSynthError],
+        progress: Progress,
+    ) -> None:
         """Writes one file of embeddings, unless one of them can't be used."""
         with self._failures.noting(), writing(output):
             good = self._good(results, progress)
             if first := next(good, None):
                 with self._model.files.writing(output) as writer:
                     for result in itertools.chain([first], good):
-                        writer.add(result.rows, result.labels, result.num_samples)
-        for _ in results:  # those behind a failure
+                        writer.add(result)
+        for _ in results:  # those after a failure
             progress.advance()
 
-    def _good(self, results: Iterator[Any], progress: Progress) -> Iterator[Any]:
-        """The embeddings; raises what went wrong, or counts it as damage."""
+    def _good(
+        self, results: Iterator[Embedding | NSynthError], progress: Progress
+    ) -> Iterator[Embedding]:
+        """Yields the embeddings; raises or counts errors."""
         for result in results:
             progress.advance()
             if isinstance(result, _Done):
@@ -155,8 +163,8 @@ class _Saver:
                 raise result
 
     def _of_files(self, clips: Clips) -> tuple[Iterator[_Planned], int]:
-        """Clips that are files, with the output of each, and how many there are."""
-        outputs = [self._path(os.path.join(s.subfolder, s.stem)) for s in clips.files]
+        """Returns clips that are files, each with its output, and their number."""
+        outputs = [self._path(os.path.join(s.mirrored, s.stem)) for s in clips.files]
         refuse_collisions(clips.files, outputs)
         make_folder(self._folder)
         pairs = list(zip(clips.files, outputs, strict=True))
@@ -172,7 +180,7 @@ class _Saver:
         return planned, len(numbers)
 
     def _of_sets(self, clips: Clips) -> tuple[Iterator[_Planned], int]:
-        """The clips of sets of shards, all of a set for one output."""
+        """Returns the clips of sets of shards, one output per set, and their number."""
         sources = [Source(its.path, "") for its in clips.sets]
         outputs = [self._path(its.name) for its in clips.sets]
         refuse_collisions(sources, outputs)
@@ -192,7 +200,7 @@ class _Saver:
         return read, sum(len(numbers) for _, numbers in sets)
 
     def _of_notes(self, clips: Clips) -> Iterator[_Planned]:
-        """Clips whose outputs are named by their ids, which reading them tells."""
+        """Yields clips whose outputs are named by their ids, which must be read."""
         taken: dict[str, str] = {}
         read = clips.read(np.arange(clips.num_clips), self._inputs.sample_length)
         for number, clip in enumerate(read):
@@ -203,8 +211,8 @@ class _Saver:
             first = taken.setdefault(output, clip.where)
             if first != clip.where:
                 twice = _Twice(
-                    f"{clip.where}: would be saved as {output}, as {first} is; only "
-                    "that one is saved."
+                    f"{clip.where}: not saved, because {first} is already saved as "
+                    f"{output}."
                 )
                 yield (output, number), twice
             elif self._skip_existing and os.path.exists(output):

@@ -1,1 +1,1 @@
-"""TFRecords: their framing and index, reading them through tf.data, writing them."""
+"""TFRecords: framing, index, reading through tf.data, writing."""

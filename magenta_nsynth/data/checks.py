@@ -1,4 +1,4 @@
-"""Checking records: which are damaged, why, and what to do, in one line."""
+"""Finds the records that can't be used and says, in one line, why and what to do."""
 
 import dataclasses
 import re
@@ -9,23 +9,23 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from magenta_nsynth.data.examples import examine
+from magenta_nsynth.data.examples import read_examples
 from magenta_nsynth.data.features import FEATURES, Demand
 from magenta_nsynth.data.records import ADVICE
-from magenta_nsynth.data.runs import NoteTable, read_records
+from magenta_nsynth.data.runs import NoteTable
 
 __all__ = ["DATA_ERRORS", "Findings", "advice", "explain", "inspect"]
 
 
 class Findings(NamedTuple):
-    """What `inspect` saw of n notes.
+    """What `inspect` found in n notes.
 
     Attributes:
-      problems: by the note's place among the n, what is wrong with it, in words.
-      num_samples: int64 [n], the length of its audio at 16 kHz; -1 where that was not
-        read, or there is a problem.
-      values: int64 [n], qualities [n, 10], by the name of the label; -1 where there is
-        a problem.
+      problems: what is wrong, by the note's place among the n.
+      num_samples: int64 [n], the length of the audio at 16 kHz; -1 if it was not read
+        or the note has a problem.
+      values: int64 [n], or [n, 10] for qualities, by label; -1 if the note has a
+        problem.
     """
 
     problems: dict[int, str]
@@ -40,14 +40,14 @@ def inspect(
     only_first: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Findings:
-    """Reads notes and says of each whether it meets a demand. Nothing is raised.
+    """Reads notes and checks each against a demand. Raises nothing.
 
     Args:
-      table: where all notes lie.
+      table: all notes.
       notes: int64 [n] positions in `table`, ascending.
-      demand: what each must have. Integer labels among it are returned.
+      demand: what each note must have. Its integer labels are returned.
       only_first: stops at the first problem.
-      progress: is called with the number of notes done, and n.
+      progress: called with the number of notes done, and n.
     """
     findings = Findings(
         {},
@@ -58,12 +58,9 @@ def inspect(
             if FEATURES[name].dtype == tf.int64 and (size := FEATURES[name].size)
         },
     )
-    for place, serialized, words in read_records(table, notes):
-        example = None
-        if not words:
-            example, words = examine(serialized, demand)
-        if example is None or words:
-            findings.problems[place] = words
+    for place, example in read_examples(table, notes, demand):
+        if isinstance(example, str):
+            findings.problems[place] = example
             if only_first:
                 break
         else:
@@ -80,20 +77,20 @@ DATA_ERRORS = (
     tf.errors.DataLossError,
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
-    # Where a record is no tf.Example, TensorFlow puts its bytes into the message.
+    # If a record is not a tf.Example, TensorFlow puts its bytes into the message.
     UnicodeDecodeError,
 )
-_HINT = re.compile(r"\[at\] \[(\d+)\] \[(\d+)\]")  # of features.parse_record
+_HINT = re.compile(r"\[at\] \[(\d+)\] \[(\d+)\]")  # from features.parse_record
 _OFFSET = re.compile(r"record at (\d+)")
 
 
 def explain(
     error: Exception, table: NoteTable, demands: Sequence[Demand]
 ) -> str | None:
-    """The file and record behind an error, what is wrong with it and what to do.
+    """Finds the record behind an error.
 
-    The records that the error's text points at are read again, and if it was none of
-    them, all are, in their order.
+    Reads the records that the error's text points at again. If none of them is to
+    blame, reads all of them in order.
 
     Args:
       error: one of `DATA_ERRORS`.
@@ -101,16 +98,17 @@ def explain(
       demands: what was asked of them.
 
     Returns:
-      One line; None if no record is to blame.
+      One line with the file, the record, what is wrong and what to do; None if no
+      record is to blame.
     """
-    # Errors of a model's, say, are none of a data set's.
+    # A model's own errors, for example, don't come from a dataset.
     if not isinstance(error, UnicodeDecodeError) and "Iterator" not in str(error):
         return None
     for notes in (_suspects(str(error), table), None):
         if notes is None:
             logging.warning("Reading all notes to find the one that can't be used.")
             notes = np.arange(len(table.file))
-            # Too little audio is always hinted at, so it was not that.
+            # Too little audio always leaves a hint, so that was not the cause.
             demands = [
                 dataclasses.replace(demand, min_samples=0, num_samples=None)
                 for demand in demands
@@ -118,26 +116,26 @@ def explain(
         for demand in demands:
             found = inspect(table, notes, demand, only_first=True)
             if found.problems:
-                place, words = min(found.problems.items())
+                place, problem = min(found.problems.items())
                 where = table.where(int(notes[place]))
-                return f"{where}: {words}; {advice(words)}."
+                return f"{where}: {problem}; {advice(problem)}."
     return None
 
 
-def advice(words: str) -> str:
-    """What to do about a record of which `words` are said."""
-    if "damaged" in words or "changed" in words:
+def advice(problem: str) -> str:
+    """What to do about a record with this problem."""
+    if "damaged" in problem or "changed" in problem:
         return ADVICE
-    if "pitch is not known" in words or "feature pitch is missing" in words:
+    if "pitch is not known" in problem or "feature pitch is missing" in problem:
         return (
-            "say it in the sound's name (C4, midi60) or by --csv when making the "
-            "TFRecord, or leave such notes out by --skip_corrupt"
+            "put it into the sound's name (C4, midi60) or a --csv when you make the "
+            "TFRecord, or leave such notes out with --skip_corrupt"
         )
-    return "make such records anew, or leave them out by --skip_corrupt"
+    return "write such records again, or leave them out with --skip_corrupt"
 
 
 def _suspects(message: str, table: NoteTable) -> np.ndarray:
-    """The notes that an error's text points at: few, or none."""
+    """The notes that an error's text points at: a few, or none."""
     suspect = np.zeros(len(table.file), bool)
     for file, record in _HINT.findall(message):
         suspect |= (table.file == int(file)) & (table.record == int(record))

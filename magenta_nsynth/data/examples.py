@@ -1,8 +1,8 @@
-"""One record as a tf.Example, whoever wrote it: its audio, its labels, its faults."""
+"""One record as a tf.Example, whoever wrote it: its audio, labels and problems."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,19 @@ from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample, resampled_length
 from magenta_nsynth.config import NUM_PITCHES, SAMPLE_RATE
 from magenta_nsynth.data.features import FEATURES, Demand, is_rate
+from magenta_nsynth.data.runs import NoteTable, read_records
 from magenta_nsynth.schema import QUALITIES
 
-__all__ = ["Example", "LabelReader", "examine"]
+__all__ = ["Example", "LabelReader", "read_examples"]
 
-# Under these names TensorFlow Datasets' NSynth has them.
+# What TensorFlow Datasets' NSynth calls them.
 _ALIASES = {
     "note_str": "id",
     "instrument": "instrument/label",
     "instrument_family": "instrument/family",
     "instrument_source": "instrument/source",
 }
-_FOUND = 8  # features of a record that lacks one, which are named
+_FOUND = 8  # features listed for a record that lacks one
 _SOUND_FILES = {
     b"RIFF": "a WAV file",
     b"fLaC": "a FLAC file",
@@ -40,34 +41,37 @@ class Example:
     """A record's content."""
 
     def __init__(self, serialized: bytes) -> None:
-        """Parses it; protobuf's error, whose place has moved, if it is no tf.Example.
+        """Parses a record.
 
         Args:
           serialized: the record's bytes.
+
+        Raises:
+          DecodeError: (protobuf's, whose module varies) it is not a tf.Example.
         """
         example = tf.train.Example.FromString(serialized)
         self._features = example.features.feature
 
     def kind(self, name: str) -> str | None:
-        """The list that a feature is, such as "int64_list"; None if it is missing."""
+        """The kind of list a feature is, such as "int64_list"; None if missing."""
         if name not in self._features:
             return None
         return self._features[name].WhichOneof("kind")
 
     def values(self, name: str) -> Sequence[Any]:
-        """A feature's values; none if it is missing."""
+        """A feature's values; () if it is missing."""
         kind = self.kind(name)
         return getattr(self._features[name], kind).value if kind else ()
 
     @property
     def names(self) -> list[str]:
-        """Its features."""
+        """The names of its features, sorted."""
         return sorted(self._features)
 
     def samples(self) -> np.ndarray:
-        """The audio as it lies there, [n] float32 at `rate`."""
-        # Fifty times as fast as one Python number after the other: the message's form
-        # on the wire ends with the floats.
+        """The audio as stored, [n] float32 at `rate`."""
+        # Fifty times as fast as converting numbers one by one: the message's wire
+        # format ends with the floats.
         floats = self._features["audio"].float_list
         floats.DiscardUnknownFields()
         raw, num_bytes = floats.SerializeToString(), 4 * len(floats.value)
@@ -75,38 +79,26 @@ class Example:
 
     @property
     def rate(self) -> int:
-        """Samples per second; 16,000 where nothing says it."""
+        """Samples per second; 16,000 if the record does not say."""
         rates = self.values("sample_rate")
         return rates[0] if rates else SAMPLE_RATE
 
     @property
     def num_samples(self) -> int:
-        """Of its audio at 16 kHz; 0 for a rate that can't be."""
+        """The length of its audio at 16 kHz; 0 if the rate is impossible."""
         count = len(self.values("audio"))
         if not is_rate(self.rate):
             return 0
-        # The second is what a graph counts: one more or less for the oddest rates.
+        # `exact` is what the graph counts; odd rates make a difference of one.
         exact = -(-count * SAMPLE_RATE // self.rate)
         return min(resampled_length(count, self.rate), exact)
 
     def audio(self) -> np.ndarray:
-        """[n] float32 at 16 kHz."""
+        """The audio, [n] float32 at 16 kHz."""
         return resample(self.samples(), self.rate)
 
-    def array(self, name: str) -> np.ndarray:
-        """A feature as TensorFlow takes it; audio at 16 kHz."""
-        if name == "audio":
-            return self.audio()
-        kind = FEATURES[name]
-        dtype = object if kind.field == "bytes_list" else np.int64
-        values = np.array(list(self.values(name)), dtype)
-        return values[0] if kind.size == 1 else values
-
     def label(self, name: str) -> Any:
-        """A number, a text, or the ten qualities; None where that isn't there.
-
-        That includes a feature of another type or number of values: none is needed.
-        """
+        """A number, a text or the ten qualities; None if missing or malformed."""
         if name == "qualities":
             return self._qualities()
         kind = FEATURES[name].field
@@ -132,30 +124,45 @@ class Example:
         return None
 
 
-def examine(serialized: bytes, demand: Demand) -> tuple[Example | None, str]:
-    """A record, and what keeps it from being used, in words; "" if nothing does."""
+def read_examples(
+    table: NoteTable, notes: np.ndarray, demand: Demand
+) -> Iterator[tuple[int, Example | str]]:
+    """Reads records one by one.
+
+    Args:
+      table: all notes.
+      notes: int64 [n] positions in `table`, ascending.
+      demand: what each record must have.
+
+    Yields:
+      (place among the n, the record or why it can't be used).
+    """
+    for place, serialized, problem in read_records(table, notes):
+        yield place, problem or _examine(serialized, demand)
+
+
+def _examine(serialized: bytes, demand: Demand) -> Example | str:
+    """A record, or why it can't be used."""
     if not serialized:
-        return None, "there is nothing in it (was the file changed while in use?)"
+        return "there is nothing in it (was the file changed while in use?)"
     try:
         example = Example(serialized)
-    except Exception:  # protobuf's DecodeError, whose place has moved
-        return None, "not a tf.Example"
-    return example, _problem(example, demand)
+    except Exception:  # protobuf's DecodeError, whose module varies
+        return "not a tf.Example"
+    return _problem(example, demand) or example
 
 
 def _problem(example: Example, demand: Demand) -> str:
+    """What keeps a record from being used; "" if nothing does."""
     counts = {}
     for name in demand.parsed:
         kind, field = FEATURES[name], example.kind(name)
-        # An empty list may be written as no list at all, if there is nothing to name.
+        # An empty list may be written as no list at all.
         if field is None and name != "qualities_str":
             return f"the feature {name} is missing{_found(example)}"
         if field not in (kind.field, None):
             what = f" ({_described(example, field)})" if name == "audio" else ""
-            return (
-                f"the feature {name} has a {field}{what}, not the {kind.field} "
-                "asked for"
-            )
+            return f"the feature {name} is a {field}{what}, not a {kind.field}"
         counts[name] = len(example.values(name))
         if kind.size is not None and counts[name] != kind.size:
             return f"the feature {name} has {counts[name]} values, not {kind.size}"
@@ -174,7 +181,7 @@ def _problem(example: Example, demand: Demand) -> str:
 def _audio_problem(example: Example, demand: Demand) -> str:
     field, rates = example.kind("sample_rate"), example.values("sample_rate")
     if field not in ("int64_list", None):
-        return f"the feature sample_rate has a {field}, not the int64_list asked for"
+        return f"the feature sample_rate is a {field}, not an int64_list"
     if len(rates) > 1:
         return f"the feature sample_rate has {len(rates)} values, not 1"
     if not is_rate(example.rate):
@@ -192,7 +199,7 @@ def _found(example: Example) -> str:
 
 
 def _described(example: Example, field: str) -> str:
-    """What audio is that isn't floats, and how to make it so."""
+    """What audio that is not floats looks like, and how to write it as floats."""
     values = example.values("audio")
     if field == "int64_list":
         peak = max(map(abs, values), default=0)
@@ -215,67 +222,67 @@ def _number_type(content: bytes) -> str:
         if content and len(content) % np.dtype(dtype).itemsize == 0:
             with np.errstate(all="ignore"):
                 values = np.abs(np.frombuffer(content, dtype))
-                # Noise of integers has a few tiny numbers too, but not these alone.
+                # Integers read as floats give a few tiny numbers, but not only those.
                 if (values <= MAX_LEVEL).all() and np.median(values) > 1e-12:
                     return f"{dtype} samples"
     return "16-bit samples" if len(content) % 2 == 0 else "an encoded sound"
 
 
 class LabelReader:
-    """Reads labels and ids of records; what is missing is said once."""
+    """Reads labels and ids of records; logs once what is missing."""
 
     def __init__(
-        self, files: Sequence[str], names: Sequence[str], said: set[str]
+        self, files: Sequence[str], names: Sequence[str], reported: set[str]
     ) -> None:
-        """Finds the ids of records that have none.
+        """Prepares ids for records that have none.
 
         Args:
           files: the paths of all TFRecord files.
-          names: the features that are of interest.
-          said: those that were said to be missing; is added to.
+          names: the labels to read.
+          reported: labels already logged as missing; this reader adds to it.
         """
         self._names = names
         self._stems = _distinct_stems(files)
-        self._said = said
+        self._reported = reported
 
     def of(
         self, example: Example, file: int, record: int, where: str
     ) -> dict[str, Any]:
-        """The labels that are known of a record; "note_str" always is, if asked for.
+        """The known labels of a record; always "note_str", if that is read at all.
 
         Args:
           example: the record.
-          file: its file's number.
-          record: its number in the file.
-          where: both, for people.
+          file: the index of its file.
+          record: its index in the file.
+          where: both, for messages.
         """
         labels = {name: example.label(name) for name in self._names}
         missing = [name for name, value in labels.items() if value is None]
-        new = [name for name in missing if name not in self._said]
+        new = [name for name in missing if name not in self._reported]
         if new:
-            self._said.update(new)
-            logging.info("%s: %s", where, _said_of(new))
+            self._reported.update(new)
+            logging.info("%s: %s", where, _missing_message(new))
         labels = {name: v for name, v in labels.items() if v is not None}
         if "note_str" in missing:
             labels["note_str"] = f"{self._stems[file]}-{record}"
         return labels
 
 
-def _said_of(missing: list[str]) -> str:
+def _missing_message(missing: list[str]) -> str:
     others = [name for name in missing if name != "note_str"]
     parts = []
     if "note_str" in missing:
-        parts.append("its id is made of its file's name and its number")
+        parts.append("its id is its file's name and its index")
     if others:
-        parts.append("what is not there counts as unknown")
+        parts.append("missing labels count as unknown")
     return (
-        f"has no {', '.join(missing)}; {', and '.join(parts)}. It may not be the only "
-        "one; this is said once."
+        f"has no {', '.join(missing)}; {', and '.join(parts)}. Other records may lack "
+        "them too; this is logged once."
     )
 
 
 def _distinct_stems(files: Sequence[str]) -> list[str]:
-    """A short name for each file: what is before .tfrecord, and its shard's number."""
+    """A short, unique name for each file: its stem and its shard's number."""
     paths = [os.path.abspath(path) for path in files]
     common = os.path.commonpath([os.path.dirname(path) for path in paths] or ["/"])
     relative = [os.path.relpath(path, common).replace(os.sep, "/") for path in paths]

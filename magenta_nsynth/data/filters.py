@@ -9,7 +9,7 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.options import option
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES
 
-if TYPE_CHECKING:  # --help does without
+if TYPE_CHECKING:  # --help must not import NumPy
     import numpy as np
 
 __all__ = ["NoteFilter"]
@@ -22,8 +22,8 @@ def _velocities(words: Sequence[str]) -> tuple[int, ...]:
         return tuple(int(word) for word in words)
     except ValueError:
         raise InputError(
-            f"--velocities={','.join(words)}: give whole numbers from 0 to "
-            f"{_MAX_MIDI}, separated by commas."
+            f"--velocities={','.join(words)}: give integers from 0 to {_MAX_MIDI}, "
+            "separated by commas."
         ) from None
 
 
@@ -31,42 +31,50 @@ def _velocities(words: Sequence[str]) -> tuple[int, ...]:
 class NoteFilter:
     """Which notes to read.
 
-    What is left empty admits every note.
-
-    A note of which something is not known (-1) is left out by what asks for it.
+    An empty field admits every note. A note whose label is unknown (-1) does not pass
+    a filter on that label.
 
     Attributes:
-      families: names or numbers of `FAMILIES`; the note is of one of them.
-      sources: names or numbers of `SOURCES`; the note is of one of them.
+      families: names or indices in `FAMILIES`; the note is of one of them.
+      sources: names or indices in `SOURCES`; the note is of one of them.
       min_pitch: MIDI, inclusive.
       max_pitch: MIDI, inclusive.
       velocities: 0 to 127; the note has one of them.
-      qualities: names or numbers of `QUALITIES`; the note has all of them.
+      qualities: names or indices in `QUALITIES`; the note has all of them.
       without_qualities: likewise; the note has none of them.
 
     Raises:
-      InputError: a name or number that does not exist, with those that do; a range
-        with nothing in it.
+      InputError: an unknown name or index, or an empty range of pitches.
+
+    Examples:
+      >>> from magenta_nsynth.data.reading import NoteFilter
+      >>> NoteFilter(families=["bass", "flute"], min_pitch=60).families
+      (0, 2)
+      >>> NoteFilter(sources="acustic")
+      Traceback (most recent call last):
+      ...
+      magenta_nsynth.errors.InputError: sources: there is no 'acustic'; use acoustic,
+      electronic or synthetic (or 0 to 2).
     """
 
     families: Iterable[str | int] = option(
-        (), "Take only notes of these families (bass, flute ...), separated by commas."
+        (), "Use only notes of these families (bass, flute ...), separated by commas."
     )
     sources: Iterable[str | int] = option(
-        (), "Take only notes of these sources (acoustic, electronic, synthetic)."
+        (), "Use only notes of these sources (acoustic, electronic, synthetic)."
     )
-    min_pitch: int | None = option(None, "Take no note below this MIDI pitch.")
-    max_pitch: int | None = option(None, "Take no note above this MIDI pitch.")
+    min_pitch: int | None = option(None, "Use no note below this MIDI pitch.")
+    max_pitch: int | None = option(None, "Use no note above this MIDI pitch.")
     velocities: Iterable[int] = option(
-        (), "Take only notes of these velocities.", parse=_velocities
+        (), "Use only notes of these velocities.", parse=_velocities
     )
     qualities: Iterable[str | int] = option(
-        (), "Take only notes that have all of these qualities (bright, percussive ...)."
+        (), "Use only notes that have all of these qualities (bright, percussive ...)."
     )
     without_qualities: Iterable[str | int] = ()
 
     def __post_init__(self) -> None:
-        """Turns names into numbers and refuses what can't be met."""
+        """Turns names into numbers and refuses impossible filters."""
         for field, known in (
             ("families", FAMILIES),
             ("sources", SOURCES),
@@ -86,23 +94,24 @@ class NoteFilter:
                 _midi(getattr(self, field), field)
         low, high = self.pitch_range
         if low > high:
-            raise InputError(
-                f"No pitch is from min_pitch={low} to max_pitch={high}; exchange them."
-            )
-        both = set(self.qualities) & set(self.without_qualities)
+            raise InputError(f"min_pitch={low} is above max_pitch={high}; swap them.")
+        both = {*self.qualities} & {*self.without_qualities}
         if both:
-            names = ", ".join(QUALITIES[number] for number in sorted(both))
-            raise InputError(f"No note can have and lack a quality at once: {names}.")
+            names = ", ".join(n for i, n in enumerate(QUALITIES) if i in both)
+            raise InputError(
+                f"A note can't both have and lack a quality ({names}); remove it from "
+                "qualities or from without_qualities."
+            )
 
     @property
     def pitch_range(self) -> tuple[int, int]:
-        """The lowest and the highest pitch that are let through, MIDI."""
+        """The lowest and the highest MIDI pitch that pass."""
         low = 0 if self.min_pitch is None else self.min_pitch
         return low, _MAX_MIDI if self.max_pitch is None else self.max_pitch
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The features that have to be read to decide; () if everything passes."""
+        """The features that the filter needs; () if every note passes."""
         asked = {
             "instrument_family": self.families,
             "instrument_source": self.sources,
@@ -113,10 +122,10 @@ class NoteFilter:
         return tuple(name for name, value in asked.items() if value)
 
     def admits(self, values: Mapping[str, "np.ndarray"]) -> "np.ndarray":
-        """Which notes pass.
+        """Tells which notes pass.
 
         Args:
-          values: int64 for each of `features`, [n], and [n, 10] for qualities.
+          values: int64 [n] for each of `features`; [n, 10] for qualities.
 
         Returns:
           bool [n].
@@ -130,8 +139,10 @@ class NoteFilter:
                 low, high = self.pitch_range
                 parts.append((value >= low) & (value <= high))
             elif name == "qualities":
-                parts.append((value[:, list(self.qualities)] == 1).all(axis=1))
-                parts.append((value[:, list(self.without_qualities)] == 0).all(axis=1))
+                present = np.array(list(self.qualities), int)
+                absent = np.array(list(self.without_qualities), int)
+                parts.append((value[:, present] == 1).all(axis=1))
+                parts.append((value[:, absent] == 0).all(axis=1))
             else:
                 wanted = {
                     "instrument_family": self.families,
@@ -143,7 +154,7 @@ class NoteFilter:
 
 
 def _values(given: Iterable | str | int) -> list:
-    """A single name or number is as good as a list of one."""
+    """The values as a list, also if a single one was given."""
     return [given] if isinstance(given, (str, int, numbers.Integral)) else list(given)
 
 
@@ -153,7 +164,7 @@ def _number(value: str | int, field: str, known: tuple[str, ...]) -> int:
     if isinstance(value, (int, numbers.Integral)) and 0 <= value < len(known):
         return int(value)
     raise InputError(
-        f"{field}: there is no {value!r}; known are {', '.join(known)} "
+        f"{field}: there is no {value!r}; use {', '.join(known[:-1])} or {known[-1]} "
         f"(or 0 to {len(known) - 1})."
     )
 
@@ -161,4 +172,4 @@ def _number(value: str | int, field: str, known: tuple[str, ...]) -> int:
 def _midi(value: int, field: str) -> int:
     if isinstance(value, (int, numbers.Integral)) and 0 <= value <= _MAX_MIDI:
         return int(value)
-    raise InputError(f"{field}: {value!r} is not a whole number from 0 to {_MAX_MIDI}.")
+    raise InputError(f"{field}: {value!r} is not an integer from 0 to {_MAX_MIDI}.")

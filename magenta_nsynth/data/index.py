@@ -1,4 +1,4 @@
-"""The index of a data set: which notes there are, and where each of them lies."""
+"""The index of a dataset: which notes it has, and where each of them is stored."""
 
 import contextlib
 import dataclasses
@@ -18,21 +18,21 @@ from magenta_nsynth.errors import InputError
 __all__ = ["NoteIndex", "find_notes", "open_notes", "table_of"]
 
 _AUDIO = Demand(("audio",))
-_SAID = 5  # damaged records that are named one by one; of the others, the number
+_LOGGED = 5  # damaged records that are logged one by one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NoteIndex:
-    """The notes of some TFRecord files; made by `open_notes`.
+    """The notes of some TFRecord files. Made by `open_notes`.
 
     Attributes:
-      table: where each note lies, in the order of the files.
+      table: where each note is stored, in the order of the files.
       skip_corrupt: whether records that can't be used are left out.
-      num_skipped: how many were left out; a part of a file that was lost counts once.
-      num_samples: int64 [num_notes], the length of each note's audio, where all were
-        inspected (with skip_corrupt); else None.
-      checked: what all notes are known to have, as `Demand.checks` says it.
-      said: labels that some notes lack, which was said.
+      num_skipped: how many were left out; a lost part of a file counts once.
+      num_samples: int64 [num_notes], the length of each note's audio at 16 kHz, if all
+        were inspected (with skip_corrupt); else None.
+      checked: what all notes are known to have, as in `Demand.checks`.
+      reported: labels that were already logged as missing.
     """
 
     table: NoteTable
@@ -40,12 +40,12 @@ class NoteIndex:
     num_skipped: int = 0
     num_samples: np.ndarray | None = None
     checked: frozenset[str] = frozenset()
-    said: set[str] = dataclasses.field(default_factory=set)
+    reported: set[str] = dataclasses.field(default_factory=set)
     _demands: list[Demand] = dataclasses.field(default_factory=list)
 
     @property
     def num_notes(self) -> int:
-        """How many notes there are to read."""
+        """The number of notes."""
         return len(self.table.file)
 
     @property
@@ -54,29 +54,30 @@ class NoteIndex:
         return self.table.files
 
     def demanding(self, demand: Demand) -> "NoteIndex":
-        """The index for readers with this demand.
+        """The index for a reader with this demand.
 
-        Without skip_corrupt that is this index, and a record that does not meet the
-        demand is an error once it is read. With it, those records are left out, for
-        which all are inspected unless that was done before.
+        Without skip_corrupt this is the same index; a record that does not meet the
+        demand raises an error when it is read. With skip_corrupt such records are left
+        out; all records are inspected for that, unless they already were.
 
         Raises:
-          InputError: none is left.
+          InputError: no record is left.
         """
         if demand not in self._demands:
             self._demands.append(demand)
         if not self.skip_corrupt:
             return self
+        needs_audio = "audio" in demand.parsed
         if not demand.checks <= self.checked or (
-            "audio" in demand.parsed and self.num_samples is None
+            needs_audio and self.num_samples is None
         ):
             return self._inspected(demand, None, None)
-        if "audio" not in demand.parsed:
+        if not needs_audio or self.num_samples is None:
             return self
         problems = {
-            int(note): words
-            for note in range(self.num_notes)
-            if (words := demand.sample_problem(int(self.num_samples[note])))
+            note: problem
+            for note, num_samples in enumerate(self.num_samples.tolist())
+            if (problem := demand.sample_problem(num_samples))
         }
         return self._without(problems)
 
@@ -86,12 +87,12 @@ class NoteIndex:
         filters: NoteFilter | None,
         progress: Callable[[int, int], None] | None,
     ) -> "NoteIndex":
-        """The notes that meet a demand and pass the filters, by reading them all."""
+        """Reads all notes and returns those that meet a demand and pass the filters."""
         notes = np.arange(self.num_notes)
         found = inspect(self.table, notes, demand, not self.skip_corrupt, progress)
         if found.problems and not self.skip_corrupt:
-            note, words = min(found.problems.items())
-            raise InputError(f"{self.table.where(note)}: {words}; {advice(words)}.")
+            note, problem = min(found.problems.items())
+            raise InputError(f"{self.table.where(note)}: {problem}; {advice(problem)}.")
         result = dataclasses.replace(
             self,
             num_samples=found.num_samples if "audio" in demand.parsed else None,
@@ -105,14 +106,14 @@ class NoteIndex:
     def _without(
         self, problems: dict[int, str], keep: np.ndarray | None = None
     ) -> "NoteIndex":
-        """The index without damaged notes, which are counted, and those not kept."""
+        """The index of the notes to keep that have no problem; logs the problems."""
         bad = np.zeros(self.num_notes, bool)
         bad[list(problems)] = True
-        for note, words in sorted(problems.items())[:_SAID]:
-            logging.warning("%s: %s; left out.", self.table.where(note), words)
+        for note, problem in sorted(problems.items())[:_LOGGED]:
+            logging.warning("%s: %s; left out.", self.table.where(note), problem)
         if problems:
             logging.warning(
-                "%d of %d records are left out since they can't be used.",
+                "%d of %d records are left out because they can't be used.",
                 len(problems),
                 self.num_notes,
             )
@@ -123,7 +124,7 @@ class NoteIndex:
             )
         if kept.all():
             return self
-        # No run goes across a damaged record.
+        # No run may cross a damaged record.
         table = self.table._replace(segment=self.table.segment + np.cumsum(bad))
         lengths = None if self.num_samples is None else self.num_samples[kept]
         return dataclasses.replace(
@@ -139,19 +140,19 @@ class NoteIndex:
         left = f", and {num_bad} can't be used" if num_bad else ""
         return (
             f"none of the {self.num_notes - num_bad} notes passes the filters{left}; "
-            "ask for less."
+            "relax the filters."
         )
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """Around loops over the data sets: their errors become InputErrors.
+        """Wraps loops over the datasets: their errors become InputErrors.
 
-        TensorFlow's errors don't say in which file, often not in which record. What
-        else is raised in the block passes through.
+        TensorFlow's own errors name no file, and often no record. Other exceptions
+        raised in the block pass through.
 
         Raises:
-          InputError: a record can't be used; the file, the record, what is wrong with
-            it and what to do.
+          InputError: a record can't be used. The message says which, why and what to
+            do.
         """
         try:
             yield
@@ -180,24 +181,37 @@ def open_notes(
 ) -> NoteIndex:
     """Opens TFRecord files of notes, plain or GZIP.
 
-    That takes some microseconds a note; GZIP is unpacked once for it. With filters or
-    skip_corrupt all notes are read once (some thousands a second from memory).
+    This takes some microseconds per note; GZIP files are unpacked once. With filters or
+    skip_corrupt, all notes are read once (some thousands per second from memory).
 
     Args:
       paths: files, folders or globs, as for `find_records`.
-      filters: which notes to read; None is all.
-      skip_corrupt: leaves out and counts what else would be an error when it is read:
-        damaged records, and those that don't have what the next four ask for.
-      features: what readers will ask for.
-      min_samples: the least number of samples of audio at 16 kHz that is of use.
+      filters: which notes to read; None reads all.
+      skip_corrupt: leaves out and counts records that would raise an error when read:
+        damaged ones, and those that lack what the next four arguments ask for.
+      features: the features that readers will ask for.
+      min_samples: the least number of samples at 16 kHz.
       num_samples: the exact number, or None.
-      needs_pitch: whether a pitch that is not known is of no use.
-      progress: is called with the notes read and their number, where all are read.
+      needs_pitch: whether the pitch must be known.
+      progress: called with the number of notes read so far and in all, if all notes
+        are read.
 
     Raises:
-      InputError: there is no such file, or no note in it, or none passes; a file is
-        empty or cut; without skip_corrupt a record that is read for the filters is
-        damaged.
+      InputError: no such file; a file is empty or truncated; no note in it, or none
+        passes; or, without skip_corrupt, a record read for the filters is damaged.
+
+    Examples:
+      >>> import numpy as np
+      >>> import tensorflow as tf
+      >>> from magenta_nsynth.data.reading import NoteFilter, open_notes
+      >>> from magenta_nsynth.data.writing import note_to_example
+      >>> from magenta_nsynth.schema import Note
+      >>> with tf.io.TFRecordWriter("notes.tfrecord") as writer:
+      ...     for pitch in (60, 64, 67):
+      ...         audio = np.zeros(16_000, np.float32)
+      ...         writer.write(note_to_example(Note(f"note_{pitch}", audio, pitch)))
+      >>> open_notes("notes.tfrecord", NoteFilter(min_pitch=62)).num_notes
+      2
     """
     features = feature_names(features)
     table, num_lost, _ = find_notes(find_records(paths), skip_corrupt)
@@ -214,40 +228,43 @@ def open_notes(
 def find_notes(
     paths: list[str], skip_corrupt: bool = False
 ) -> tuple[NoteTable, int, list[str]]:
-    """Where the notes of TFRecord files lie; none of them is read.
+    """Finds the notes of TFRecord files without reading them.
 
     Args:
-      paths: of `find_records`.
-      skip_corrupt: keeps what can be reached of a damaged file, which is logged.
+      paths: from `find_records`.
+      skip_corrupt: keeps the reachable part of a damaged file, with a warning.
 
     Returns:
-      The table; how many records can't be reached, at least; and each place where a
-      file is damaged, in words.
+      The table; the least number of records that can't be reached; and a message for
+      each place where a file is damaged.
 
     Raises:
-      InputError: as `open_notes`, for a file.
+      InputError: a file can't be read, or no file has a record.
     """
     layouts = [read_layout(path, skip_corrupt) for path in paths]
-    damage = [words for layout in layouts for words in layout.damage]
-    for message in damage[:_SAID]:
+    damage = [message for layout in layouts for message in layout.damage]
+    for message in damage[:_LOGGED]:
         logging.warning("%s; left out.", message)
     num_lost = sum(layout.num_lost for layout in layouts)
     table = table_of(paths, layouts)
     if not len(table.file):
-        raise InputError(f"{_listed(tuple(paths))}: no record that can be read.")
+        raise InputError(
+            f"{_listed(tuple(paths))}: no record that can be read; copy or download "
+            "the file again."
+        )
     return table, num_lost, damage
 
 
 def table_of(paths: Sequence[str], layouts: Sequence[Layout]) -> NoteTable:
-    """The records of files that have been walked, in their order."""
+    """One table of the records of several files, in their order."""
     counts = [len(layout.record) for layout in layouts]
     columns = {
         name: np.concatenate([getattr(layout, name) for layout in layouts])
         for name in ("record", "offset", "size", "crc")
     }
     file = np.repeat(np.arange(len(paths)), counts)
-    # Broken at a new file, and where a record could not be reached.
-    broken = (np.diff(file) != 0) | (np.diff(columns["record"]) != 1)
-    segment = np.concatenate([[0], np.cumsum(broken)])[: len(file)]
+    # A segment ends with its file, and before a record that can't be reached.
+    ends = (np.diff(file) != 0) | (np.diff(columns["record"]) != 1)
+    segment = np.concatenate([[0], np.cumsum(ends)])[: len(file)]
     compressions = tuple(layout.compression for layout in layouts)
     return NoteTable(tuple(paths), compressions, file, segment=segment, **columns)

@@ -1,7 +1,7 @@
-"""Audio at other rates than 16 kHz, resampled within a graph.
+"""Resampling audio to 16 kHz in a graph.
 
-By the filter of `audio.resample`, and not in Python: the threads of a data set that
-read ahead must not wait for Python's lock, which whoever ends them may hold.
+Uses the filter of `audio.resample`, but not in Python: the threads with which a dataset
+reads ahead must not wait for Python's lock, which the thread that ends them may hold.
 """
 
 import functools
@@ -15,7 +15,7 @@ from magenta_nsynth.config import SAMPLE_RATE
 
 __all__ = ["at_16_khz"]
 
-# These bound the memory: an output takes some hundred inputs, each with a weight.
+# Bounds the memory: an output sample takes some hundred inputs, each with a weight.
 _WEIGHTS_AT_ONCE, _OUTPUTS_AT_ONCE = 256, 1024
 _DIVISORS = [d for d in range(1, SAMPLE_RATE + 1) if SAMPLE_RATE % d == 0]
 
@@ -24,7 +24,7 @@ _DIVISORS = [d for d in range(1, SAMPLE_RATE + 1) if SAMPLE_RATE % d == 0]
 def at_16_khz(
     audio: tf.Tensor, rate: tf.Tensor, start: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
-    """A piece of a sound, at 16 kHz.
+    """A piece of a sound, resampled to 16 kHz.
 
     Args:
       audio: [n] float32, at `rate`.
@@ -33,7 +33,7 @@ def at_16_khz(
       length: scalar int64, the piece's samples, at 16 kHz.
 
     Returns:
-      [length] float32; of a sound at 16 kHz the samples as they are.
+      [length] float32; the samples unchanged if `rate` is 16 kHz.
     """
     return tf.cond(
         tf.equal(rate, SAMPLE_RATE),
@@ -42,7 +42,7 @@ def at_16_khz(
     )
 
 
-# Traced once: every data set has it in its graph.
+# Traced once, not for every dataset.
 @tf.function(
     autograph=False,
     input_signature=[
@@ -53,7 +53,7 @@ def at_16_khz(
 def _resampled(
     audio: tf.Tensor, rate: tf.Tensor, start: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
-    # The weights of the inputs are the same for every `up`-th output.
+    # Every `up`-th output has the same weights.
     divisors = tf.constant(_DIVISORS, tf.int64)
     common = tf.reduce_max(tf.where(rate % divisors == 0, divisors, 1))
     up, down = SAMPLE_RATE // common, rate // common
@@ -83,7 +83,7 @@ def _resampled(
 def _in_parts(
     function: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor, size: int
 ) -> tf.Tensor:
-    """`function` of the numbers from 0 to `count`, or some more, `size` at a time."""
+    """`function` of the numbers from 0 to `count` (or a few more), `size` at a time."""
     return tf.map_fn(
         lambda first: function(first + tf.range(size, dtype=tf.int64)),
         tf.range(0, count, size, dtype=tf.int64),
@@ -104,8 +104,8 @@ def _filter(offsets: tf.Tensor) -> tf.Tensor:
 
 @functools.cache
 def _gain() -> float:
-    """What the filter makes of a constant, which is to stay as it is."""
-    steps = 64  # of a sample; their number makes no difference
+    """The filter's gain for a constant; dividing by it keeps constants unchanged."""
+    steps = 64  # per sample; the number makes no difference
     offsets = np.arange(-HALF_LENGTH * steps, HALF_LENGTH * steps + 1) / steps
     window = np.kaiser(len(offsets), BETA)
     return float(np.sum(CUTOFF * np.sinc(CUTOFF * offsets) * window) / steps)

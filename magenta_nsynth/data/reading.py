@@ -1,7 +1,7 @@
-"""Reading NSynth's TFRecords: all that there is to call.
+"""Reading NSynth's TFRecords: the public functions.
 
-`open_notes` makes the index, `training_batches` and `read_notes` data sets of it, and
-`iterate` goes through one and says which record it is that can't be used.
+`open_notes` makes an index of the notes. `training_batches` and `read_notes` make
+datasets from the index. `iterate` loops over one; its errors name the bad record.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,6 +14,7 @@ from magenta_nsynth.data.crops import training_batches
 from magenta_nsynth.data.features import (
     Demand,
     Features,
+    Piece,
     check_number,
     checked_shard,
     feature_names,
@@ -36,9 +37,9 @@ __all__ = [
     "training_batches",
 ]
 
-NOTE_SAMPLES = 64_000  # of NSynth's own notes: 4 s
+NOTE_SAMPLES = 64_000  # in each of NSynth's own notes: 4 s
 
-_BLOCK_NOTES, _SHUFFLED_BYTES = 8, 64 << 20  # of `read_notes` with a seed
+_BLOCK_NOTES, _SHUFFLED_BYTES = 8, 64 << 20  # for `read_notes` with a seed
 _END = object()
 
 
@@ -52,34 +53,52 @@ def read_notes(
     needs_pitch: bool = False,
     min_samples: int = 1,
 ) -> tf.data.Dataset:
-    """Every note once, in the order of the files.
+    """Reads every note once, in the order of the files.
 
     Source: NSynth, reader.py; differs: the last batch is partial, not dropped.
 
     Args:
       index: the notes.
-      features: the names of those to read; nothing else is parsed. "file" and
+      features: the names of the features to read; nothing else is parsed. "file" and
         "record" say where a note is.
-      length: takes so many samples from the middle of the audio, from sample
-        (n - length) // 2 of n on; None takes all.
-      batch_size: None gives single notes. To batch whole audio all must be of 64,000
-        samples.
-      shard: (i, n), this worker's number and how many there are: the i-th of n parts
-        of the notes, none in two of them.
-      seed: shuffles, by blocks and then among some hundred; None keeps the order.
-      needs_pitch: a note whose pitch is not known (-1) is an error, as a damaged one.
-      min_samples: so is one with fewer samples.
+      length: takes this many samples from the middle of the audio, starting at sample
+        (n - length) // 2 of n; None takes all.
+      batch_size: None gives single notes. Without `length`, batched audio must have
+        exactly 64,000 samples.
+      shard: (i, n), this worker's index and the number of workers. Each gets the i-th
+        of n disjoint parts of the notes.
+      seed: shuffles, first blocks and then among some hundred notes; None keeps the
+        order.
+      needs_pitch: treats a note of unknown pitch (-1) as damaged.
+      min_samples: treats a note with fewer samples as damaged.
 
     Returns:
       Dicts by feature: audio float32 [b, length or 64000] in [-1, 1] at 16 kHz,
-      qualities int64 [b, 10], qualities_str a ragged string [b, None], else [b] int64
-      or string (bytes). Without a batch size the same without its first dimension.
+      qualities int64 [b, 10], qualities_str ragged string [b, None], others [b], int64
+      or string (bytes). Without a batch size, the same without the first dimension.
 
     Raises:
-      InputError: an argument can't be used. While iterating as `training_batches`.
+      InputError: an argument can't be used. For errors while iterating, see
+        `training_batches`.
+
+    Examples:
+      >>> import numpy as np
+      >>> import tensorflow as tf
+      >>> from magenta_nsynth.data.reading import iterate, open_notes, read_notes
+      >>> from magenta_nsynth.data.writing import note_to_example
+      >>> from magenta_nsynth.schema import Note
+      >>> with tf.io.TFRecordWriter("notes.tfrecord") as writer:
+      ...     for pitch in (60, 64, 67):
+      ...         audio = np.zeros(16_000, np.float32)
+      ...         writer.write(note_to_example(Note(f"note_{pitch}", audio, pitch)))
+      >>> index = open_notes("notes.tfrecord")
+      >>> for note in iterate(read_notes(index, ["audio", "pitch"]), index):
+      ...     print(int(note["pitch"]), note["audio"].shape)
+      60 (16000,)
+      64 (16000,)
+      67 (16000,)
     """
     names = feature_names(features)
-    shard_number, num_shards = checked_shard(shard)
     exact = None
     if length is not None:
         check_number(length, "length", 1)
@@ -91,23 +110,13 @@ def read_notes(
         check_number(seed, "seed", 0)
     demand = Demand(names, max(length or 1, min_samples), exact, needs_pitch)
     table = index.demanding(demand).table
-    bounds = len(table.file) * np.arange(num_shards + 1) // num_shards
-    notes = np.arange(*bounds[shard_number : shard_number + 2])
-    if not len(notes):
-        raise InputError(
-            f"There is no note for worker {shard_number} of {num_shards}: "
-            f"{len(table.file)} in all; use fewer workers."
-        )
+    notes = _part(len(table.file), shard)
     places = tf.constant(np.stack([table.file[notes], table.record[notes]], axis=1))
     runs = plan_runs(table, notes, 0 if seed is None else _BLOCK_NOTES)
     rows, slots = runs.rows, tf.constant(runs.slots)
     if seed is not None:
         rows = rows[np.argsort(np.random.default_rng(seed).random(len(rows)))]
-
-    def middle(num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return (num_samples - length) // 2, tf.constant(length, tf.int64)
-
-    piece = whole if length is None else middle
+    piece = whole if length is None else _middle(length)
 
     def parse(slot: tf.Tensor, serialized: tf.Tensor) -> Features:
         values = parse_note(serialized, demand, places[slot], table.files, piece)
@@ -130,12 +139,40 @@ def read_notes(
     return dataset.prefetch(2)
 
 
+def _part(num_notes: int, shard: tuple[int, int]) -> np.ndarray:
+    """The notes that worker i of n reads, for `shard` (i, n); int64, at least one."""
+    number, count = checked_shard(shard)
+    bounds = num_notes * np.arange(count + 1) // count
+    notes = np.arange(*bounds[number : number + 2])
+    if not len(notes):
+        raise InputError(
+            f"There is no note for worker {number} of {count}, with only {num_notes} "
+            "in all; use fewer workers."
+        )
+    return notes
+
+
+def _middle(length: int) -> Piece:
+    """The `Piece` of this many samples in the middle of the audio."""
+
+    def middle(num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return (num_samples - length) // 2, tf.constant(length, tf.int64)
+
+    return middle
+
+
 def iterate(dataset: tf.data.Dataset, index: NoteIndex) -> Iterator[Any]:
-    """The dataset's elements; a record that can't be used is an InputError.
+    """Yields a dataset's elements.
 
     Args:
-      dataset: of `training_batches` or `read_notes`, or made from one.
-      index: the one it was made of.
+      dataset: from `training_batches` or `read_notes`, or derived from one.
+      index: the index it was made from.
+
+    Raises:
+      InputError: a record can't be used. The message says which, why and what to do.
+
+    Examples:
+      See `read_notes`.
     """
     with index.errors():
         iterator = iter(dataset)
@@ -148,6 +185,7 @@ def iterate(dataset: tf.data.Dataset, index: NoteIndex) -> Iterator[Any]:
 
 
 def _all_but_names_dense(values: Features) -> Features:
+    """Only qualities_str stays ragged."""
     return {
         name: value.to_tensor()
         if isinstance(value, tf.RaggedTensor) and name != "qualities_str"

@@ -1,14 +1,15 @@
-"""A TFRecord file as it lies on the disk: where each record starts."""
+"""TFRecord files on disk: finding them, and where each of their records starts."""
 
 import contextlib
 import functools
 import gzip
+import io
 import os
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,13 +18,13 @@ from magenta_nsynth.files import expand, matches_of
 
 __all__ = ["ADVICE", "MAX_RECORD_BYTES", "Layout", "find_records", "read_layout"]
 
-ADVICE = "copy or download the file again, or read on without it by --skip_corrupt"
-# 70 minutes of sound. A record is in memory as a whole, some three times while it is
-# parsed, and a kilobyte of GZIP may say that it has a megabyte.
+ADVICE = "copy or download the file again, or skip what is damaged with --skip_corrupt"
+# 70 minutes of sound. A whole record is in memory, some three times while it is parsed,
+# and a kilobyte of GZIP may unpack to a megabyte.
 MAX_RECORD_BYTES = 1 << 28
 
 _HEADER, _FOOTER = 12, 4  # bytes around a record's data
-_SEARCHED = 64 << 20  # bytes behind a damaged length that are searched for a record
+_SEARCHED = 64 << 20  # bytes to search for a record after a damaged length
 _CHUNK = 1 << 20
 _LAST_BYTE = (1 << 63) - 1  # that a file can have
 _OTHER_COMPRESSIONS = {
@@ -33,7 +34,7 @@ _OTHER_COMPRESSIONS = {
     b"PK\x03\x04": "ZIP",
 }
 
-# (offset, number of bytes) -> the bytes, fewer at the end; what hinders, or "".
+# (offset, number of bytes) -> (the bytes, fewer at the end; the problem, or "").
 _Read = Callable[[int, int], tuple[bytes, str]]
 
 
@@ -42,12 +43,12 @@ class Layout(NamedTuple):
 
     Attributes:
       compression: "" or "GZIP", as tf.data calls it.
-      record: int64 [n], the numbers of the records that can be reached, from 0.
-      offset: int64 [n], the byte each starts at, in a GZIP file once unpacked.
-      size: int64 [n], bytes of data.
-      crc: int64 [n], the checksum of its data, as it stands in the file.
-      num_lost: records that can't be reached since the file is damaged, at least.
-      damage: in words, a line for each place; empty for a whole file.
+      record: int64 [n], the indices of the records that can be reached.
+      offset: int64 [n], the byte each starts at (in the unpacked content).
+      size: int64 [n], its bytes of data.
+      crc: int64 [n], the checksum of its data, as stored in the file.
+      num_lost: the least number of records that can't be reached.
+      damage: a message for each damaged place; empty if there is none.
     """
 
     compression: str
@@ -60,19 +61,20 @@ class Layout(NamedTuple):
 
 
 def read_layout(path: str, skip_corrupt: bool = False) -> Layout:
-    """Walks a plain or GZIP TFRecord file; which one it is is seen from its content.
+    """Finds the records of a plain or GZIP TFRecord file (told by its content).
 
-    A plain file is walked without reading its data; GZIP has to be unpacked for it.
+    Only the lengths in a plain file are read; a GZIP file has to be unpacked.
 
     Args:
       path: the file.
-      skip_corrupt: goes on behind a damaged length, at the next place that holds a
-        whole one, and keeps what there is of a file that was cut.
+      skip_corrupt: continues after a damaged length, at the next intact one, and keeps
+        the records of a truncated file.
 
     Raises:
-      InputError: the file is empty, no TFRecord file, compressed otherwise, cut, or a
-        length is damaged or above `MAX_RECORD_BYTES`, with the record's number and
-        byte. With skip_corrupt, only for what is no TFRecord file at all.
+      InputError: the file is not a file, is compressed in another way, or can't be
+        read. Without skip_corrupt also if it is empty, no TFRecord file or truncated,
+        or a length is damaged or above `MAX_RECORD_BYTES`; the message names the record
+        and byte.
     """
     try:
         with _opened(path) as (read, compression):
@@ -83,9 +85,9 @@ def read_layout(path: str, skip_corrupt: bool = False) -> Layout:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[tuple[_Read, str]]:
-    """Something to read the unpacked content with, and the file's compression."""
+    """A way to read the unpacked content, and the file's compression."""
 
-    def reader(file: BinaryIO) -> _Read:
+    def reader(file: gzip.GzipFile | io.FileIO) -> _Read:
         def read(offset: int, count: int) -> tuple[bytes, str]:
             if offset + count > _LAST_BYTE:
                 return b"", ""
@@ -93,7 +95,7 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
                 file.seek(offset)
                 return file.read(count), ""
             except EOFError:
-                return b"", "the GZIP file is cut in it"
+                return b"", "the GZIP file is cut off in it"
             except (zlib.error, gzip.BadGzipFile) as error:
                 return b"", f"the GZIP file is damaged in it ({error})"
 
@@ -103,7 +105,7 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
         raise InputError(f"{path}: not a file; give a TFRecord file.")
     with open(path, "rb", buffering=0) as file:
         head = file.read(_CHUNK)
-        # A length may have the bytes of GZIP's mark; its checksum decides.
+        # A length may look like GZIP's signature; its checksum decides.
         if _is_header(head[:_HEADER]) or not head.startswith(b"\x1f\x8b\x08"):
             if name := _other_compression(head):
                 raise InputError(
@@ -112,18 +114,18 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
                 )
             yield reader(file), ""
             return
-    with gzip.open(path, "rb") as file:
-        yield reader(file), "GZIP"
+    with gzip.open(path, "rb") as unpacked:
+        yield reader(unpacked), "GZIP"
 
 
 def _other_compression(head: bytes) -> str:
-    """The compression, other than GZIP, of a file that starts so; "" if none."""
+    """The compression, other than GZIP, of a file that starts like this; or ""."""
     if _is_header(head[:_HEADER]):
         return ""
     for mark, name in _OTHER_COMPRESSIONS.items():
         if head.startswith(mark):
             return name
-    # ZLIB's mark is two bytes, which text may have too: what they begin is unpacked.
+    # ZLIB's signature is two bytes, which text may have too, so try to unpack it.
     if head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0:
         with contextlib.suppress(zlib.error):
             zlib.decompressobj().decompress(head, _CHUNK)
@@ -135,7 +137,7 @@ def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layou
     found: list[tuple[int, int, int, int]] = []
     damage: list[str] = []
     offset = record = num_lost = 0
-    known: dict[bytes, int] = {}  # notes are of few sizes, so headers repeat
+    known: dict[bytes, int] = {}  # notes have few sizes, so headers repeat
     header, problem = read(0, _HEADER)
     if not header and not problem:
         _note_damage(f"{path}: empty, there is no record in it", damage, skip_corrupt)
@@ -149,7 +151,7 @@ def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layou
                 known[header] = size
         end = offset + _HEADER + size + _FOOTER
         if not problem:
-            # Its last bytes, to know that the record is whole, and the next header.
+            # The record's last bytes show that it is complete; then the next header.
             rest, problem = read(end - _FOOTER, _FOOTER + _HEADER)
             if len(rest) >= _FOOTER:
                 (crc,) = struct.unpack_from("<I", rest)
@@ -157,7 +159,7 @@ def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layou
                 offset, record, header = end, record + 1, rest[_FOOTER:]
                 continue
             is_unreadable = bool(problem)
-            problem = problem or "the file is cut in it"
+            problem = problem or "the file is cut off in it"
         where = f"{path}, record {record} (from 0), byte {offset:,}"
         _note_damage(f"{where}: {problem}", damage, skip_corrupt)
         num_lost, record = num_lost + 1, record + 1
@@ -171,21 +173,22 @@ def _walk(path: str, read: _Read, compression: str, skip_corrupt: bool) -> Layou
         offset = next_offset
         header, problem = read(offset, _HEADER)
     columns = np.array(found, np.int64).reshape(-1, 4).T
-    return Layout(compression, *map(np.ascontiguousarray, columns), num_lost, damage)
+    numbers, offsets, sizes, crcs = map(np.ascontiguousarray, columns)
+    return Layout(compression, numbers, offsets, sizes, crcs, num_lost, damage)
 
 
 def _size(header: bytes, is_first: bool) -> tuple[int, str]:
-    """The bytes of a record's data; what is wrong with its header, or ""."""
+    """The bytes of a record's data; and what is wrong with its header, or ""."""
     if len(header) < _HEADER:
-        return 0, "the file is cut in it"
+        return 0, "the file is cut off in it"
     if not _is_header(header):
-        other = ", or this is no TFRecord file" if is_first else ""
+        other = ", or this is not a TFRecord file" if is_first else ""
         return 0, f"its length is damaged{other}"
     (size,) = struct.unpack_from("<Q", header)
     if size > MAX_RECORD_BYTES:
         return size, (
-            f"its length is damaged, or too much for a note: {size:,} bytes, where "
-            f"{MAX_RECORD_BYTES:,} are the most"
+            f"its length is damaged, or too large for a note: {size:,} bytes, at most "
+            f"{MAX_RECORD_BYTES:,} are allowed"
         )
     return size, ""
 
@@ -197,7 +200,7 @@ def _note_damage(message: str, damage: list[str], skip_corrupt: bool) -> None:
 
 
 def _next_header(read: _Read, start: int) -> int | None:
-    """The first place from `start` on that holds a length and its right checksum."""
+    """The first place, from `start` on, of a length with its correct checksum."""
     data, at = b"", start
     while at < start + _SEARCHED:
         more, _ = read(at + len(data), _CHUNK)
@@ -207,7 +210,7 @@ def _next_header(read: _Read, start: int) -> int | None:
         places = np.flatnonzero(_headers(np.frombuffer(data, np.uint8)))
         if len(places):
             return at + int(places[0])
-        # Forwards only: to go back in a GZIP file is to begin again.
+        # Forwards only: going back in a GZIP file means starting over.
         at, data = at + len(data) - (_HEADER - 1), data[-(_HEADER - 1) :]
     return None
 
@@ -217,9 +220,9 @@ def _is_header(header: bytes) -> bool:
 
 
 def _headers(data: np.ndarray) -> np.ndarray:
-    """For each byte of `data`: whether a length and its checksum begin there.
+    """For each byte of `data`, whether a length and its checksum start there.
 
-    The checksum is CRC-32C, rotated and with a number added, as TensorFlow masks it.
+    The checksum is CRC-32C, masked as TensorFlow does: rotated, plus a constant.
     """
     count = max(0, len(data) - _HEADER + 1)
     crc = np.full(count, 0xFFFFFFFF, np.uint32)
@@ -229,7 +232,7 @@ def _headers(data: np.ndarray) -> np.ndarray:
     masked = ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
     stored = np.zeros(count, np.uint32)
     for k in range(4):
-        stored |= data[8 + k : 8 + k + count].astype(np.uint32) << (8 * k)
+        stored |= data[8 + k : 8 + k + count].astype(np.uint32) << np.uint32(8 * k)
     return masked == stored
 
 
@@ -246,23 +249,24 @@ _NAME = re.compile(r".*\.tfrecords?(-\d+-of-\d+)?(\.gz)?", re.IGNORECASE)
 
 
 def find_records(paths: Iterable[str | os.PathLike] | str | os.PathLike) -> list[str]:
-    """The TFRecord files that `paths` name, sorted within each, without repeats.
+    """The TFRecord files that `paths` name, sorted within each, without duplicates.
 
     Args:
-      paths: files of any name, folders (of them the files with ".tfrecord" in their
-        names, as .tfrecord, .tfrecords, .tfrecord-00000-of-00010, .tfrecord.gz), or
-        globs. A path that exists is never read as a glob.
+      paths: files of any name, globs, or folders. From a folder, files with names like
+        a.tfrecord, a.tfrecords, a.tfrecord-00000-of-00010 or a.tfrecord.gz are taken. A
+        path that exists is never treated as a glob.
 
     Raises:
-      InputError: a path does not exist, a glob matches nothing, a folder has none.
+      InputError: a path does not exist, a glob matches nothing, or a folder has no
+        such file.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
-    paths = [expand(path) for path in paths if os.fspath(path)]
-    if not paths:
+    named = [expand(path) for path in paths if os.fspath(path)]
+    if not named:
         raise InputError("Nothing to read: give a TFRecord file, a folder or a glob.")
     found: dict[str, str] = {}
-    for path in paths:
+    for path in named:
         for match in matches_of(path, "give a TFRecord file, a folder or a glob"):
             names = _in_folder(match) if os.path.isdir(match) else [match]
             for name in names:
@@ -275,7 +279,7 @@ def _in_folder(folder: str) -> list[str]:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}.") from None
-    # Hidden: what macOS leaves beside a copy, and what was being written.
+    # Hidden files are macOS's metadata, or a file that was being written.
     found = [
         os.path.join(folder, name)
         for name in names
@@ -284,6 +288,6 @@ def _in_folder(folder: str) -> list[str]:
     found = [path for path in found if os.path.isfile(path)]
     if not found:
         raise InputError(
-            f"{folder}: no TFRecord file in there (its name has .tfrecord in it)."
+            f"{folder}: contains no TFRecord file (a file named like a.tfrecord)."
         )
     return found

@@ -1,4 +1,4 @@
-"""Runs: neighbouring records of one file, read in one go from where the first lies."""
+"""Runs: neighbouring records of one file, read in one go from the first one's byte."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,24 +8,24 @@ import tensorflow as tf
 
 __all__ = ["NoteTable", "Runs", "plan_runs", "read_records", "read_run"]
 
-# Bytes read at once. A record of 4 s has 256 kB, so not much more than it is read.
+# Bytes read at once: about one record of 4 s, so that little more is read.
 _BUFFER = 1 << 18
-# Read ahead of whoever takes records one by one.
+# Read ahead when records are taken one by one.
 _RECORDS_AT_ONCE, _BYTES_AT_ONCE = 64, 16 << 20
 
 
 class NoteTable(NamedTuple):
-    """Where the notes of a data set lie, in the order of the files.
+    """Where the notes of a dataset are stored, in the order of the files.
 
     Attributes:
       files: the paths.
-      compressions: of each file, "" or "GZIP".
-      file: int64 [n], each note's number in `files`.
-      record: int64 [n], its record's number in its file, from 0.
-      offset: int64 [n], the byte its record starts at (of the unpacked content).
+      compressions: "" or "GZIP" for each file.
+      file: int64 [n], the index of each note's file.
+      record: int64 [n], the index of its record in the file.
+      offset: int64 [n], the byte its record starts at (in the unpacked content).
       size: int64 [n], its record's bytes of data.
-      crc: int64 [n], the checksum of those.
-      segment: int64 [n], notes of one number have nothing damaged between them.
+      crc: int64 [n], the checksum of those bytes.
+      segment: int64 [n], equal for notes with no damage between them.
     """
 
     files: tuple[str, ...]
@@ -38,7 +38,7 @@ class NoteTable(NamedTuple):
     segment: np.ndarray
 
     def select(self, notes: np.ndarray) -> "NoteTable":
-        """The table of these notes alone: positions, or a bool for each note."""
+        """The table of these notes only: positions, or a bool for each note."""
         return self._replace(
             **{
                 name: getattr(self, name)[notes]
@@ -47,7 +47,7 @@ class NoteTable(NamedTuple):
         )
 
     def where(self, note: int) -> str:
-        """A note's file and record, for people."""
+        """A note's file and record, for messages."""
         return f"{self.files[self.file[note]]}, record {self.record[note]} (from 0)"
 
 
@@ -55,10 +55,10 @@ class Runs(NamedTuple):
     """How to read some notes.
 
     Attributes:
-      rows: int64 [r, 4], for each run its file, its byte offset, and the part of
-        `slots` that is its own: start and length, in records.
-      slots: int64 [t], for each record the note's place among those that were asked
-        for; -1 is passed over.
+      rows: int64 [r, 4], for each run its file, its byte offset, and the start and
+        length of its part of `slots`.
+      slots: int64 [t], for each record the note's place among those asked for; -1 for
+        a record to ignore.
     """
 
     rows: np.ndarray
@@ -66,21 +66,21 @@ class Runs(NamedTuple):
 
 
 def plan_runs(table: NoteTable, notes: np.ndarray, max_records: int = 0) -> Runs:
-    """The runs that hold `notes`.
+    """The runs that contain `notes`.
 
-    Plain files are entered wherever a note lies, so that nothing else is read. GZIP
-    can only be read from its start, so there runs are as long as can be, over notes
-    that nobody asked for.
+    A run of a plain file starts at any note, so nothing else is read. GZIP can only be
+    read from the start, so its runs are as long as possible and include notes that
+    were not asked for.
 
     Args:
-      table: where all notes lie.
+      table: all notes.
       notes: int64 [k] positions in `table`, ascending; k > 0.
       max_records: the longest run of a plain file; 0 is no limit.
     """
     chosen = table.select(notes)
     gzip = np.array([bool(name) for name in table.compressions])[chosen.file]
     steps = np.diff(chosen.record)
-    # A gap ends a run; the numbers go down or skip damage where the segment changes.
+    # A gap ends a run, and so does damage or a new file (both change the segment).
     ends = (np.diff(chosen.segment) != 0) | (~gzip[1:] & (steps != 1))
     first = np.flatnonzero(np.concatenate([[True], ends]))
     if max_records:
@@ -97,18 +97,18 @@ def plan_runs(table: NoteTable, notes: np.ndarray, max_records: int = 0) -> Runs
 
 
 def _split(first: np.ndarray, total: int, gzip: np.ndarray, most: int) -> np.ndarray:
-    """Starts of runs, so that none in a plain file has more than `most` notes."""
+    """Splits runs so that none of a plain file has more than `most` notes."""
     lengths = np.diff(np.append(first, total))
     within = np.arange(total) - np.repeat(first, lengths)
     return np.flatnonzero((within == 0) | (~gzip & (within % most == 0)))
 
 
 def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Dataset:
-    """One run's records, for use within a function of another data set.
+    """One run's records, for use in a function that another dataset maps.
 
     Args:
-      table: where all notes lie.
-      row: int64 [4], of `Runs.rows`.
+      table: all notes.
+      row: int64 [4], from `Runs.rows`.
       slots: `Runs.slots`.
 
     Returns:
@@ -118,8 +118,8 @@ def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Data
     names = [
         name.encode("utf-8", "surrogateescape") for name in table.files
     ]  # not all are UTF-8
-    # TFRecordDataset itself has no way to say where to begin. This operation can't be
-    # the outermost one: TensorFlow (2.17, 2.21) forgets the offset in copying it.
+    # TFRecordDataset itself can't start at an offset. This operation must not be the
+    # outermost one: TensorFlow (2.17, 2.21) loses the offset when copying it.
     variant = tf.raw_ops.TFRecordDatasetV2(
         filenames=tf.gather(names, [file]),
         compression_type=tf.gather(list(table.compressions), file),
@@ -127,11 +127,11 @@ def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Data
         byte_offsets=offset[tf.newaxis],
     )
     records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
-    # A file that was cut while in use gives empty records, which are refused later.
+    # A file truncated while in use gives empty records, which are refused later.
     nothing = tf.data.Dataset.from_tensors(b"").repeat()
-    # Nothing beyond the run is read, where a length may be damaged: one of terabytes
-    # ends the process. `take` would say this, but crashes TensorFlow (2.17) with a
-    # tensor; and `zip` asks all of its inputs once more at the end of the first.
+    # Nothing beyond the run may be read: a damaged length of terabytes there would end
+    # the process. `take` with a tensor crashes TensorFlow (2.17), and `zip` alone asks
+    # each input for one more element at the end of the first.
     own = slots[start : start + length]
     records = tf.data.Dataset.choose_from_datasets(
         [records.concatenate(nothing)],
@@ -145,20 +145,20 @@ def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Data
 def read_records(
     table: NoteTable, notes: np.ndarray
 ) -> Iterator[tuple[int, bytes, str]]:
-    """Reads records one after the other; one that can't be read is passed over.
+    """Reads records one after the other, and continues after one that can't be read.
 
     Args:
-      table: where all notes lie.
+      table: all notes.
       notes: int64 [n] positions in `table`, ascending.
 
     Yields:
-      (place among the n, the record's bytes, ""), or instead of the bytes why they
-      can't be read, in words.
+      (place among the n, the record's bytes, ""), or (place, b"", why it can't be
+      read).
     """
     largest = int(table.size[notes].max(initial=1))
     batch_size = min(_RECORDS_AT_ONCE, max(1, _BYTES_AT_ONCE // largest))
     done = 0
-    careful_until = 0  # up to here, record by record
+    careful_until = 0  # up to here, one record at a time
     while done < len(notes):
         careful = done < careful_until
         until = careful_until if careful else len(notes)
@@ -172,7 +172,7 @@ def read_records(
             if not careful and batch_size > 1:
                 careful_until = min(done + batch_size, len(notes))
                 continue
-            yield done, b"", _words(error)
+            yield done, b"", _problem(error)
             done += 1
 
 
@@ -190,11 +190,11 @@ def _in_batches(
     )
 
 
-def _words(error: Exception) -> str:
+def _problem(error: Exception) -> str:
     if isinstance(error, tf.errors.NotFoundError):
-        return "the file is not there any more"
+        return "the file no longer exists"
     if isinstance(error, tf.errors.DataLossError):
         if "truncated" in str(error):
-            return "the file was cut in it, or changed while in use"
+            return "the file was truncated in it, or changed while in use"
         return "damaged, its checksum is wrong"
     return f"it can't be read ({type(error).__name__})"

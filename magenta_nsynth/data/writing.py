@@ -1,4 +1,4 @@
-"""Sharded TFRecord files, each whole or not there, and how they were made."""
+"""Sharded TFRecord files: each is complete or absent, and a manifest says how made."""
 
 import contextlib
 import dataclasses
@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -33,16 +33,18 @@ __all__ = [
 _SHARD = {"num_notes": int, "failed": [str]}
 _MANIFEST = {"options": dict, "num_notes": int, "prints": [str], "done": {str: _SHARD}}
 
+_Done = dict[str, dict[str, Any]]  # by shard: a `_SHARD`
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordPlan:
-    """What a set of shards is made of and how, as far as it can be told beforehand.
+    """What a set of shards is made from and how, as far as is known beforehand.
 
     Attributes:
-      options: what must be the same for a run to go on where another was broken off.
-      num_notes: in all, those that will fail included.
-      prints: a fingerprint of each shard's sources; where it changes, the shard is
-        made again.
+      options: must be the same for a run to resume an earlier one.
+      num_notes: in all shards, including notes that will fail.
+      prints: a fingerprint of each shard's sources; if it changes, the shard is made
+        again.
     """
 
     options: dict[str, Any]
@@ -50,7 +52,7 @@ class RecordPlan:
     prints: list[str]
 
     def bounds(self, index: int) -> tuple[int, int]:
-        """The first of a shard's notes, and the first that is no longer in it."""
+        """A shard's first note, and the first note after it."""
         first, end = (
             i * self.num_notes // len(self.prints) for i in (index, index + 1)
         )
@@ -58,7 +60,7 @@ class RecordPlan:
 
 
 def fingerprint(parts: Iterable[object]) -> str:
-    """A short name for a sequence of things that have a `repr`: 16 hex digits."""
+    """A short hash of the parts' `repr`: 16 hex digits."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"{part!r}\n".encode("utf-8", "surrogateescape"))
@@ -66,41 +68,49 @@ def fingerprint(parts: Iterable[object]) -> str:
 
 
 class RecordShards:
-    """The files `<folder>/<name>.tfrecord-<i>-of-<n>`, and those still missing.
+    """The files `<folder>/<name>.tfrecord-<i>-of-<n>`, and which are still missing.
 
-    Beside them lies `<name>.manifest.json` with the plan and with what failed, so that
-    another run can tell whether it continues this one.
+    `<name>.manifest.json` beside them has the plan and the failures, so that another
+    run can tell whether it may resume this one.
+
+    Attributes:
+      plan: what is to be made.
+      missing: the indices of the shards that are still to be written.
     """
 
     def __init__(
         self, folder: str, name: str, plan: RecordPlan, overwrite: bool
     ) -> None:
-        """Finds out what is there; removes what is not to stay.
+        """Finds the shards of an earlier run, and removes those not to be kept.
 
         Args:
           folder: exists already.
-          name: what the files' names start with.
+          name: the start of the files' names.
           plan: what is to be made.
-          overwrite: begins again, whatever is there under that name.
+          overwrite: starts over, whatever files of that name exist.
 
         Raises:
-          InputError: what is there was made otherwise or from something else.
+          InputError: the files there have another source or other options.
         """
         self.plan = plan
         self._base = os.path.join(folder, name)
         # By shard: {"num_notes": those in it, "failed": the errors of the others}.
-        self._done: dict[str, dict[str, Any]] = {}
+        self._done: _Done = {}
         old = read_manifest(self.manifest_path)
-        if overwrite or not self._continues(old):
-            own = self._own(old)
-            # The manifest first: without it, shards are nobody's and not trusted.
-            remove(self.manifest_path, *own)
+        if overwrite or old is None:
+            if not overwrite:
+                self._refuse_unexplained()
+            # The manifest first: shards without one are never trusted.
+            remove(self.manifest_path, *self._replaced(old.plan if old else None))
         else:
-            for i, print_ in enumerate(plan.prints):
-                if old["prints"][i] != print_:
+            self._refuse_other(old.plan)
+            for i, (now, before) in enumerate(
+                zip(plan.prints, old.plan.prints, strict=True)
+            ):
+                if now != before:
                     remove(self.path(i))
-                elif str(i) in old["done"]:
-                    self._done[str(i)] = old["done"][str(i)]
+                elif str(i) in old.done:
+                    self._done[str(i)] = old.done[str(i)]
         self._write_manifest()
         self.missing = [
             i
@@ -110,32 +120,33 @@ class RecordShards:
 
     @property
     def manifest_path(self) -> str:
-        """Where the note of the shards' making lies."""
+        """The path of the manifest."""
         return f"{self._base}.manifest.json"
 
     @property
     def pattern(self) -> str:
-        """A glob of the files, to be told to people."""
+        """A glob of the files, for messages."""
         return f"{self._base}.tfrecord-*-of-{len(self.plan.prints):05}"
 
     @property
     def num_written(self) -> int:
-        """The notes in the shards that are there."""
-        return sum(shard["num_notes"] for shard in self._whole())
+        """The number of notes in the complete shards."""
+        return sum(shard["num_notes"] for shard in self._complete())
 
     @property
     def failures(self) -> list[str]:
-        """What failed in the shards that are there, in earlier runs too."""
-        # Once for a file whose every note failed.
-        messages = (message for shard in self._whole() for message in shard["failed"])
+        """What failed in the complete shards, including earlier runs."""
+        # A file whose every note failed is listed once.
+        shards = self._complete()
+        messages = (message for shard in shards for message in shard["failed"])
         return list(dict.fromkeys(messages))
 
-    def _whole(self) -> list[dict[str, Any]]:
+    def _complete(self) -> list[dict[str, Any]]:
         indices = sorted(map(int, self._done))
         return [self._done[str(i)] for i in indices if i not in self.missing]
 
     def path(self, index: int, count: int | None = None) -> str:
-        """Where a shard belongs, of `count` or as many as are planned."""
+        """A shard's path, with `count` shards in all (None: as planned)."""
         count = len(self.plan.prints) if count is None else count
         return f"{self._base}.tfrecord-{index:05}-of-{count:05}"
 
@@ -145,22 +156,23 @@ class RecordShards:
         """Writes the missing shards, one after the other.
 
         Args:
-          results: (shard, note or why there is none), by shard in rising order; only
-            those of missing shards.
-          progress: is advanced by the notes.
+          results: (shard, note or why there is none), of missing shards only, in
+            ascending order of shards.
+          progress: advances by one for each note.
 
         Raises:
-          InputError: the disk refuses; shards that are whole stay.
+          InputError: the disk refuses; complete shards stay.
         """
         for index, group in itertools.groupby(results, key=lambda pair: pair[0]):
             self._write_shard(index, (result for _, result in group), progress)
-        for index in list(self.missing):  # no note of theirs could be found
+        for index in list(self.missing):  # none of their notes was found
             self._write_shard(index, (), progress)
 
     def _write_shard(
         self, index: int, results: Iterable[Note | NSynthError], progress: Progress
     ) -> None:
-        path, num_notes, failed = self.path(index), 0, []
+        path, num_notes = self.path(index), 0
+        failed: list[str] = []
         with disk_errors(path), atomic_path(path) as temporary:
             with tf_errors(), tf.io.TFRecordWriter(temporary) as writer:
                 for result in results:
@@ -170,7 +182,7 @@ class RecordShards:
                         writer.write(note_to_example(result))
                         num_notes += 1
                     progress.advance()
-            # Before the shard is there, or a kill in between would forget what failed.
+            # Before the shard gets its name: a kill in between must not lose failures.
             self._done[str(index)] = {"num_notes": num_notes, "failed": failed}
             self._write_manifest()
         self.missing.remove(index)
@@ -178,33 +190,38 @@ class RecordShards:
     def _existing(self) -> list[str]:
         return sorted(glob.glob(f"{glob.escape(self._base)}.tfrecord-*-of-*"))
 
-    def _own(self, old: dict[str, Any] | None) -> list[str]:
-        """What is to be replaced: shards of an earlier run, or of the same names."""
-        counts = {len(self.plan.prints), len(old["prints"]) if old else 0}
+    def _replaced(self, old: RecordPlan | None) -> list[str]:
+        """The existing shards, all of an earlier run or with the names of this one's.
+
+        Raises:
+          InputError: a shard that is neither.
+        """
+        counts = {len(self.plan.prints), len(old.prints) if old else 0}
         own = {self.path(i, count) for count in counts for i in range(count)}
         existing = self._existing()
         for path in existing:
             if path not in own:
                 raise InputError(
-                    f"{path}: no earlier run noted in {self.manifest_path} made it; "
+                    f"{path}: not made by the run that {self.manifest_path} describes; "
                     "move it away, or give another --save_path or --name."
                 )
         return existing
 
-    def _continues(self, old: dict[str, Any] | None) -> bool:
-        """Whether what is there is of this plan; False where nothing is there."""
-        if old is None:
-            if existing := self._existing():
-                raise InputError(
-                    f"{existing[0]}: is there already, and {self.manifest_path}, which "
-                    "says how it was made, is missing or damaged; give another "
-                    "--save_path or --name, or --overwrite."
-                )
-            return False
-        new = self._manifest()
-        keys = {*new["options"], *old["options"]}
-        changed = [k for k in keys if new["options"].get(k) != old["options"].get(k)]
-        if len(old["prints"]) != len(new["prints"]):
+    def _refuse_unexplained(self) -> None:
+        """Raises InputError if there are shards, for use if there is no manifest."""
+        if existing := self._existing():
+            raise InputError(
+                f"{existing[0]}: exists already, and {self.manifest_path}, which says "
+                "how it was made, is missing or damaged; give another --save_path or "
+                "--name, or --overwrite."
+            )
+
+    def _refuse_other(self, old: RecordPlan) -> None:
+        """Raises InputError if the shards of an earlier run are of another plan."""
+        new = self.plan
+        keys = {*new.options, *old.options}
+        changed = [k for k in keys if new.options.get(k) != old.options.get(k)]
+        if len(old.prints) != len(new.prints):
             changed.append("num_shards")
         if changed:
             raise InputError(
@@ -212,26 +229,32 @@ class RecordShards:
                 f"or with other options ({', '.join(sorted(changed))}); give another "
                 "--save_path or --name, or --overwrite."
             )
-        return True
-
-    def _manifest(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.plan) | {"done": self._done}
 
     def _write_manifest(self) -> None:
         path = self.manifest_path
         with disk_errors(path):
-            write_json(path, self._manifest())
+            write_json(path, dataclasses.asdict(self.plan) | {"done": self._done})
 
 
-def read_manifest(path: str) -> dict[str, Any] | None:
-    """The manifest at `path`; None if there is none, or none that can be read."""
-    manifest = read_json(path, _MANIFEST)
-    return manifest if manifest and manifest["prints"] else None
+class Manifest(NamedTuple):
+    """What an earlier run noted: its plan, and the shards it completed, by index."""
+
+    plan: RecordPlan
+    done: _Done
+
+
+def read_manifest(path: str) -> Manifest | None:
+    """The manifest at `path`; None if it is missing or can't be used."""
+    found = read_json(path, _MANIFEST)
+    if not found or not found["prints"]:
+        return None
+    plan = RecordPlan(found["options"], found["num_notes"], found["prints"])
+    return Manifest(plan, found["done"])
 
 
 @contextlib.contextmanager
 def tf_errors() -> Iterator[None]:
-    """TensorFlow's file errors as the operating system's."""
+    """Turns TensorFlow's file errors into the operating system's."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -242,14 +265,14 @@ def tf_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: str, *leftovers: str) -> Iterator[None]:
-    """Keeps other runs out of `folder`, and clears up after one that was killed.
+    """Keeps other runs out of `folder`, and removes what a killed one left there.
 
     Args:
       folder: exists.
-      *leftovers: globs, below it, of the half-written files that a kill may leave.
+      *leftovers: globs below it of the half-written files that a kill may leave.
 
     Raises:
-      InputError: another program is at work in there.
+      InputError: another program is writing to the folder.
     """
     with only_writer(folder):
         for pattern in leftovers:
@@ -259,7 +282,7 @@ def locked(folder: str, *leftovers: str) -> Iterator[None]:
 
 
 def note_to_example(note: Note) -> bytes:
-    """A serialized tf.Example with NSynth's full schema, both groups of features."""
+    """A note as a serialized tf.Example with all of NSynth's features."""
     ints = {
         "pitch": [note.pitch],
         "velocity": [note.velocity],
@@ -285,16 +308,16 @@ def note_to_example(note: Note) -> bytes:
         encoded = [value.encode("utf-8", "surrogateescape") for value in values]
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
     features["audio"] = tf.train.Feature(float_list=float_list(note.audio))
-    # Deterministic, so that the same notes make the same file to the byte.
+    # Deterministic, so that the same notes give the same bytes.
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
 
 
 def float_list(values: np.ndarray) -> tf.train.FloatList:
-    """The same as FloatList(value=values), fifty times as fast.
+    """The same as FloatList(value=values), but fifty times as fast.
 
-    That takes 13 ms for a note of 4 s, one Python float after the other. This is the
-    message's form on the wire: the field's tag, the length in bytes, the floats.
+    The constructor converts one Python float after the other, 13 ms for a note of 4 s.
+    This parses the wire format: the field's tag, the length in bytes, the floats.
     """
     raw = np.asarray(values, "<f4").tobytes()
     head, length = b"\x0a", len(raw)

@@ -1,4 +1,4 @@
-"""Encoding clips of any length, in memory that does not grow with the clip."""
+"""The WaveNet encoder for clips of any length, with limited memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,19 +10,30 @@ from magenta_nsynth.models.wavenet import WaveNetEncoder
 
 __all__ = ["ClipEncoder"]
 
-# Frames of one piece of a long clip: a 4 s note goes through in one piece.
+# Frames in a piece of a long clip: a note of 4 s is one piece.
 _PIECE_FRAMES = 125
-# Samples in one call of the network. More at once is no faster, and takes 2 KB each.
+# Samples in a call of the network. More are no faster, and each takes 2 kB of memory.
 _SAMPLES_PER_CALL = 4 * 64_000
 
 
 class _Piece(NamedTuple):
+    """Samples [start, stop) of a clip, which give frames [first, last) of it.
+
+    Attributes:
+      clip: the clip's number.
+      start: the first sample.
+      stop: the end of the samples.
+      first: the first frame.
+      last: the end of the frames.
+      skipped: frames of the network's output before these, which only give context.
+    """
+
     clip: int
-    start: int  # samples [start, stop) go into the network,
+    start: int
     stop: int
-    first: int  # and frames [first, first + count) of its clip come out of it,
-    count: int
-    skipped: int  # after so many frames that only lend the others their context.
+    first: int
+    last: int
+    skipped: int
 
     @property
     def length(self) -> int:
@@ -30,16 +41,23 @@ class _Piece(NamedTuple):
 
 
 class ClipEncoder:
-    """Encodes clips with a `WaveNetEncoder`, compiled once for every length.
+    """Encodes clips with a `WaveNetEncoder`, compiled once for all lengths.
 
-    A clip's embedding does not depend on the clips beside it: only pieces of equal
-    length share a batch, since padding would change the last frames. A long clip is
-    cut into pieces that overlap by the network's reach, which gives the same numbers
-    as the whole.
+    A clip's embedding does not depend on the other clips: only pieces of equal length
+    share a batch, because padding would change the last frames. A long clip is cut into
+    pieces that overlap by the network's receptive field, so the numbers are the same as
+    without cuts.
     """
 
-    def __init__(self, encoder: WaveNetEncoder, piece_frames: int = _PIECE_FRAMES):
-        """Wraps `encoder`; `piece_frames` is the longest piece without its overlap."""
+    def __init__(
+        self, encoder: WaveNetEncoder, piece_frames: int = _PIECE_FRAMES
+    ) -> None:
+        """Wraps an encoder.
+
+        Args:
+          encoder: the network.
+          piece_frames: the frames in a piece, without its overlap.
+        """
         self.config = encoder.config
         self._piece_frames = piece_frames
         self._encode = tf.function(
@@ -53,9 +71,9 @@ class ClipEncoder:
         """Encodes each clip.
 
         Args:
-          clips: [t] float32 in [-1, 1] at 16 kHz each, of any lengths. A tail shorter
-            than a frame is dropped.
-          batch_size: at most so many clips, or pieces of them, go side by side.
+          clips: each [t] float32 in [-1, 1] at 16 kHz, of any length. Samples after
+            the last whole frame are dropped.
+          batch_size: the largest number of clips, or pieces, encoded side by side.
 
         Returns:
           [t // hop, bottleneck] float32 per clip.
@@ -80,8 +98,9 @@ class ClipEncoder:
             if frames.shape[1] != batch[0].length // hop:
                 raise AssertionError("the encoder's hop is not the config's")
             for piece, result in zip(batch, frames, strict=True):
-                encodings[piece.clip][piece.first : piece.first + piece.count] = result[
-                    piece.skipped : piece.skipped + piece.count
+                num_frames = piece.last - piece.first
+                encodings[piece.clip][piece.first : piece.last] = result[
+                    piece.skipped : piece.skipped + num_frames
                 ]
         return encodings
 
@@ -94,13 +113,11 @@ class ClipEncoder:
         for first in range(0, num_frames, size):
             last = min(first + size, num_frames)
             start, stop = max(first - halo, 0), min(last + halo, num_frames)
-            yield _Piece(
-                clip, start * hop, stop * hop, first, last - first, first - start
-            )
+            yield _Piece(clip, start * hop, stop * hop, first, last, first - start)
 
 
 def _batches(pieces: list[_Piece], batch_size: int) -> Iterator[list[_Piece]]:
-    """Runs of pieces of equal length, as many as a call may hold."""
+    """Groups adjacent pieces of equal length, as many as fit into a call."""
     batch: list[_Piece] = []
     for piece in pieces:
         limit = max(1, min(batch_size, _SAMPLES_PER_CALL // piece.length))

@@ -1,85 +1,90 @@
-"""What all that writes embeddings stands on: reading, encoding and writing overlap.
+"""Encoding many clips: reading, encoding and writing run side by side.
 
-    clips (threads) ── ahead ── batches, encoded ── ahead ── whoever writes
+    clips (read by threads) -- ahead --> batches, encoded -- ahead --> written
 
-Each stage runs a few steps before the next one, and no further, so the memory does not
-grow with the number of clips.
+Each stage is at most a few steps ahead of the next one, so the memory does not grow
+with the number of clips.
 """
 
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from magenta_nsynth.embeddings.arrays import check_finite
-from magenta_nsynth.embeddings.files import Embedding
+from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.errors import NSynthError
 from magenta_nsynth.notes.clips import Clip
 
 __all__ = ["Encoder", "ahead", "encoding"]
 
-# Audio of one batch, beyond its last clip: long clips don't wait for others.
+# A batch with this much audio takes no more clips: long clips don't wait for others.
 _SAMPLES_AT_ONCE = 16 * 64_000
-# Steps that a stage may be before the next.
+# Steps that a stage may be ahead of the next one.
 _BATCHES_AHEAD, _RESULTS_AHEAD = 1, 32
 
 T = TypeVar("T")
+# A key, and its clip or why there is none.
 _Item = tuple[Any, Clip | NSynthError]
+# A key, and its clip with the network's input, or why there is none.
+_Prepared = tuple[Any, tuple[Any, Clip] | NSynthError]
+_Encoded = tuple[Any, Embedding | NSynthError]
 
 
 class Encoder(Protocol):
-    """What encodes: `api.WaveNet` and `api.Baseline` do.
-
-    Attributes:
-      num_latent: numbers in a row of an embedding.
-      min_samples: the shortest clip.
-    """
-
-    num_latent: int
-    min_samples: int
+    """Encodes clips, in three steps; `api.Autoencoder` is one."""
 
     def check_clip(self, audio: np.ndarray, name: str) -> np.ndarray:
-        """The part of the audio that is used; an AudioError if there is none."""
+        """Returns the part of a clip [t] that is used.
+
+        Args:
+          audio: [t] float32.
+          name: the clip's name in errors.
+
+        Raises:
+          AudioError: the clip is too short.
+        """
         ...
 
     def prepare(self, clip: np.ndarray) -> Any:
-        """What the network takes of a clip: whatever can be done before it."""
+        """Converts a checked clip [t] float32 to the network's input."""
         ...
 
     def encode_prepared(self, clips: Sequence[Any]) -> list[np.ndarray]:
-        """[rows, num_latent] float32 for each prepared clip."""
+        """Encodes prepared clips side by side: [rows, num_latent] float32 each."""
         ...
 
 
 @contextlib.contextmanager
 def encoding(
-    clips: Iterable[tuple[Any, Clip | NSynthError]],
+    clips: Iterable[_Item],
     encoder: Encoder,
     batch_size: int,
     across_keys: bool = False,
-) -> Iterator[Iterator[tuple[Any, Embedding | NSynthError]]]:
-    """Encodes clips in batches, while others are read and written in the block.
+) -> Iterator[Iterator[_Encoded]]:
+    """Encodes clips in batches in the block, while others are read and written.
 
-    A batch is of clips with one key, so what comes out for them does not depend on
-    what is beside them: not on clips of another key, nor on where a run began.
+    All clips of a batch have the same key. So the result for a key does not depend on
+    clips with other keys, nor on where a run began.
 
     Args:
-      clips: (key, the clip or why there is none); equal keys one after the other.
+      clips: (key, clip or error) pairs; those with equal keys are adjacent.
       encoder: the model.
-      batch_size: clips that go through it side by side, at most. Long ones are fewer.
-      across_keys: lets a batch hold clips of several keys.
+      batch_size: the largest number of clips encoded side by side; fewer if they are
+        long.
+      across_keys: whether a batch may contain clips with different keys.
 
     Yields:
-      An iterator of (key, the embedding or why there is none), in order.
+      An iterator over (key, embedding or error) pairs, in the order of the clips.
     """
     batches = ahead(_batches(clips, encoder, batch_size, across_keys), _BATCHES_AHEAD)
     results = ahead(_encoded(batches, encoder), _RESULTS_AHEAD)
     try:
         yield results
-    except KeyboardInterrupt:  # there is no waiting for a batch, which may take long
+    except KeyboardInterrupt:  # does not wait for a batch, which may take long
         raise
     except BaseException:
         results.close()
@@ -89,12 +94,11 @@ def encoding(
 
 def _batches(
     clips: Iterable[_Item], encoder: Encoder, batch_size: int, across_keys: bool
-) -> Iterator[list[tuple[Any, Any]]]:
-    """Lists of (key, error or (prepared, clip))."""
-    batch: list[tuple[Any, Any]] = []
-    held = 0
+) -> Generator[list[_Prepared], None, None]:
+    batch: list[_Prepared] = []
+    held = 0  # samples in the batch
     for key, clip in clips:
-        # Errors count as well: where the batches end must not depend on luck.
+        # Errors count too: a batch must end at the same place in every run.
         if batch and (
             (batch[0][0] != key and not across_keys)
             or len(batch) == batch_size
@@ -102,58 +106,54 @@ def _batches(
         ):
             yield batch
             batch, held = [], 0
-        if isinstance(clip, Clip):
-            try:
-                audio = encoder.check_clip(clip.audio, clip.where)
-                prepared = encoder.prepare(audio)
-                entry: Any = (prepared, clip._replace(audio=audio))
-                held += len(audio)
-            except NSynthError as error:
-                entry = error
-        else:
-            entry = clip
-        batch.append((key, entry))
+        prepared = clip if isinstance(clip, NSynthError) else _prepared(clip, encoder)
+        batch.append((key, prepared))
+        if not isinstance(prepared, NSynthError):
+            held += len(prepared[1].audio)
     if batch:
         yield batch
 
 
+def _prepared(clip: Clip, encoder: Encoder) -> tuple[Any, Clip] | NSynthError:
+    try:
+        audio = encoder.check_clip(clip.audio, clip.where)
+        return encoder.prepare(audio), clip._replace(audio=audio)
+    except NSynthError as error:
+        return error
+
+
 def _encoded(
-    batches: Iterator[list[tuple[Any, Any]]], encoder: Encoder
-) -> Iterator[tuple[Any, Embedding | NSynthError]]:
+    batches: Generator[list[_Prepared], None, None], encoder: Encoder
+) -> Iterator[_Encoded]:
     with contextlib.closing(batches):
         for batch in batches:
-            good = [entry for _, entry in batch if not isinstance(entry, NSynthError)]
-            results = iter(
-                encoder.encode_prepared([prepared for prepared, _ in good])
-                if good
-                else ()
-            )
+            good = [
+                entry[0] for _, entry in batch if not isinstance(entry, NSynthError)
+            ]
+            results = iter(encoder.encode_prepared(good) if good else ())
             for key, entry in batch:
                 if isinstance(entry, NSynthError):
                     yield key, entry
-                    continue
-                _, clip = entry
-                rows = next(results)
-                try:
-                    check_finite(rows, clip.where)
-                except NSynthError as error:
-                    yield key, error
                 else:
-                    num_samples, labels = len(clip.audio), clip.labels
-                    yield (
-                        key,
-                        Embedding(clip.name, clip.where, rows, num_samples, labels),
-                    )
+                    yield key, _embedding(entry[1], next(results))
 
 
-def ahead(iterable: Iterable[T], depth: int) -> Iterator[T]:
-    """The same elements, made in a thread of their own, up to `depth` ahead.
+def _embedding(clip: Clip, rows: np.ndarray) -> Embedding | NSynthError:
+    try:
+        check_finite(rows, clip.where)
+    except NSynthError as error:
+        return error
+    return Embedding(clip.name, clip.where, rows, len(clip.audio), clip.labels)
 
-    What the iterable raises is raised here, after the elements before it. Closing the
-    iterator ends the thread and waits for it: it may be within TensorFlow, where the
-    end of the program would catch it badly. Only Ctrl-C does not wait.
+
+def ahead(iterable: Iterable[T], depth: int) -> Generator[T, None, None]:
+    """Yields the same elements, made by a thread that is up to `depth` ahead.
+
+    An error of the iterable is raised after the elements before it. Closing the
+    generator ends the thread and waits for it, because a thread inside TensorFlow can
+    crash the program when it exits. Only Ctrl-C does not wait.
     """
-    ready: queue.Queue = queue.Queue(depth)
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
     stop = threading.Event()
 
     def put(entry: tuple[bool, Any]) -> bool:
@@ -178,7 +178,7 @@ def ahead(iterable: Iterable[T], depth: int) -> Iterator[T]:
 
     thread = threading.Thread(target=work, daemon=True)
 
-    def elements() -> Iterator[T]:
+    def elements() -> Generator[T, None, None]:
         thread.start()
         interrupted = False
         try:

@@ -1,11 +1,4 @@
-"""Reading what nsynth_export_embeddings has written, in any of its forms.
-
-notes = open_embeddings("embeddings")
-names, means = notes.names(), notes.means()         # [n], [n, 16]
-i = names.index("flute_flute_060")
-nearest = np.argsort(np.linalg.norm(means - means[i], axis=1))[:5]
-print([names[k] for k in nearest])
-"""
+"""Reading an export of nsynth_export_embeddings, in any format."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,8 +9,9 @@ import tensorflow as tf
 
 from magenta_nsynth.data.records import read_layout
 from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.codes import csv_path, note_labels, read_table
+from magenta_nsynth.embeddings.embedding import NoteLabels
 from magenta_nsynth.embeddings.manifest import MANIFEST, load_complete
+from magenta_nsynth.embeddings.npy_csv import csv_path, read_note_csv
 from magenta_nsynth.embeddings.shards import digest, import_pyarrow
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
@@ -34,17 +28,17 @@ __all__ = [
 
 
 class ExportedNote(NamedTuple):
-    """A note of an export.
+    """A note of an export: the fields of `NoteLabels`, and two more.
 
     Attributes:
-      note_str: its id.
+      note_str: the note's id.
       pitch: MIDI, or -1.
       velocity: 0 to 127, or -1.
       instrument_family: one of NSynth's eleven, or "".
       instrument_source: "acoustic", "electronic", "synthetic" or "".
-      qualities: the names of those that it has.
-      num_samples: of the audio that was encoded.
-      embedding: [rows, 16] float32, a row per frame, or [rows, 1984] of the baseline.
+      qualities: the names of the note's qualities.
+      num_samples: the length of the audio that was encoded.
+      embedding: float32 [frames, 16] of a WaveNet, or [rows, 1984] of the baseline.
     """
 
     note_str: str
@@ -58,22 +52,22 @@ class ExportedNote(NamedTuple):
 
 
 class Embeddings:
-    """A complete export: iterate over it for all of its notes, in their order.
+    """A complete export. Iterating over it yields each `ExportedNote`, in order.
 
     Attributes:
-      folder: its folder.
-      manifest: what manifest.json says.
-      num_latent: numbers in a row of an embedding.
+      folder: the export's folder.
+      manifest: the content of manifest.json.
+      num_latent: the size of a row of an embedding.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
         """Reads the manifest.
 
         Args:
-          folder: what --save_path was.
+          folder: the --save_path of nsynth_export_embeddings.
 
         Raises:
-          InputError: no export, or one that is not complete.
+          InputError: there is no export, or it is not complete.
         """
         self.folder = expand(folder)
         self.manifest = manifest = load_complete(os.path.join(self.folder, MANIFEST))
@@ -89,7 +83,7 @@ class Embeddings:
         return sum(self._num_notes)
 
     def __iter__(self) -> Iterator[ExportedNote]:
-        """All notes; an InputError at the end of a shard that has lost some."""
+        """Yields all notes; InputError at the end of a shard that lacks some."""
         for path, expected in zip(self._paths, self._num_notes, strict=True):
             count = 0
             for note in self._read(path, self.num_latent):
@@ -98,37 +92,37 @@ class Embeddings:
                     yield note
             if count != expected:
                 raise InputError(
-                    f"{path}: damaged: {count} notes can be read of {expected}; run "
-                    "the same nsynth_export_embeddings again, which makes it anew."
+                    f"{path}: damaged: has {count} notes instead of {expected}; "
+                    "repeat the same nsynth_export_embeddings, which writes it again."
                 )
 
     def paths(self) -> list[str]:
-        """The path of each shard's file with embeddings."""
+        """Returns the path of the file with the embeddings of each shard."""
         return list(self._paths)
 
     def names(self) -> list[str]:
-        """The id of each note."""
+        """Returns the id of each note."""
         return [note.note_str for note in self]
 
     def find(self, note_str: str) -> ExportedNote:
-        """The note with an id; InputError if there is none."""
+        """Returns the note with an id; InputError if there is none."""
         for note in self:
             if note.note_str == note_str:
                 return note
-        raise InputError(f"{self.folder}: there is no note {note_str!r} in it.")
+        raise InputError(f"{self.folder}: contains no note {note_str!r}.")
 
     def means(self) -> np.ndarray:
-        """The mean of each note's rows: [n, num_latent] float32."""
+        """Returns the mean of each note's rows: [n, num_latent] float32."""
         means = np.empty([len(self), self.num_latent], np.float32)
         for i, note in enumerate(self):
             means[i] = note.embedding.mean(axis=0)
         return means
 
     def verify(self) -> None:
-        """Holds every file against its checksum.
+        """Compares every file with its checksum.
 
         Raises:
-          InputError: one is missing or was changed.
+          InputError: a file is missing, or has changed.
         """
         for shard in self.manifest["shards"]:
             for name, expected in shard["files"].items():
@@ -139,56 +133,69 @@ class Embeddings:
                     raise InputError(f"{path}: {error.strerror}.") from None
                 if changed:
                     raise InputError(
-                        f"{path}: damaged or changed; run the same "
-                        "nsynth_export_embeddings again, which makes it anew."
+                        f"{path}: damaged or changed; repeat the same "
+                        "nsynth_export_embeddings, which writes it again."
                     )
 
 
 def open_embeddings(folder: str | os.PathLike) -> Embeddings:
-    """Opens an export: `Embeddings(folder)`."""
+    """Opens a complete export.
+
+    Args:
+      folder: the --save_path of nsynth_export_embeddings.
+
+    Raises:
+      InputError: there is no export, or it is not complete.
+
+    Examples:
+      After `nsynth_export_embeddings --checkpoint_path=checkpoints/small
+      --source_path=checkpoints/notes --save_path=exported`:
+
+      >>> import numpy as np
+      >>> from magenta_nsynth.embeddings.exported import open_embeddings
+      >>> notes = open_embeddings("exported")
+      >>> [note.num_samples for note in notes]
+      [47616, 64000, 31744, 15872, 39936, 55808]
+      >>> notes.find("flute_flute_060").embedding.shape
+      (125, 16)
+      >>> names, means = notes.names(), notes.means()
+      >>> flute = means[names.index("flute_flute_060")]
+      >>> distances = np.linalg.norm(means - flute, axis=1)
+      >>> [names[i] for i in np.argsort(distances)][:2]
+      ['flute_flute_060', 'string_cello_050']
+    """
     return Embeddings(folder)
 
 
 def read_npy_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
-    """The notes of a .npy file and the .csv beside it; embeddings stay on the disk.
+    """Reads the notes of a .npy file and its CSV; embeddings are memory-mapped.
 
     Args:
       path: the .npy file.
-      num_latent: numbers in a row.
+      num_latent: the size of a row.
 
     Raises:
-      InputError: it can't be read, or the two don't belong together.
+      InputError: a file can't be read, or the two do not belong together.
     """
     rows = load_array(path, in_memory=False)
     if rows.ndim != 2 or rows.dtype != np.float32:
-        raise InputError(f"{path}: holds no rows of float32; export it again.")
+        raise InputError(f"{path}: not rows of float32; export it again.")
     start = 0
-    for where, line in read_table(csv_path(path), "export it again"):
-        try:
-            end = start + int(line["rows"])
-            embedding = rows[start:end]
-            if embedding.shape != (end - start, num_latent):
-                raise ValueError
-            yield ExportedNote(
-                line["note_str"],
-                int(line["pitch"] or UNKNOWN),
-                int(line["velocity"] or UNKNOWN),
-                line["instrument_family"],
-                line["instrument_source"],
-                tuple(line["qualities"].split()),
-                int(line["num_samples"]),
-                embedding,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
+    for note in read_note_csv(csv_path(path), "export it again"):
+        end = start + note.num_rows
+        embedding = rows[start:end]
+        if embedding.shape != (note.num_rows, num_latent):
             raise InputError(
-                f"{where}: does not belong to {path}, or was changed; export it again."
-            ) from None
+                f"{note.where}: does not belong to {path}, or has changed; export it "
+                "again."
+            )
+        yield ExportedNote(*note.labels, note.num_samples, embedding)
         start = end
 
 
 def read_tfrecord_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
-    """The notes of a TFRecord file that was exported; arguments as above."""
-    # Before TensorFlow, which believes whatever length a record says.
+    """Reads the notes of an exported TFRecord file; see `read_npy_shard`."""
+    # Checked first, because TensorFlow trusts the length of every record.
     layout = read_layout(path, skip_corrupt=True)
     if layout.damage and os.path.getsize(path):
         raise InputError(f"{layout.damage[0]}; export it again.")
@@ -209,18 +216,18 @@ def read_tfrecord_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
     try:
         for values in dataset.as_numpy_iterator():
             name = values["note_str"].decode("utf-8", "surrogateescape")
-            labels = note_labels({**values, "note_str": name})
+            labels = NoteLabels.of({**values, "note_str": name})
             yield ExportedNote(*labels, int(values["num_samples"]), values["embedding"])
-    # TensorFlow's message may quote the record's bytes, which are no UTF-8.
+    # TensorFlow's message may quote the record's bytes, which are not UTF-8.
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise InputError(
-            f"{path}: damaged, or no TFRecord of an export ({reason})."
+            f"{path}: damaged, or not a TFRecord file of an export ({reason})."
         ) from None
 
 
 def read_parquet_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
-    """The notes of a Parquet file that was exported; arguments as above."""
+    """Reads the notes of an exported Parquet file; see `read_npy_shard`."""
     pyarrow, parquet = import_pyarrow()
     try:
         with parquet.ParquetFile(path) as file:
@@ -234,7 +241,7 @@ def read_parquet_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
     ) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise InputError(
-            f"{path}: damaged, or no Parquet file of an export ({reason})."
+            f"{path}: damaged, or not a Parquet file of an export ({reason})."
         ) from None
 
 

@@ -1,14 +1,13 @@
-"""Embeddings, and the files that hold them: of frames, or of the baseline's codes.
+"""The files that contain embeddings of either model.
 
-flute_embeddings.npy     a WaveNet's embedding, float32 [frames, 16]
-flute_z.npy, flute_z.csv the baseline's z, float32 [rows, 1984], and a line per note
+flute_embeddings.npy      WaveNet: float32 [frames, 16]
+flute_z.npy, flute_z.csv  baseline: float32 [rows, 1984], and a line for each note
 """
 
 import contextlib
-import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from absl import logging
@@ -21,102 +20,75 @@ from magenta_nsynth.embeddings.arrays import (
     load_array,
     save_array,
 )
-from magenta_nsynth.embeddings.codes import CodesWriter, csv_path, read_codes
+from magenta_nsynth.embeddings.embedding import (
+    Embedding,
+    EmbeddingWriter,
+    NoteLabels,
+)
+from magenta_nsynth.embeddings.npy_csv import (
+    NoteLine,
+    NpyCsvWriter,
+    csv_path,
+    read_note_csv,
+)
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path
-from magenta_nsynth.schema import UNKNOWN
 
 __all__ = ["CodeFiles", "Embedding", "EmbeddingFiles", "FrameFiles", "files_of"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Embedding:
-    """A note's embedding, and what is known of the note.
-
-    Attributes:
-      name: of files that are made of it, without an extension.
-      where: its file, and among several the row, for messages.
-      rows: float32 [frames, 16] of a WaveNet, or [rows, 1984] of the baseline.
-      num_samples: of its sound, at 16 kHz.
-      labels: those fields of `schema.Note` that are known.
-      peak: the largest absolute sample of its sound; 1 where that isn't known.
-      audio: [t] float32, the sound that it was made of, if that was kept.
-    """
-
-    name: str
-    where: str
-    rows: np.ndarray
-    num_samples: int
-    labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    peak: float = 1.0
-    audio: np.ndarray | None = None
-
-    @property
-    def pitch(self) -> int:
-        """MIDI, or -1."""
-        return int(self.labels.get("pitch", UNKNOWN))
-
-
-class Writer(Protocol):
-    """Adds embeddings to a file."""
-
-    def add(self, z: np.ndarray, labels: Mapping[str, Any], num_samples: int) -> None:
-        """Adds a note's rows, its labels and the length of its sound."""
-        ...
 
 
 class EmbeddingFiles(Protocol):
     """How one model's embeddings are saved and read.
 
     Attributes:
-      suffix: what a file's name ends with, behind its note's.
-      holds_sets: whether a file takes several notes.
+      suffix: the end of a file's name, after the note's.
+      holds_sets: whether a file can contain several notes.
     """
 
     suffix: str
     holds_sets: bool
 
-    def writing(self, path: str) -> contextlib.AbstractContextManager[Writer]:
-        """Writes a file in the block, which is there whole once the block ends well."""
+    def writing(self, path: str) -> contextlib.AbstractContextManager[EmbeddingWriter]:
+        """Writes a file in the block; it appears when the block ends without error."""
         ...
 
     def read(self, path: str, name: str, sample_length: int) -> list[Embedding]:
-        """The notes of a .npy file.
+        """Reads the notes of a .npy file.
 
         Args:
           path: the file.
-          name: what a note is called that has no name of its own.
-          sample_length: cuts each to this many samples, which is logged; 0 takes all.
+          name: the name of notes that have none in the file.
+          sample_length: cuts each note to this many samples, with a message; 0 keeps
+            all.
 
         Raises:
-          InputError: it can't be read, or holds another model's.
+          InputError: the file can't be read, or is another model's.
         """
         ...
 
 
 class _OneArray:
-    """Takes one note."""
+    """Accepts one note."""
 
     def __init__(self) -> None:
         self.rows: np.ndarray | None = None
 
-    def add(self, z: np.ndarray, labels: Mapping[str, Any], num_samples: int) -> None:
-        del labels, num_samples
-        self.rows = z
+    def add(self, embedding: Embedding) -> None:
+        self.rows = embedding.rows
 
 
 class FrameFiles:
-    """A WaveNet's: an array per note."""
+    """A WaveNet's files: one array per note."""
 
     suffix = "_embeddings.npy"
     holds_sets = False
 
     def __init__(self, config: WaveNetConfig, num_channels: int | None) -> None:
-        """Takes the network's config, and its channels; None reads any number."""
+        """Takes the network's config and number of channels; None accepts any."""
         self._config, self._num_channels = config, num_channels
 
     @contextlib.contextmanager
-    def writing(self, path: str) -> Iterator[Writer]:
+    def writing(self, path: str) -> Iterator[EmbeddingWriter]:
         """As `EmbeddingFiles.writing`."""
         writer = _OneArray()
         yield writer
@@ -137,64 +109,63 @@ class FrameFiles:
 
 
 class CodeFiles:
-    """The baseline's: rows of z, and a CSV beside them with a line per note."""
+    """The baseline's files: rows of z, and a CSV with a line for each note."""
 
     suffix = "_z.npy"
     holds_sets = True
 
     def __init__(self, config: SpectralConfig, num_latent: int) -> None:
-        """Takes the network's config, and the numbers in a row."""
+        """Takes the network's config, and the size of a row."""
         self._config, self._num_latent = config, num_latent
 
     @contextlib.contextmanager
-    def writing(self, path: str) -> Iterator[Writer]:
+    def writing(self, path: str) -> Iterator[EmbeddingWriter]:
         """As `EmbeddingFiles.writing`; the .npy comes last: its presence means done."""
-        with (
-            atomic_path(path) as npy,
-            open(npy, "wb") as file,
-            atomic_path(csv_path(path)) as table,
-            open(
-                table, "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as text,
-        ):
-            writer = CodesWriter(file, text, self._num_latent)
-            yield writer
-            writer.close()
-            file.flush()
-            text.flush()
-            # The older pair goes now, so that no .npy lies beside another's .csv.
+        with atomic_path(path) as npy, atomic_path(csv_path(path)) as table:
+            writer = NpyCsvWriter([npy, table], self._num_latent)
+            with contextlib.closing(writer):
+                yield writer
+            # Removes an older .npy before the new .csv replaces the older one.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
     def read(self, path: str, name: str, sample_length: int) -> list[Embedding]:
-        """As `EmbeddingFiles.read`."""
-        codes = read_codes(path, self._num_latent, check_z)
-        embeddings = []
-        for i, code in enumerate(codes):
-            where = f"{path}, row {i}" if len(codes) > 1 else path
-            num_samples = self._num_samples(
-                where, len(code.z), code.num_samples or NOTE_SAMPLES, sample_length
+        """As `EmbeddingFiles.read`; a file without a CSV has a note in each row."""
+        rows = check_z(load_array(path, in_memory=False), self._num_latent, path)
+        table = csv_path(path)
+        if os.path.exists(table):
+            notes = read_note_csv(table)
+        else:
+            notes = [NoteLine(path, NoteLabels.of({}), NOTE_SAMPLES, 1)] * len(rows)
+        num_rows = sum(note.num_rows for note in notes)
+        if num_rows != len(rows):
+            raise InputError(
+                f"{table}: describes {num_rows} rows, but {path} has {len(rows)}; it "
+                "belongs to another file, so move it away and give --pitch."
             )
-            labels = {"pitch": code.pitch}
-            rows = np.array(code.z)
-            embeddings.append(
-                Embedding(code.name or name, where, rows, num_samples, labels)
-            )
+        embeddings, start = [], 0
+        for i, note in enumerate(notes):
+            where = f"{path}, row {i}" if len(notes) > 1 else path
+            num_samples = self._num_samples(where, note, sample_length)
+            labels = {"pitch": note.labels.pitch}
+            its = np.array(rows[start : start + note.num_rows])
+            note_name = note.labels.note_str or name
+            embeddings.append(Embedding(note_name, where, its, num_samples, labels))
+            start += note.num_rows
         return embeddings
 
-    def _num_samples(
-        self, where: str, num_rows: int, num_samples: int, sample_length: int
-    ) -> int:
+    def _num_samples(self, where: str, note: NoteLine, sample_length: int) -> int:
+        num_samples = note.num_samples
         if 0 < sample_length < num_samples:
             logging.info(
                 "%s: %d samples are cut to %d.", where, num_samples, sample_length
             )
             num_samples = sample_length
-        most = num_rows * (self._config.max_samples + 1) - 1
+        most = note.num_rows * (self._config.max_samples + 1) - 1
         if not self._config.min_samples <= num_samples <= most:
             raise InputError(
-                f"{where}: {num_samples} samples can't be made of {num_rows} rows of "
-                "z; correct the CSV beside it, or move that away and give --pitch."
+                f"{where}: {note.num_rows} rows of z can't make {num_samples} samples; "
+                "correct the CSV beside it, or move that away and give --pitch."
             )
         return num_samples
 
@@ -202,11 +173,11 @@ class CodeFiles:
 def files_of(
     config: WaveNetConfig | SpectralConfig, num_latent: int | None
 ) -> EmbeddingFiles:
-    """How the embeddings of a network with this config are saved and read.
+    """Returns how the embeddings of a network are saved and read.
 
     Args:
       config: the network's.
-      num_latent: numbers in a row; None reads a WaveNet's of any number.
+      num_latent: the size of a row; None accepts any for a WaveNet.
     """
     if isinstance(config, WaveNetConfig):
         return FrameFiles(config, num_latent)

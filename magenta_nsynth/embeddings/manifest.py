@@ -1,11 +1,11 @@
-"""What an export's folder holds: its shards, and what they are made of.
+"""The folder of an export: its plan, its shards, and the manifest.
 
-    manifest.json                    what is made of what and how; at the end, all of it
-    embeddings-00003-of-00058.npy    a shard's files, each whole or not there
-    parts/00003.json                 a shard's contents: written after its files
+    manifest.json                    the plan; in the end also all parts
+    embeddings-00003-of-00058.npy    a shard's files, each complete or missing
+    parts/00003.json                 a shard's description, written after its files
 
-A shard is there once its part is. The plan decides all that is written, so several
-machines need not speak to each other, and nothing tells how often one was killed.
+A shard exists once its part does. The plan determines every byte that is written, so
+several machines need not communicate, and interruptions leave no trace.
 """
 
 import contextlib
@@ -14,11 +14,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from magenta_nsynth.disk import disk_errors, locked_range, remove
 from magenta_nsynth.embeddings.arrays import check_finite
-from magenta_nsynth.embeddings.shards import FORMATS, digest
+from magenta_nsynth.embeddings.embedding import Embedding
+from magenta_nsynth.embeddings.shards import FORMATS, ShardWriter, digest
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, read_json, write_json
 
@@ -27,10 +28,10 @@ __all__ = ["MANIFEST", "ExportPlan", "ExportShards", "load_complete"]
 MANIFEST = "manifest.json"
 _PARTS = "parts"
 _LOCK = ".exporting.lock"
-# Bytes of the lock: shard n's is byte n. Behind those, who has others make shards; and
-# who writes the manifest.
+# The program that makes shard n locks byte n of the lock file; one that has others make
+# it locks byte _BY_OTHERS + n. The manifest has a byte of its own.
 _BY_OTHERS, _MANIFEST_BYTE = 1 << 40, 1 << 41
-# The form of a part, and of a complete manifest as far as reading needs it.
+# The form of a part, and of a complete manifest as far as it is read.
 _PART = {
     "shard": int,
     "made_of": str,
@@ -38,7 +39,7 @@ _PART = {
     "num_rows": int,
     "skipped": [str],
     "files": {str: {"bytes": int, "sha256": str}},
-    "checksum": (str, None),  # not before version 0.2
+    "checksum": (str, None),  # since version 0.2
 }
 _COMPLETE = {
     "num_latent": int,
@@ -47,6 +48,7 @@ _COMPLETE = {
     "made_of": {"format": str, "num_notes": int, "notes_per_shard": int},
     "shards": [_PART],
 }
+# Every key of a plan's identity, with the message if it differs.
 _IN_WORDS = {
     "software": "another version of this software or of TensorFlow",
     "model": "another model",
@@ -58,19 +60,20 @@ _IN_WORDS = {
     "format": "another --format",
     "notes_per_shard": "another --notes_per_shard",
     "sample_length": "another --sample_length",
-    "batch_size": "another --batch_size, which moves the last bits",
-    "dtype": "with or without --bfloat16",
+    "batch_size": "another --batch_size, which changes the last bits",
+    "dtype": "another precision (--bfloat16)",
 }
 
 
 class ExportPlan(NamedTuple):
-    """What is to be made.
+    """What to export.
 
     Attributes:
-      identity: all that decides the result, as JSON has it: every key of `_IN_WORDS`.
-      remarks: what else the manifest says, such as the checkpoint's name.
-      fingerprint: of the first of some notes and the first behind them, what changes
-        when one of them does.
+      identity: everything that determines the result, as JSON values; its keys are
+        those of `_IN_WORDS`.
+      remarks: what else the manifest contains, such as the checkpoint's name.
+      fingerprint: maps a range [first, end) of notes to a string that changes when one
+        of them does.
     """
 
     identity: dict[str, Any]
@@ -79,17 +82,17 @@ class ExportPlan(NamedTuple):
 
     @property
     def num_shards(self) -> int:
-        """How many shards there are."""
+        """The number of shards."""
         notes, size = self.identity["num_notes"], self.identity["notes_per_shard"]
         return -(-notes // size)
 
     def bounds(self, shard: int) -> tuple[int, int]:
-        """A shard's first note, and the first that is no longer in it."""
+        """Returns the range [first, end) of a shard's notes."""
         size = self.identity["notes_per_shard"]
         return shard * size, min((shard + 1) * size, self.identity["num_notes"])
 
     def share(self, worker: int, num_workers: int) -> range:
-        """The shards of one of several workers; none of them is another's."""
+        """Returns the shards of one of several workers."""
         bounds = [i * self.num_shards // num_workers for i in (worker, worker + 1)]
         return range(*bounds)
 
@@ -101,13 +104,13 @@ def _names(plan: ExportPlan, shard: int) -> list[str]:
 
 
 def _checksum(part: dict[str, Any]) -> str:
-    """Of all that a part says: a changed number shows."""
-    said = {key: value for key, value in part.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode("ascii")).hexdigest()
+    """Returns the checksum of a part's other fields."""
+    rest = {key: value for key, value in part.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode("ascii")).hexdigest()
 
 
 def _is_part(part: dict[str, Any], plan: ExportPlan, shard: int) -> bool:
-    """Whether what has the form of a part is this shard's, and unchanged."""
+    """Whether a part describes this shard, and is unchanged."""
     first, end = plan.bounds(shard)
     return (
         part["shard"] == shard
@@ -118,10 +121,10 @@ def _is_part(part: dict[str, Any], plan: ExportPlan, shard: int) -> bool:
 
 
 def load_complete(path: str) -> dict[str, Any]:
-    """A manifest whose export is complete, with all of its shards.
+    """Reads the manifest of a complete export.
 
     Raises:
-      InputError: there is none, or it is not complete, or damaged.
+      InputError: there is no manifest, or it is incomplete or damaged.
     """
     manifest = read_json(path)
     if manifest is None or "made_of" not in manifest:
@@ -131,14 +134,14 @@ def load_complete(path: str) -> dict[str, Any]:
         )
     if not manifest.get("complete"):
         raise InputError(
-            f"{path}: the export is not complete; run the same "
-            "nsynth_export_embeddings again to go on with it."
+            f"{path}: the export is not complete; repeat the same "
+            "nsynth_export_embeddings to resume it."
         )
     manifest = read_json(path, _COMPLETE)
     if manifest is None or not _is_consistent(manifest):
         raise InputError(
-            f"{path}: damaged; run the same nsynth_export_embeddings again, into "
-            "another --save_path."
+            f"{path}: damaged; repeat the same nsynth_export_embeddings with another "
+            "--save_path."
         )
     return manifest
 
@@ -159,27 +162,27 @@ def _is_consistent(manifest: dict[str, Any]) -> bool:
 
 
 class ExportShards:
-    """The shards in a folder."""
+    """The shards of an export in its folder."""
 
     def __init__(self, folder: str, plan: ExportPlan) -> None:
-        """Nothing is read or written yet.
+        """Reads and writes nothing yet.
 
         Args:
-          folder: exists.
-          plan: what is made there.
+          folder: the folder, which need not exist yet.
+          plan: what to export.
         """
         self.folder, self.plan = folder, plan
-        self._lock: Any = None
+        self._lock: IO[bytes] | None = None
         self.num_latent = plan.remarks["num_latent"]
         self.format = FORMATS[plan.identity["format"]]
 
     def begin(self) -> None:
-        """Says in the folder what is made there; within `locked`.
+        """Writes the plan into the folder, or checks the plan there; within `locked`.
 
         Raises:
-          InputError: something else is there, or the disk refuses.
+          InputError: the folder belongs to another export, or can't be written to.
         """
-        with locked_range(self._lock, _MANIFEST_BYTE, 1):
+        with self._locked_manifest():
             self._begin(os.path.join(self.folder, MANIFEST))
 
     def _begin(self, path: str) -> None:
@@ -188,15 +191,15 @@ class ExportShards:
             foreign = glob.glob(os.path.join(glob.escape(self.folder), "embeddings-*"))
             if foreign or os.path.exists(path):
                 raise InputError(
-                    f"{foreign[0] if foreign else path}: is there already, and not of "
-                    "an export that could be gone on with; give another --save_path."
+                    f"{foreign[0] if foreign else path}: is there already, and is not "
+                    "part of an export that can be resumed; give another --save_path."
                 )
             self._write(path, {"complete": False, **self._made_of()})
         else:
             self.check()
 
     def check(self) -> None:
-        """Raises InputError unless what is made in the folder is of this plan."""
+        """Raises InputError unless the export in the folder has this plan."""
         path = os.path.join(self.folder, MANIFEST)
         old = read_json(path) or {}
         new = json.loads(json.dumps(self.plan.identity))
@@ -210,26 +213,26 @@ class ExportShards:
         ]
         if changed:
             raise InputError(
-                f"{path}: what is there was made of or with something else "
-                f"({'; '.join(changed)}); repeat that command, or give another "
-                "--save_path."
+                f"{path}: belongs to an export with {'; '.join(changed)}. Repeat that "
+                "command, or give another --save_path."
             )
 
     @contextlib.contextmanager
     def locked(self, shards: range, by_others: bool = False) -> Iterator[None]:
-        """Keeps other programs from making some of these shards.
+        """Locks shards in the block, so that no other program makes them.
 
         Args:
-          shards: which; one at least.
-          by_others: this program has others make them, which lock each its own.
+          shards: the shards, at least one.
+          by_others: whether this program has others make them, each of which locks its
+            own.
 
         Raises:
-          InputError: another one is at work on some of them.
+          InputError: another program is making some of them.
         """
         path = os.path.join(self.folder, _LOCK)
         in_use = (
             f"{self.folder}: another program is writing these shards; wait for it, or "
-            "give each its own --shard_index."
+            "give each program its own --shard_index."
         )
         with disk_errors(path), open(path, "ab") as file:
             self._lock = file
@@ -237,12 +240,18 @@ class ExportShards:
             with locked_range(file, first, len(shards), in_use):
                 yield
 
+    @contextlib.contextmanager
+    def _locked_manifest(self) -> Iterator[None]:
+        assert self._lock is not None  # within `locked`
+        with locked_range(self._lock, _MANIFEST_BYTE, 1):
+            yield
+
     def names(self, shard: int) -> list[str]:
-        """The names of a shard's files."""
+        """Returns the names of a shard's files."""
         return _names(self.plan, shard)
 
     def part(self, shard: int) -> dict[str, Any] | None:
-        """A shard's contents, if its files are there in their lengths; else None."""
+        """Reads a shard's part; None unless its files exist with the right sizes."""
         part = read_json(self._part_path(shard), _PART)
         if part is None or not _is_part(part, self.plan, shard):
             return None
@@ -256,7 +265,7 @@ class ExportShards:
         return part if whole else None
 
     def _is_intact(self, part: dict[str, Any]) -> bool:
-        """Whether a shard's files are still as they were written."""
+        """Whether a shard's files have not changed since they were written."""
         try:
             return all(
                 digest(os.path.join(self.folder, name)) == expected
@@ -266,10 +275,10 @@ class ExportShards:
             return False
 
     def missing(self, shards: range) -> list[int]:
-        """Those of the shards that are not there.
+        """Returns the shards that have to be made.
 
         Raises:
-          InputError: one is there whose notes have changed since.
+          InputError: the notes of a finished shard have changed.
         """
         missing = []
         for shard in shards:
@@ -280,27 +289,27 @@ class ExportShards:
                 path = os.path.join(self.folder, self.names(shard)[0])
                 raise InputError(
                     f"{path}: its notes have changed since it was made; give another "
-                    "--save_path, or remove that file to have it made anew."
+                    "--save_path, or remove this file to have it made again."
                 )
-            else:  # a kill may have come before this
+            else:  # the program may have been killed before it did this
                 remove(self._problems_path(shard))
         return missing
 
     @contextlib.contextmanager
-    def writing(self, shard: int) -> Iterator[Any]:
-        """Makes a shard in the block, which is there whole once the block ends well.
+    def writing(self, shard: int) -> Iterator["_CountingWriter"]:
+        """Writes a shard in the block; it appears when the block ends without error.
 
         Yields:
-          Its `ShardWriter`, with a list `skipped` for what is left out.
+          A writer, with a list `skipped` for messages on notes that are left out.
 
         Raises:
-          InputError: the disk refuses.
+          InputError: a file can't be written.
         """
         paths = [os.path.join(self.folder, name) for name in self.names(shard)]
         made_of = self.plan.fingerprint(*self.plan.bounds(shard))
         with disk_errors(paths[0]), contextlib.ExitStack() as stack:
             writing = [stack.enter_context(atomic_path(p)) for p in paths]
-            writer = _Counting(self.format.writer(writing, self.num_latent))
+            writer = _CountingWriter(self.format.writer(writing, self.num_latent))
             yield writer
             writer.close()
             digests = map(digest, writing)
@@ -317,22 +326,23 @@ class ExportShards:
         self._write(self._part_path(shard), part)
         remove(self._problems_path(shard))
 
-    def leave(self, shard: int, messages: list[str]) -> None:
-        """Notes why a shard can't be made, until it is."""
+    def set_problems(self, shard: int, messages: list[str]) -> None:
+        """Records why a shard can't be made; forgotten once it is made."""
         self._write(self._problems_path(shard), {"problems": messages})
 
     def problems(self, shards: range) -> list[str]:
-        """Why those of the shards that can't be made can't."""
+        """Returns the recorded problems of shards."""
         form = {"problems": [str]}
         found = (read_json(self._problems_path(shard), form) for shard in shards)
         return [line for content in found if content for line in content["problems"]]
 
     def finish(self) -> dict[str, Any] | None:
-        """Writes the complete manifest, if all shards are there; what it says or None.
+        """Writes the complete manifest if all shards exist; within `locked`.
 
-        Within `locked`. Whoever comes last does it.
+        Returns:
+          The manifest's content, or None if shards are missing.
         """
-        with locked_range(self._lock, _MANIFEST_BYTE, 1):
+        with self._locked_manifest():
             return self._finish(os.path.join(self.folder, MANIFEST))
 
     def _finish(self, path: str) -> dict[str, Any] | None:
@@ -357,10 +367,10 @@ class ExportShards:
 
     def _made_of(self) -> dict[str, Any]:
         old = read_json(os.path.join(self.folder, MANIFEST)) or {}
-        # As the first run said it: a checkpoint may have moved since.
+        # The first run's remarks stay: the checkpoint may have moved since.
         remarks = {
-            key: old[key] if type(old.get(key)) is type(said) else said
-            for key, said in self.plan.remarks.items()
+            key: old[key] if type(old.get(key)) is type(new) else new
+            for key, new in self.plan.remarks.items()
         }
         return {**remarks, "made_of": self.plan.identity}
 
@@ -375,19 +385,19 @@ class ExportShards:
             write_json(path, content)
 
 
-class _Counting:
-    """A `ShardWriter` that counts, and notes what is left out."""
+class _CountingWriter:
+    """A `ShardWriter` that counts notes and rows, with a list of what is left out."""
 
-    def __init__(self, writer: Any) -> None:
+    def __init__(self, writer: ShardWriter) -> None:
         self._writer = writer
         self.num_notes = self.num_rows = 0
         self.skipped: list[str] = []
 
-    def add(self, note: Any) -> None:
-        check_finite(note.rows, note.labels.get("note_str", "a note"))
-        self._writer.add(note)
+    def add(self, embedding: Embedding) -> None:
+        check_finite(embedding.rows, embedding.labels.get("note_str", "a note"))
+        self._writer.add(embedding)
         self.num_notes += 1
-        self.num_rows += len(note.rows)
+        self.num_rows += len(embedding.rows)
 
     def close(self) -> None:
         self._writer.close()

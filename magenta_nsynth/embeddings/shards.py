@@ -1,13 +1,10 @@
-"""The files that a shard of an export consists of: .npy with .csv, TFRecord, Parquet.
+"""Writing a shard of an export: .npy with .csv, TFRecord or Parquet.
 
-Every writer makes the same bytes of the same notes, holds no more than some MB of them,
-and has an `add` for each note and a `close`.
+The same notes always give the same bytes. A writer keeps at most some MB in memory.
 """
 
-import contextlib
 import hashlib
-import io
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,52 +12,27 @@ import tensorflow as tf
 
 from magenta_nsynth.data.writing import float_list, tf_errors
 from magenta_nsynth.disk import CHUNK
-from magenta_nsynth.embeddings.codes import CodesWriter, NoteLabels, note_labels
-from magenta_nsynth.embeddings.files import Embedding
+from magenta_nsynth.embeddings.embedding import Embedding, EmbeddingWriter, NoteLabels
+from magenta_nsynth.embeddings.npy_csv import NpyCsvWriter
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import open_file
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
 
 __all__ = ["FORMATS", "Format", "ShardWriter", "digest", "import_pyarrow", "schema"]
 
-_GROUP_VALUES = 4 << 20  # numbers of embeddings in a row group of Parquet: 16 MB
+_GROUP_VALUES = 4 << 20  # values in a row group of Parquet: 16 MB
 
 
-class ShardWriter(Protocol):
+class ShardWriter(EmbeddingWriter, Protocol):
     """Writes one shard's files."""
-
-    def add(self, note: Embedding) -> None:
-        """Adds a note."""
-        ...
 
     def close(self) -> None:
         """Completes the files."""
         ...
 
 
-class _NpyWriter:
-    """Rows of all notes one after the other in a .npy, a line per note in a .csv."""
-
-    def __init__(self, paths: list[str], num_latent: int) -> None:
-        npy, table = paths
-        with contextlib.ExitStack() as stack:
-            npy_file = stack.enter_context(open(npy, "wb"))
-            text_file = stack.enter_context(
-                open(table, "w", encoding="utf-8", errors="surrogateescape", newline="")
-            )
-            self._writer = CodesWriter(npy_file, text_file, num_latent)
-            self._files = stack.pop_all()
-
-    def add(self, note: Embedding) -> None:
-        self._writer.add(note.rows, note.labels, note.num_samples)
-
-    def close(self) -> None:
-        self._writer.close()
-        self._files.close()
-
-
 class _TFRecordWriter:
-    """A tf.Example per note, with NSynth's names and numbers."""
+    """Writes a tf.train.Example per note, with NSynth's names and numbers."""
 
     def __init__(self, paths: list[str], num_latent: int) -> None:
         del num_latent
@@ -68,16 +40,16 @@ class _TFRecordWriter:
         with tf_errors():
             self._file = tf.io.TFRecordWriter(path)
 
-    def add(self, note: Embedding) -> None:
-        labels = note_labels(note.labels)
+    def add(self, embedding: Embedding) -> None:
+        labels = NoteLabels.of(embedding.labels)
         ints = {
             "pitch": [labels.pitch],
             "velocity": [labels.velocity],
             "instrument_family": [_number(FAMILIES, labels.instrument_family)],
             "instrument_source": [_number(SOURCES, labels.instrument_source)],
             "qualities": [int(name in labels.qualities) for name in QUALITIES],
-            "num_samples": [note.num_samples],
-            "rows": [len(note.rows)],
+            "num_samples": [embedding.num_samples],
+            "rows": [len(embedding.rows)],
         }
         features = {
             name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
@@ -88,7 +60,7 @@ class _TFRecordWriter:
             bytes_list=tf.train.BytesList(value=[name])
         )
         features["embedding"] = tf.train.Feature(
-            float_list=float_list(note.rows.ravel())
+            float_list=float_list(embedding.rows.ravel())
         )
         example = tf.train.Example(features=tf.train.Features(feature=features))
         with tf_errors():
@@ -100,12 +72,12 @@ class _TFRecordWriter:
 
 
 class _ParquetWriter:
-    """A row per note; its embedding is one list of numbers, row after row."""
+    """Writes a row per note; its embedding is one list of numbers, row after row."""
 
     def __init__(self, paths: list[str], num_latent: int) -> None:
         self._pyarrow, parquet = import_pyarrow()
         [path] = paths
-        # Through Python's file: its errors say what is wrong, as of a full disk.
+        # A Python file, whose errors state the reason, such as a full disk.
         self._file = open(path, "wb")  # noqa: SIM115
         self._schema = schema(num_latent)
         self._writer = parquet.ParquetWriter(
@@ -114,11 +86,11 @@ class _ParquetWriter:
         self._rows: list[tuple[Any, ...]] = []
         self._num_values = 0
 
-    def add(self, note: Embedding) -> None:
-        labels = _nullable(note_labels(note.labels))
-        values = np.ascontiguousarray(note.rows, np.float32).ravel()
-        self._rows.append((*labels, note.num_samples, len(note.rows), values))
-        self._num_values += values.size
+    def add(self, embedding: Embedding) -> None:
+        labels = _nullable(NoteLabels.of(embedding.labels))
+        rows = np.ascontiguousarray(embedding.rows, np.float32)
+        self._rows.append((*labels, embedding.num_samples, len(rows), rows.ravel()))
+        self._num_values += rows.size
         if self._num_values >= _GROUP_VALUES:
             self._flush()
 
@@ -140,19 +112,19 @@ class _ParquetWriter:
 
 
 class Format(NamedTuple):
-    """A form of shards.
+    """A format of shards.
 
     Attributes:
-      extensions: of a shard's files.
-      writer: of their paths and the numbers in a row.
+      extensions: the extensions of a shard's files.
+      writer: opens a `ShardWriter`; takes the files' paths and the size of a row.
     """
 
     extensions: tuple[str, ...]
-    writer: Any
+    writer: Callable[[list[str], int], ShardWriter]
 
 
 FORMATS = {
-    "npy": Format((".npy", ".csv"), _NpyWriter),
+    "npy": Format((".npy", ".csv"), NpyCsvWriter),
     "tfrecord": Format((".tfrecord",), _TFRecordWriter),
     "parquet": Format((".parquet",), _ParquetWriter),
 }
@@ -160,20 +132,20 @@ _NAMES = ["instrument_family", "instrument_source"]
 
 
 def import_pyarrow() -> tuple[Any, Any]:
-    """Pyarrow and pyarrow.parquet; an InputError where they are not installed."""
+    """Imports pyarrow and pyarrow.parquet; InputError if they are not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(
             f"Parquet needs pyarrow, which can't be imported ({error}); pip install "
-            "'magenta-nsynth[parquet]', or take --format=npy."
+            "'magenta-nsynth[parquet]', or use --format=npy."
         ) from None
     return pyarrow, pyarrow.parquet
 
 
 def schema(num_latent: int) -> Any:
-    """The columns of a Parquet file; its metadata says the numbers in a row."""
+    """Returns the columns of a Parquet file, with the size of a row as metadata."""
     pa, _ = import_pyarrow()
     names = pa.string()
     return pa.schema(
@@ -193,12 +165,11 @@ def schema(num_latent: int) -> Any:
 
 
 def _nullable(labels: NoteLabels) -> tuple[Any, ...]:
-    """Labels as Parquet has them: nothing where something is not known."""
-    # Bytes that are no UTF-8 can't be in a column of text: "\\xff" stands for one.
+    """Returns labels for Parquet, with None for what is unknown."""
+    # A column of strings can't contain bytes that are not UTF-8: they become "\\xff".
     name = labels.note_str.encode("utf-8", "surrogateescape")
-    name = name.decode("utf-8", "backslashreplace")
     return (
-        name,
+        name.decode("utf-8", "backslashreplace"),
         None if labels.pitch == UNKNOWN else labels.pitch,
         None if labels.velocity == UNKNOWN else labels.velocity,
         labels.instrument_family or None,
@@ -212,15 +183,10 @@ def _number(names: tuple[str, ...], name: str) -> int:
 
 
 def digest(path: str) -> dict[str, Any]:
-    """A file's size and checksum: {"bytes": ..., "sha256": ...}."""
+    """Returns a file's size and checksum: {"bytes": ..., "sha256": ...}."""
     sha, size = hashlib.sha256(), 0
     with open_file(path) as file:
-        for chunk in _chunks(file):
+        while chunk := file.read(16 * CHUNK):
             sha.update(chunk)
             size += len(chunk)
     return {"bytes": size, "sha256": sha.hexdigest()}
-
-
-def _chunks(file: io.BufferedReader) -> Iterator[bytes]:
-    while chunk := file.read(16 * CHUNK):
-        yield chunk

@@ -1,1 +1,1 @@
-"""Notes: what is known of sounds, opening them from any kind of path, JSON/WAV."""
+"""Notes: labels of sounds, opening sounds from any kind of path, JSON/WAV."""

@@ -19,9 +19,9 @@ from magenta_nsynth.data.writing import (
 )
 from magenta_nsynth.download.archives import read_members
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.notes.json_wav import LABELS_FILE, Labels, read_labels
+from magenta_nsynth.notes.json_wav import LABELS_FILE, Entry, read_entries
 from magenta_nsynth.notes.record_making import Target, count_shards, write_missing
-from magenta_nsynth.notes.unread import in_order, stat_print
+from magenta_nsynth.notes.unread import file_stamp, in_order
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
 
@@ -75,13 +75,14 @@ def make_from_archive(
       InputError: not an NSynth archive, or a damaged one; other shards are in the
         way; or the disk refuses. Complete shards are kept.
     """
-    changes = stat_print(path)
-    if not target.overwrite and (done := _complete(changes, options, target)):
+    stamp = file_stamp(path)
+    if not target.overwrite and (done := _finished(stamp, options, target)):
+        write_missing(done, iter(()))  # only logs that all exist already
         return done
     labels = _read_labels(path)
     num_shards = count_shards(target, len(labels), len(labels) * _TYPICAL_SAMPLES)
     options = {**options, "notes": fingerprint(sorted(labels))}
-    plan = RecordPlan(options, len(labels), [changes] * num_shards)
+    plan = RecordPlan(options, len(labels), [stamp] * num_shards)
     shards = RecordShards(target.folder, target.name, plan, target.overwrite)
     results = in_order(
         lambda task: _load(task, target.folder),
@@ -95,28 +96,28 @@ def make_from_archive(
     return shards
 
 
-def _complete(
-    changes: str, options: dict[str, Any], target: Target
+def _finished(
+    stamp: str, options: dict[str, Any], target: Target
 ) -> RecordShards | None:
     """The shards, if an earlier run made all of them from this very archive."""
     path = os.path.join(target.folder, f"{target.name}.manifest.json")
     old = read_manifest(path)
-    if old is None or {**old["options"], **options} != old["options"]:
+    if old is None or set(old.plan.prints) != {stamp}:
         return None
-    if any(print_ != changes for print_ in old["prints"]):
+    if {**old.plan.options, **options} != old.plan.options:
         return None
-    plan = RecordPlan(old["options"], old["num_notes"], old["prints"])
-    shards = RecordShards(target.folder, target.name, plan, overwrite=False)
-    if shards.missing:
-        return None
-    write_missing(shards, iter(()))  # logs that nothing is missing
-    return shards
+    shards = RecordShards(target.folder, target.name, old.plan, overwrite=False)
+    return None if shards.missing else shards
 
 
 def _tasks(
-    path: str, labels: dict[str, Labels], shards: RecordShards
+    path: str, labels: dict[str, Entry], shards: RecordShards
 ) -> Iterator[_Task]:
-    """The notes of the missing shards, in the archive's order."""
+    """The notes of the missing shards, in the archive's order.
+
+    A note's position among those with an entry decides its shard. What has no WAV file
+    is reported at the end, in the last shard.
+    """
     if not shards.missing:
         return
     labels, position, shard, last = dict(labels), 0, 0, max(shards.missing)
@@ -148,7 +149,7 @@ def _tasks(
 
 def _load(task: _Task, folder: str) -> np.ndarray:
     """Decodes a WAV file that is in memory: [t] float32 at 16 kHz."""
-    # By way of a file, as `read_audio` handles all kinds of sounds and damage.
+    # By way of a file, because `read_audio` handles all kinds of sounds and damage.
     handle, wav = tempfile.mkstemp(prefix=".writing-", suffix=".wav", dir=folder)
     try:
         with open(handle, "wb") as file:
@@ -166,19 +167,19 @@ def _load(task: _Task, folder: str) -> np.ndarray:
 def _notes(
     results: Iterator[tuple[_Task, np.ndarray | NSynthError]],
 ) -> Iterator[tuple[int, Note | NSynthError]]:
-    for task, audio in results:
-        if isinstance(audio, NSynthError):
-            yield task.shard, audio
+    for task, result in results:
+        if isinstance(result, NSynthError):
+            yield task.shard, result
         elif task.note is not None:
-            yield task.shard, dataclasses.replace(task.note, audio=audio)
+            yield task.shard, dataclasses.replace(task.note, audio=result)
 
 
-def _read_labels(path: str) -> dict[str, Labels]:
+def _read_labels(path: str) -> dict[str, Entry]:
     """The entries of the archive's examples.json, which may be anywhere in it."""
     with Progress(None, "files", f"looking for {LABELS_FILE}") as progress:
         for member, content in _files(path):
             if os.path.basename(member.name) == LABELS_FILE:
-                return read_labels(content, f"{path}: {member.name}")
+                return read_entries(content, f"{path}: {member.name}")
             progress.advance()
             if ".tfrecord" in member.name:
                 break

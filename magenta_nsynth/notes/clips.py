@@ -1,9 +1,9 @@
-"""Sounds with what is known of them, from files: what is encoded note by note."""
+"""Clips: sounds with their labels, from sound files or the JSON/WAV form."""
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from magenta_nsynth.files import Source, expand, open_file
 from magenta_nsynth.notes.json_wav import plan_folder
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.sound_labels import SoundLabels
-from magenta_nsynth.notes.unread import UnreadNote, in_order, stat_print
+from magenta_nsynth.notes.unread import UnreadNote, file_stamp, in_order
 
 __all__ = [
     "Clip",
@@ -23,22 +23,23 @@ __all__ = [
     "JsonWavClips",
     "SoundClips",
     "file_name",
-    "load_clips",
     "read_list",
 ]
 
-_SAMPLES_AHEAD = 64 * 64_000  # of files that are read before they are asked for
+_SAMPLES_AHEAD = 64 * 64_000  # read before they are asked for
+
+File = TypeVar("File", Source, UnreadNote)
 
 
 class Clip(NamedTuple):
-    """A sound, and what is known of its note.
+    """A sound and its labels.
 
     Attributes:
-      where: its file, and in a TFRecord its record, for messages.
+      where: its file, and its record in a TFRecord, for messages.
       audio: [t] float32 at 16 kHz.
-      labels: those fields of `schema.Note` that are known; "note_str" is its id.
-      name: of files that are made of it, without an extension: a path below the folder
-        that they go to.
+      labels: the known fields of `schema.Note`; "note_str" is its id.
+      name: for files made from it, without an extension: a path below the output
+        folder.
     """
 
     where: str
@@ -48,12 +49,12 @@ class Clip(NamedTuple):
 
 
 class ClipSet(NamedTuple):
-    """Clips that lie in one set of files, such as the shards of TFRecords.
+    """The clips of one set of files, such as the shards of a TFRecord.
 
     Attributes:
-      path: of the first file.
-      name: of a file that is made of all of them, without an extension.
-      numbers: of the clips, int64 [n], ascending.
+      path: the first file.
+      name: for a file made from all of them, without an extension.
+      numbers: int64 [n], the clips' numbers, ascending.
     """
 
     path: str
@@ -62,13 +63,13 @@ class ClipSet(NamedTuple):
 
 
 class Clips(Protocol):
-    """Clips by number, from 0 on, in an order that is the same every time.
+    """Clips by number from 0, in an order that is always the same.
 
     Attributes:
       num_clips: how many there are, including those that can't be read.
-      files: the file of each clip; empty where they are not files of their own.
-      sets: of the notes of data sets, the sets that they lie in.
-      lost: what could not even be counted, a line each.
+      files: the file of each clip; empty if clips have no files of their own.
+      sets: the sets of files of a dataset; empty for separate sounds.
+      lost: a message for each part of the input that could not even be counted.
       identity: which clips these are, as JSON values.
     """
 
@@ -79,7 +80,7 @@ class Clips(Protocol):
     identity: dict[str, Any]
 
     def fingerprint(self, first: int, end: int) -> str:
-        """What changes when one of the clips from `first` to `end` - 1 does."""
+        """A text that changes when one of the clips from `first` to `end` - 1 does."""
         ...
 
     def read(
@@ -89,75 +90,71 @@ class Clips(Protocol):
 
         Args:
           numbers: int64 [n], ascending.
-          sample_length: cuts each to this many samples; 0 takes all.
-          quiet: does not log what is cut.
+          sample_length: cuts each clip to this many samples; 0 takes all.
+          quiet: does not log which records of a TFRecord are cut.
 
         Yields:
-          For each number the clip, or the error that says where it lies and why it
-          can't be used.
+          For each number, the clip, or an error that says where it is and why it can't
+          be used.
         """
         ...
 
 
 def file_name(name: str) -> str:
-    """A note's id as a file's name: ids may hold slashes."""
+    """A note's id as a file name: ids may contain slashes."""
     return name.replace("/", "_").replace("\\", "_").replace("\0", "_")
 
 
 class SoundClips:
-    """A clip per sound file; its id is the file's place below the folder given."""
+    """A clip per sound file. Its id is the file's path below the folder given."""
 
     def __init__(
         self, sources: Sequence[Source], rules: NameRules | None = None
     ) -> None:
-        """Looks at the files' names.
+        """Reads the labels from the files' names; reads no audio.
 
         Args:
-          sources: of `find_sources` or `read_list`.
-          rules: how pitches are read from names; None is by default.
+          sources: from `find_sources` or `read_list`.
+          rules: how pitches are read from names; None is the default.
 
         Raises:
-          InputError: two files with one id.
+          InputError: two files have the same id.
         """
         self.files = sources
-        self.sets: list[ClipSet] = []
+        self.sets: Sequence[ClipSet] = ()
         self.labels = SoundLabels(sources, rules)
         self.num_clips = len(sources)
         self.lost: list[str] = []
         ids: dict[str, str] = {}
         for source in sources:
-            other = ids.setdefault(sound_id(source), source.path)
+            other = ids.setdefault(_sound_id(source), source.path)
             if other != source.path:
                 in_two_folders = os.path.dirname(other) != os.path.dirname(source.path)
                 also = ", or give the folder above them with --recursive"
                 raise InputError(
                     f"{other} and {source.path} would both have the id "
-                    f"{sound_id(source)}; rename one{also * in_two_folders}."
+                    f"{_sound_id(source)}; rename one{also * in_two_folders}."
                 )
-        self.identity = {"kind": "audio", "ids": fingerprint(ids)}
+        self.identity: dict[str, Any] = {"kind": "audio", "ids": fingerprint(ids)}
         if rules not in (None, NameRules()):
             self.identity["names"] = dataclasses.asdict(rules)
 
     def fingerprint(self, first: int, end: int) -> str:
-        """As `Clips.fingerprint`: of sizes and dates."""
-        return fingerprint(stat_print(s.path) for s in self.files[first:end])
+        """As `Clips.fingerprint`, from sizes and dates."""
+        return fingerprint(file_stamp(s.path) for s in self.files[first:end])
 
     def read(
         self, numbers: np.ndarray, sample_length: int, quiet: bool = False
     ) -> Iterator[Clip | NSynthError]:
         """As `Clips.read`."""
-        del quiet  # nothing is said of files that are cut
+        del quiet  # nothing is logged about files that are cut
         sources = (self.files[number] for number in numbers)
-        for source, audio in load_clips(sources, sample_length):
-            if isinstance(audio, NSynthError):
-                yield audio
-            else:
-                labels = {
-                    **self.labels.of(source).fields,
-                    "note_str": sound_id(source),
-                }
-                name = os.path.join(source.subfolder, source.stem)
-                yield Clip(source.path, audio, labels, name)
+        return _read_files(sources, sample_length, self._clip)
+
+    def _clip(self, source: Source, audio: np.ndarray) -> Clip:
+        labels = {**self.labels.of(source).fields, "note_str": _sound_id(source)}
+        name = os.path.join(source.mirrored, source.stem)
+        return Clip(source.path, audio, labels, name)
 
 
 class JsonWavClips:
@@ -171,64 +168,73 @@ class JsonWavClips:
           skip_corrupt: leaves out WAV files that it does not name.
 
         Raises:
-          InputError: it can't be used; without skip_corrupt, a WAV file without entry.
+          InputError: it can't be used; or, without skip_corrupt, a WAV file has no
+            entry.
         """
-        self._items, self.lost = plan_folder(folder)
+        self._notes, self.lost = plan_folder(folder)
         if self.lost and not skip_corrupt:
             raise InputError(
-                f"{self.lost[0]} Remove it, or leave it out by --skip_corrupt."
+                f"{self.lost[0]} Remove it, or leave it out with --skip_corrupt."
             )
-        self.num_clips = len(self._items)
-        self.files = [Source(item.path, "") for item in self._items]
+        self.num_clips = len(self._notes)
+        self.files: Sequence[Source] = [Source(note.path, "") for note in self._notes]
         name = os.path.basename(os.path.abspath(folder))
-        self.sets = [ClipSet(folder, name, np.arange(self.num_clips))]
-        ids = fingerprint(item.note.note_str for item in self._items)
-        self.identity = {"kind": "jsonwav", "ids": ids}
+        self.sets: Sequence[ClipSet] = [
+            ClipSet(folder, name, np.arange(self.num_clips))
+        ]
+        ids = fingerprint(unread.note.note_str for unread in self._notes)
+        self.identity: dict[str, Any] = {"kind": "jsonwav", "ids": ids}
 
     def fingerprint(self, first: int, end: int) -> str:
-        """As `Clips.fingerprint`: of labels, sizes and dates."""
-        items = self._items[first:end]
-        return fingerprint((i.note, stat_print(i.path), i.problem) for i in items)
+        """As `Clips.fingerprint`, from labels, sizes and dates."""
+        return fingerprint(
+            (unread.note, file_stamp(unread.path), unread.problem)
+            for unread in self._notes[first:end]
+        )
 
     def read(
         self, numbers: np.ndarray, sample_length: int, quiet: bool = False
     ) -> Iterator[Clip | NSynthError]:
         """As `Clips.read`."""
-        del quiet  # nothing is said of files that are cut
-        items = (self._items[number] for number in numbers)
-        for item, audio in load_clips(items, sample_length):
-            if isinstance(audio, NSynthError):
-                yield audio
-            else:
-                name = file_name(item.note.note_str)
-                yield Clip(item.path, audio, vars(item.note), name)
+        del quiet  # nothing is logged about files that are cut
+        notes = (self._notes[number] for number in numbers)
+        return _read_files(notes, sample_length, _json_wav_clip)
 
 
-def sound_id(source: Source) -> str:
+def _json_wav_clip(unread: UnreadNote, audio: np.ndarray) -> Clip:
+    name = file_name(unread.note.note_str)
+    return Clip(unread.path, audio, vars(unread.note), name)
+
+
+def _sound_id(source: Source) -> str:
     """A sound's id: its path below the folder that was given, without extension."""
     return "/".join([*source.subfolder.split(os.sep), source.stem]).lstrip("/")
 
 
-def load_clips(
-    files: Iterable[Source | UnreadNote], sample_length: int
-) -> Iterator[tuple[Any, np.ndarray | NSynthError]]:
+def _read_files(
+    files: Iterable[File],
+    sample_length: int,
+    clip: Callable[[File, np.ndarray], Clip],
+) -> Iterator[Clip | NSynthError]:
     """Reads sound files, several at a time and ahead of what is asked for.
 
     Args:
-      files: what has a `path`, and may have a `problem` that is known already.
-      sample_length: cuts each to so many samples; 0 takes all.
+      files: the files, or notes of which a problem may be known already.
+      sample_length: cuts each to this many samples; 0 takes all.
+      clip: makes the clip from a file and its audio, [t] float32.
 
     Yields:
-      (file, its audio [t] float32 or why it can't be read), in order.
+      For each file, the clip, or why it can't be read.
     """
-    return in_order(
+    for file, audio in in_order(
         lambda file: read_audio(file.path, sample_length),
         files,
         os.cpu_count() or 1,
         cost=lambda file: _most_samples(file.path, sample_length),
-        skip=lambda file: getattr(file, "problem", ""),
+        skip=lambda file: file.problem if isinstance(file, UnreadNote) else "",
         most_samples=_SAMPLES_AHEAD,
-    )
+    ):
+        yield audio if isinstance(audio, NSynthError) else clip(file, audio)
 
 
 def _most_samples(path: str, sample_length: int) -> int:
@@ -240,13 +246,13 @@ def _most_samples(path: str, sample_length: int) -> int:
 
 
 def read_list(path: str | os.PathLike) -> list[Source]:
-    """The sounds that a text file lists, one a line.
+    """The sounds that a text file lists, one per line.
 
-    A relative path is one from the list's own folder, and is, without its extension,
-    the sound's id. Empty lines are passed over, and so is a file that was listed above.
+    A relative path starts at the list's own folder; without its extension, it is the
+    sound's id. Empty lines and duplicates are ignored.
 
     Raises:
-      InputError: it can't be read, lists nothing, or a line that is no sound file.
+      InputError: the list can't be read, is empty, or has a line that is no sound file.
     """
     path = expand(path)
     try:
@@ -255,20 +261,20 @@ def read_list(path: str | os.PathLike) -> list[Source]:
             lines = text.splitlines()
     except OSError as error:
         raise InputError(
-            f"{path}: {error.strerror}; give a text file that names a sound a line."
+            f"{path}: {error.strerror}; give a text file with one sound per line."
         ) from None
     folder = os.path.dirname(path)
-    sources: dict[str, Source] = {}  # by the file's one path
+    sources: dict[str, Source] = {}  # by real path
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         if not line.lower().endswith(AUDIO_EXTENSIONS):
             raise InputError(
                 f"{path}, line {number}: {line[:80]!r} is not one of "
-                f"{', '.join(AUDIO_EXTENSIONS)}; mend the line."
+                f"{', '.join(AUDIO_EXTENSIONS)}; correct the line."
             )
         source = Source(os.path.join(folder, line), os.path.dirname(line))
         sources.setdefault(os.path.realpath(source.path), source)
     if not sources:
-        raise InputError(f"{path}: names no sound file; give one a line.")
+        raise InputError(f"{path}: names no sound file; give one per line.")
     return list(sources.values())

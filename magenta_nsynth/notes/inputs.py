@@ -1,4 +1,4 @@
-"""What a command reads, as options. Nothing here imports NumPy or TensorFlow."""
+"""The options that name a command's input. Imports neither NumPy nor TensorFlow."""
 
 import dataclasses
 import os
@@ -19,13 +19,14 @@ class Inputs:
     Attributes:
       source_path: sound files, .npy files, TFRecords, folders or globs of them; a text
         file that lists sounds; an NSynth JSON/WAV folder or its archive; or
-        "tfds:nsynth/full@test". Which of these a command takes, it says.
-      read_as: which kind it is; None finds out.
+        "tfds:nsynth/full@test". Each command documents which of these it accepts.
+      read_as: the kind of input; None detects it.
       recursive: descends into folders of sounds.
-      npy_only: leaves sounds out.
-      sample_length: uses at most this many samples of each sound; 0 uses all.
-      limit: uses only the first this many sounds; 0 uses all.
-      skip_corrupt: leaves out damaged records.
+      npy_only: ignores sounds.
+      sample_length: uses at most this many samples of each sound, at 16 kHz; 0 uses
+        all.
+      limit: uses only this many sounds, the first; 0 uses all.
+      skip_corrupt: leaves out damaged notes.
     """
 
     source_path: Sequence[str | os.PathLike[str]] = option(
@@ -33,7 +34,7 @@ class Inputs:
     )
     read_as: Kind | None = option(
         None,
-        "What --source_path is, where that is not clear.",
+        "What --source_path is, if that is unclear.",
         choices=("audio", "list", "jsonwav", "archive", "tfrecord"),
     )
     recursive: bool = option(
@@ -41,14 +42,14 @@ class Inputs:
         "Read the folders below --source_path too, and mirror them in --save_path.",
     )
     npy_only: bool = option(
-        False, "Read only .npy embeddings, even where the folder has sounds."
+        False, "Read only .npy embeddings, even if the folder has sounds."
     )
     sample_length: int = option(
         64_000,
         "Use at most this many samples (at 16 kHz) of each sound; 0 uses all.",
         low=0,
     )
-    limit: int = option(0, "Use only the first this many sounds; 0 uses all.", low=0)
+    limit: int = option(0, "Use only this many sounds, the first; 0 uses all.", low=0)
     skip_corrupt: bool = option(
         False, "Leave out damaged notes and count them, instead of reporting failures."
     )

@@ -14,7 +14,7 @@ from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.disk import CHUNK
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import open_file
-from magenta_nsynth.notes.unread import UnreadNote, stat_print
+from magenta_nsynth.notes.unread import UnreadNote, file_stamp
 from magenta_nsynth.schema import (
     FAMILIES,
     QUALITIES,
@@ -30,14 +30,14 @@ __all__ = [
     "entry_to_note",
     "note_to_entry",
     "plan_folder",
-    "read_labels",
+    "read_entries",
 ]
 
 LABELS_FILE = "examples.json"
 AUDIO_FOLDER = "audio"
 
 _ADVICE = "mend it, or download the dataset again"
-# What a field that counts may be. -1 stands for unknown.
+# The largest value of each required number. -1 means unknown.
 _LARGEST = {
     "pitch": 127,
     "velocity": 127,
@@ -45,28 +45,27 @@ _LARGEST = {
     "instrument_source": len(SOURCES) - 1,
 }
 _LARGEST_INT = 2**63 - 1
-# What would take much memory: the train split names 289,205 notes, with 800 characters
-# each, and a name is a file's.
+# Limits on memory: the train split has 289,205 notes of 800 characters each.
 _MOST_NOTES = 1_000_000
 _MOST_ENTRY = 1 << 14
-_LONGEST_NAME = 255  # bytes
+_LONGEST_NAME = 255  # bytes, as for a file
 
 _NO_AUDIO = np.zeros(0, np.float32)
 _DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"[ \t\n\r]*")
+_SPACES = re.compile(r"[ \t\n\r]*")
 
-Labels = tuple[Note, str]  # a note without audio, and "" or what is wrong with it
+Entry = tuple[Note, str]  # a note without audio, and what is wrong with it or ""
 
 
 def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
     """The notes of an unpacked JSON/WAV folder, in the order of its examples.json.
 
     Args:
-      folder: holds examples.json and audio/.
+      folder: contains examples.json and audio/.
 
     Returns:
-      The items, those with a wrong entry or no WAV file too, with the problem; and a
-      message for each WAV file that no entry names.
+      The notes, each with its problem if its entry is wrong or it has no WAV file; and
+      a message for each WAV file without an entry.
 
     Raises:
       InputError: examples.json can't be read or names no notes.
@@ -74,7 +73,7 @@ def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
     path = os.path.join(folder, LABELS_FILE)
     try:
         with open_file(path) as file:
-            labels = read_labels(iter(lambda: file.read(CHUNK), b""), path)
+            labels = read_entries(iter(lambda: file.read(CHUNK), b""), path)
         audio_folder = os.path.join(folder, AUDIO_FOLDER)
         found = {
             pathlib.Path(name).stem: os.path.join(audio_folder, name)
@@ -86,38 +85,38 @@ def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
             f"{error.filename}: can't be read ({error.strerror}); give a folder with "
             f"{LABELS_FILE} and {AUDIO_FOLDER}/."
         ) from None
-    items = []
+    notes = []
     for name, (note, problem) in labels.items():
         wav = found.pop(name, None)
         if wav is None:
             wav = os.path.join(audio_folder, f"{name}.wav")
             problem = problem or f"{wav}: missing, though {LABELS_FILE} names it."
-        items.append(UnreadNote(note, wav, print=stat_print(wav), problem=problem))
-    return items, [f"{wav}: {path} has no entry for it." for wav in found.values()]
+        notes.append(UnreadNote(note, wav, stamp=file_stamp(wav), problem=problem))
+    return notes, [f"{wav}: {path} has no entry for it." for wav in found.values()]
 
 
-def read_labels(pieces: Iterable[bytes], where: str) -> dict[str, Labels]:
-    """The entries of an examples.json, which is read piece by piece.
+def read_entries(pieces: Iterable[bytes], where: str) -> dict[str, Entry]:
+    """Reads an examples.json piece by piece.
 
-    The train split's has 200 MB, so it is no matter for `files.parse_json`.
+    The train split's is 200 MB, too much for `files.parse_json`.
 
     Args:
       pieces: the text in UTF-8.
-      where: the file, for errors.
+      where: the file, for messages.
 
     Returns:
-      By note_str what `entry_to_note` makes of each.
+      By note_str, what `entry_to_note` makes of each entry.
 
     Raises:
-      InputError: no JSON, no table, or more than anybody's notes.
+      InputError: not JSON, not an object, or far too many notes.
     """
-    labels: dict[str, Labels] = {}
+    labels: dict[str, Entry] = {}
     try:
         for name, entry in _entries(_Text(pieces)):
             labels[name] = entry_to_note(name, entry, where)
             if len(labels) > _MOST_NOTES:
                 raise ValueError(f"more than {_MOST_NOTES} notes")
-    except InputError:  # the archive's that it is in
+    except InputError:  # a ValueError too; raised by `pieces` of a damaged archive
         raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: no valid JSON ({error}); {_ADVICE}.") from None
@@ -127,7 +126,7 @@ def read_labels(pieces: Iterable[bytes], where: str) -> dict[str, Labels]:
 
 
 class _Text:
-    """Text that comes in pieces, of which enough for one entry is in memory."""
+    """JSON text that arrives in pieces; only enough for one entry is in memory."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = codecs.iterdecode(pieces, "utf-8-sig")
@@ -135,7 +134,7 @@ class _Text:
         self._ended = False
 
     def _fill(self, count: int) -> None:
-        """Reads on until so many characters are there, or the end."""
+        """Reads until `count` characters are available, or to the end."""
         while len(self._text) - self._start < count:
             piece = next(self._pieces, None)
             if piece is None:
@@ -145,17 +144,18 @@ class _Text:
             self._text, self._start = self._text[self._start :] + piece, 0
 
     def peek(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """The next character that is not whitespace; "" at the end."""
         while True:
             self._fill(1)
-            self._start = _SPACE.match(self._text, self._start).end()
+            if spaces := _SPACES.match(self._text, self._start):
+                self._start = spaces.end()
             if self._start < len(self._text):
                 return self._text[self._start]
             if self._ended:
                 return ""
 
     def take(self, characters: str) -> str:
-        """The next character that is no space, which has to be one of these."""
+        """Consumes the next non-whitespace character, which must be one of these."""
         found = self.peek()
         if not found or found not in characters:
             wanted = " or ".join(characters)
@@ -164,7 +164,7 @@ class _Text:
         return found
 
     def value(self) -> Any:
-        """The next value."""
+        """Consumes the next value."""
         self.peek()
         self._fill(_MOST_ENTRY)
         try:
@@ -179,7 +179,7 @@ class _Text:
 
 
 def _entries(text: _Text) -> Iterator[tuple[str, Any]]:
-    """The names and values of a JSON table."""
+    """The names and values of a JSON object."""
     text.take("{")
     more = text.peek() != "}" or text.take("}") != "}"
     while more:
@@ -193,21 +193,22 @@ def _entries(text: _Text) -> Iterator[tuple[str, Any]]:
         raise ValueError("something after its end")
 
 
-def entry_to_note(name: str, entry: object, where: str) -> Labels:
-    """A note without audio from its entry in examples.json.
+def entry_to_note(name: str, entry: object, where: str) -> Entry:
+    """Makes a note without audio from its entry in examples.json.
 
     Args:
       name: its note_str.
-      entry: pitch, velocity, instrument_family, instrument_source and qualities must
-        be in it; what else `Note` has is taken where it is there.
-      where: the file, for the problem.
+      entry: must have pitch, velocity, instrument_family, instrument_source and
+        qualities; may have note, note_str, instrument and instrument_str.
+      where: the file, for messages.
 
     Returns:
-      The note, and "" or what is wrong with it, in one line.
+      The note; and what is wrong with the entry, in one line, or "". These messages are
+      part of the fingerprint of a shard (`record_making`).
     """
     empty = Note(note_str=name, audio=_NO_AUDIO)
 
-    def problem(what: str) -> Labels:
+    def problem(what: str) -> Entry:
         return empty, f"{where}: the entry {_brief(name)} {what}; {_ADVICE}."
 
     if not _is_name(name):
@@ -265,10 +266,12 @@ def note_to_entry(note: Note) -> dict[str, Any]:
 
 
 def _is_name(value: object) -> bool:
-    """Whether it can be a file's name, and so a note's."""
+    """Whether it can be the name of a file, and so of a note."""
+    if not isinstance(value, str):
+        return False
     try:
         return "\0" not in value and 0 < len(value.encode()) <= _LONGEST_NAME
-    except (AttributeError, TypeError, UnicodeEncodeError):
+    except UnicodeEncodeError:
         return False
 
 

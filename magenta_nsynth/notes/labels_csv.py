@@ -1,15 +1,20 @@
-"""A CSV file that says what one's own sound files hold."""
+"""A CSV file with the labels of the user's own sounds."""
 
 import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand, open_file
-from magenta_nsynth.notes.naming import family_number, pitch_number, source_number
+from magenta_nsynth.notes.naming import (
+    Fields,
+    family_number,
+    pitch_number,
+    source_number,
+)
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
 
 __all__ = ["Row", "read_labels"]
@@ -19,13 +24,21 @@ _COLUMNS = (
     "qualities",
 )  # fmt: skip
 
+_Parsers = dict[str, tuple[str, Callable[[str], int | str | tuple[int, ...]]]]
+
 
 class Row(NamedTuple):
-    """A line of the file: a sound file, and the fields of `Note` that the line says."""
+    """A line of the file.
+
+    Attributes:
+      where: the file and the line, for messages.
+      path: the sound file.
+      labels: the fields of `Note` that the line gives.
+    """
 
     where: str
     path: str
-    labels: dict[str, int | str | tuple[int, ...]]
+    labels: Fields
 
 
 def read_labels(
@@ -35,17 +48,17 @@ def read_labels(
 
     Args:
       csv_path: UTF-8 (or Windows' 1252), with commas, semicolons or tabs, and a header
-        that names columns: file, and any of note_str, pitch (a MIDI number or a name
-        such as C4), velocity, family, source, instrument, and qualities (separated by
-        spaces). An empty cell says nothing.
-      folders: where the files are looked for, before the CSV file's own folder.
-      middle_c: what its note names call MIDI note 60.
+        that names the columns: file, and any of note_str, pitch (a MIDI number or a
+        name such as C4), velocity, family, source, instrument, and qualities (separated
+        by spaces). An empty cell leaves the label unknown.
+      folders: where to look for the files, before the CSV file's own folder.
+      middle_c: what note names call MIDI note 60.
 
     Returns:
       The rows in order.
 
     Raises:
-      InputError: naming the line, for a bad value or a file that is not there.
+      InputError: a bad value or a missing file; the message names the line.
     """
     csv_path = expand(csv_path)
     text = _read_text(csv_path)
@@ -58,16 +71,19 @@ def read_labels(
     unknown = [name for name in columns if name not in _COLUMNS]
     if unknown or "file" not in columns or len(set(columns)) < len(columns):
         raise InputError(
-            f"{csv_path}: line 1 has to name the columns, file and any of "
+            f"{csv_path}: line 1 must name the columns, file and any of "
             f"{', '.join(_COLUMNS[1:])}, not {header.strip()!r}."
         )
     rows, folders = [], [*folders, os.path.dirname(csv_path) or "."]
+    parsers = _parsers(middle_c)
     try:
         for cells in reader:
             cells = [cell.strip() for cell in cells]
             if any(cells):
                 where = f"{csv_path}: line {reader.line_num}"
-                rows.append(_row(where, columns, cells, folders, middle_c))
+                said = _cells(where, columns, cells)
+                path = _find(said.pop("file", ""), folders, where)
+                rows.append(Row(where, path, _labels(said, parsers, where)))
     except csv.Error as error:
         raise InputError(f"{csv_path}: line {reader.line_num}: {error}.") from None
     if not rows:
@@ -93,23 +109,21 @@ def _read_text(path: str) -> str:
     raise InputError(f"{path}: not a text file in UTF-8; save it as 'CSV UTF-8'.")
 
 
-def _row(
-    where: str,
-    columns: list[str],
-    cells: list[str],
-    folders: list[str],
-    middle_c: str,
-) -> Row:
+def _cells(where: str, columns: list[str], cells: list[str]) -> dict[str, str]:
+    """The cells of a line that are not empty, by column."""
     if any(cells[len(columns) :]):
         raise InputError(
             f"{where}: {len(cells)} cells under {len(columns)} columns; put quotes "
-            "around a cell with a separator in it."
+            "around a cell that contains a separator."
         )
-    said = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
-    name = said.pop("file", "")
+    return {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
+
+
+def _find(name: str, folders: Sequence[str], where: str) -> str:
+    """The path of a file that a line names."""
     if not name:
         raise InputError(f"{where}: the cell under 'file' is empty; name a sound file.")
-    # Windows' slashes, too, unless it really is a name with a backslash.
+    # Windows' slashes work too, unless the name really contains a backslash.
     paths = [
         os.path.join(folder, form)
         for form in (name, name.replace("\\", "/"))
@@ -118,8 +132,13 @@ def _row(
     path = next((path for path in paths if os.path.isfile(path)), None)
     if path is None:
         places = " or ".join(dict.fromkeys(folders))
-        raise InputError(f"{where}: {name} is not in {places}; mend the line.")
-    readers = {
+        raise InputError(f"{where}: {name} is not in {places}; correct the line.")
+    return path
+
+
+def _parsers(middle_c: str) -> _Parsers:
+    """For each column, the field of `Note` and how a cell is read."""
+    return {
         "note_str": ("note_str", str),
         "instrument": ("instrument_str", str),
         "pitch": ("pitch", lambda cell: _pitch(cell, middle_c)),
@@ -128,16 +147,19 @@ def _row(
         "source": ("instrument_source", lambda c: _named(c, SOURCES, source_number)),
         "qualities": ("qualities", _qualities),
     }
-    labels = {}
-    for column, cell in said.items():
-        field, read = readers[column]
+
+
+def _labels(cells: dict[str, str], parsers: _Parsers, where: str) -> Fields:
+    labels: Fields = {}
+    for column, cell in cells.items():
+        field, parse = parsers[column]
         try:
-            labels[field] = read(cell)
+            labels[field] = parse(cell)
         except ValueError as error:
             raise InputError(
-                f"{where}: {column} {cell!r} is not {error}; mend the line."
+                f"{where}: {column} {cell!r} is not {error}; correct the line."
             ) from None
-    return Row(where, path, labels)
+    return labels
 
 
 def _pitch(cell: str, middle_c: str) -> int:
@@ -154,7 +176,7 @@ def _velocity(cell: str) -> int:
     return int(cell)
 
 
-def _named(cell: str, names: Sequence[str], number: object) -> int:
+def _named(cell: str, names: Sequence[str], number: Callable[[str], int]) -> int:
     index = number(cell)
     if index == UNKNOWN:
         raise ValueError(f"one of {', '.join(names)}")

@@ -1,15 +1,16 @@
-"""What the names of one's own sound files and their folders say of a note.
+"""Labels from the names of the user's own sound files and their folders.
 
-A note name counts where it is a word of its own, but not beside a maker's name (Hammond
-B3, Yamaha C7: a model). Of several, the one counts that differs between the files of a
-folder. A number counts where one name has several, all of them notes of a piano.
+A note name must be a separate word, and not be a model after a maker's name (Hammond
+B3, Yamaha C7). If a name has several, the one that differs between the files of a
+folder is the pitch. A number is a pitch if files differ only in such numbers, all of
+them within a piano's range.
 """
 
 import collections
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.options import option
@@ -19,7 +20,7 @@ __all__ = [
     "MIDDLE_C",
     "NOTE_NAME",
     "NOT_KNOWN",
-    "PITCH_FROM_NAME",
+    "Fields",
     "Labels",
     "NameRules",
     "family_number",
@@ -29,21 +30,23 @@ __all__ = [
     "source_number",
 ]
 
-PITCH_FROM_NAME = ("auto", "note", "midi", "none")
+_PITCH_FROM_NAME = ("auto", "note", "midi", "none")
 MIDDLE_C = ("C3", "C4", "C5")
 
-# Where a pitch or family comes from, as a summary calls it.
+Fields = dict[str, Any]  # fields of `schema.Note`, each of its own type
+
+# Where a pitch or family comes from, for summaries.
 NOT_KNOWN = "not known"
 NOTE_NAME = "note name"
 _NSYNTH = "NSynth's name"
 _MIDI_WORD = "midi or pitch with a number"
-_NUMBER = "MIDI number at the name's end"
+_NUMBER = "MIDI number at the end of the name"
 _FOLDER = "folder"
 
 _SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _SIGNS = {"#": 1, "♯": 1, "s": 1, "b": -1, "♭": -1, "": 0}
-# As words of their own: not the "e2" of "take2". Behind them may be the number of a
-# layer, as in A0v1. Es4 is no note: E sharp here, E flat in German.
+# Separate words only: not the "e2" of "take2". The number of a layer may follow, as in
+# A0v1. Es4 is not a note: E sharp here, E flat in German.
 _NOTE_NAME = re.compile(
     r"(?<![^\W_])([A-G])([#♯b♭]|(?<=[ACDFG])s)?(-[12]|10|\d)"
     r"(?=(?:vel|v|rr)\d|(?![^\W_]))(?!\.\d)",
@@ -52,7 +55,7 @@ _NOTE_NAME = re.compile(
 _MIDI = re.compile(r"(?<![^\W_])(?:midi|pitch)[ _-]?(\d{1,3})(?![^\W_])", re.I)
 _END_NUMBER = re.compile(r"(?P<sound>|.*[^\W\d_][^\W_]*[\W_]+)(?P<number>\d{1,3})")
 
-# Makers with models that are called like notes.
+# Makers whose models have names like notes.
 _MAKER = (
     r"(?:hammond|yamaha|korg|roland|nord|clavia|kawai|casio|technics|elektron|gibson|"
     r"alesis|e-?mu|zoom|audix|akg)"
@@ -61,16 +64,16 @@ _BEHIND_MAKER = re.compile(
     rf"(?<![^\W_]){_MAKER}(?:[\W_]+(?:organ|piano|grand|concert|stage|model))*[\W_]*",
     re.IGNORECASE,
 )
-# But not "C4 Hammond B3": a maker with a model behind it has no other.
+# But not "C4 Hammond B3": the model after the maker is the only one.
 _BEFORE_MAKER = re.compile(
     rf"[\W_]+{_MAKER}(?![^\W_])(?![\W_]+[A-Z]+[\W_]?\d)", re.IGNORECASE
 )
 _MODEL_FIRST = re.compile(
     r"(?:[bc]3[\W_]+organ|c7[\W_]+(?:concert[\W_]+)?grand)(?![^\W_])", re.IGNORECASE
 )
-_MOST_MODELS = 4  # of one maker in a folder; more are notes
+_MOST_MODELS = 4  # after the same words in a folder; more are notes
 _CHORD = re.compile(r"(?<![^\W_])chords?(?![^\W_])", re.IGNORECASE)
-# What is numbered that is no note.
+# Words before numbers that are not notes.
 _COUNTED = re.compile(
     r"(?:take|track|rec|recording|mic|layer|part|version|vel|velocity|bpm|tempo|beat|"
     r"loop|vol|volume|amp|gain|hit|kick|snare|clap|tom|ride|crash|hat|hihat|cymbal|"
@@ -86,34 +89,34 @@ class NameRules:
     """How pitches are read from the names of sounds.
 
     Attributes:
-      pitch_from_name: of `PITCH_FROM_NAME`. "auto" takes what is meant; "note" takes
-        each note name, one of a maker's model too; "midi" each number at the end of a
-        name; "none" nothing.
-      middle_c: of `MIDDLE_C`: what the names call MIDI note 60.
+      pitch_from_name: "auto" guesses what is meant; "note" takes every note name, even
+        a maker's model; "midi" takes every number at the end of a name; "none" takes
+        nothing.
+      middle_c: one of `MIDDLE_C`: what names call MIDI note 60.
     """
 
     pitch_from_name: str = option(
         "auto",
-        "Where to look for a sound's pitch in its file's name. auto: note names, but "
-        "not models such as Hammond B3, and the numbers of piano_60, piano_64 ...; "
-        "note: every note name; midi: every number at the end (one_60 alone); none: "
-        "nowhere. If the name says nothing, a unity note in the file (smpl chunk) "
-        "counts.",
-        choices=PITCH_FROM_NAME,
+        "Where to find a sound's pitch in its file name. auto: note names, but not "
+        "models such as Hammond B3, and numbers in a series such as piano_60, "
+        "piano_64; note: every note name; midi: every number at the end; none: "
+        "nowhere. If the name has no pitch, the file's unity note (smpl chunk) is "
+        "used.",
+        choices=_PITCH_FROM_NAME,
     )
-    middle_c: str = option("C4", "What names call MIDI note 60.", choices=MIDDLE_C)
+    middle_c: str = option("C4", "What file names call MIDI note 60.", choices=MIDDLE_C)
 
 
 class Labels(NamedTuple):
-    """What is known of a sound's note.
+    """The labels of a sound.
 
     Attributes:
-      fields: of the fields of `Note` those that are known.
+      fields: the known fields of `Note`.
       pitch_from: where the pitch comes from.
-      family_from: where the family does.
+      family_from: where the family comes from.
     """
 
-    fields: dict[str, int | str]
+    fields: Fields
     pitch_from: str = NOT_KNOWN
     family_from: str = NOT_KNOWN
 
@@ -124,27 +127,27 @@ class _Spelt(NamedTuple):
     text: str
     pitch: int
     frame: str  # the letters before it
-    is_suspect: bool  # it may be a model's
+    is_suspect: bool  # it may be a model's name
 
 
 def refuse_rules(rules: NameRules | None, where: str) -> None:
-    """Raises InputError if rules were given for what has its pitches in records."""
+    """Raises InputError if rules were given for a dataset with its own pitches."""
     for field in dataclasses.fields(NameRules):
         value = getattr(rules or NameRules(), field.name)
         if value != field.default:
             raise InputError(
-                f"--{field.name}={value} is for the names of sounds, and {where} says "
-                "its notes' pitches itself; leave it out."
+                f"--{field.name}={value} is for the names of sounds, but {where} has "
+                "its notes' pitches; leave it out."
             )
 
 
 def family_number(name: str) -> int:
-    """The index of a family by its name, in any case, with spaces or hyphens; or -1."""
+    """The index of a family's name, in any case, with spaces or hyphens; or -1."""
     return _index(FAMILIES, name)
 
 
 def source_number(name: str) -> int:
-    """The same for a source: "acoustic", "electronic" or "synthetic"."""
+    """As `family_number` for a source: "acoustic", "electronic" or "synthetic"."""
     return _index(SOURCES, name)
 
 
@@ -154,15 +157,20 @@ def _index(names: tuple[str, ...], name: str) -> int:
 
 
 def pitch_number(text: str, middle_c: str = "C4") -> int:
-    """The one pitch that a text names, as a MIDI number.
+    """The pitch that a text names, as a MIDI number.
 
     Args:
-      text: holds, as a word of its own, a note name such as C4, F#3, Fs3, Bb2 or c#-1,
+      text: contains, as a separate word, a note name such as C4, F#3, Fs3, Bb2 or c#-1,
         or a MIDI number such as midi60, midi_060 or pitch-60.
       middle_c: what it calls MIDI note 60.
 
     Returns:
-      0 to 127; -1 if it names none, or several that differ.
+      0 to 127; -1 if it names no pitch, or different ones.
+
+    Examples:
+      >>> from magenta_nsynth.notes.naming import pitch_number
+      >>> pitch_number("piano F#3"), pitch_number("midi_60"), pitch_number("piano")
+      (54, 60, -1)
     """
     pitches = _midi_words(text) | {note.pitch for note in _spelt(text, middle_c)}
     return pitches.pop() if len(pitches) == 1 else UNKNOWN
@@ -171,24 +179,24 @@ def pitch_number(text: str, middle_c: str = "C4") -> int:
 def labels_from_names(
     places: Sequence[tuple[tuple[str, ...], str]], rules: NameRules
 ) -> list[Labels]:
-    """What their places and names say of the sounds of one folder.
+    """The labels of the sounds of one folder, from the names of files and folders.
 
     Args:
-      places: of each file, the folders that it lies in, from the named source down, at
-        least one; and its name without the extension.
+      places: for each file, the folders it is in, at least one, from the one that the
+        user named down; and its name without the extension.
       rules: how pitches are read.
 
     Returns:
-      For each, with note_str and instrument_str at least. The first folder with a
-      family's name says the family. A name in NSynth's form,
-      <instrument>-<pitch>-<velocity>, is the note's name and says most of it.
+      Labels for each file, with at least note_str and instrument_str. The family is
+      from the first folder with a family's name. A name in NSynth's form,
+      <instrument>-<pitch>-<velocity>, is the note_str and gives most labels.
     """
     stems = [stem for _, stem in places]
     nsynth = _nsynth_names(stems, rules)
     pitches = _pitches(places, rules)
     result = []
     for (folders, stem), (pitch, pitch_from) in zip(places, pitches, strict=True):
-        fields: dict[str, int | str] = {"instrument_str": "_".join(folders)}
+        fields: Fields = {"instrument_str": "_".join(folders)}
         fields["note_str"] = f"{fields['instrument_str']}_{stem}"
         families = [n for n in map(family_number, folders) if n != UNKNOWN]
         fields["instrument_family"] = families[0] if families else UNKNOWN
@@ -208,10 +216,10 @@ def labels_from_names(
 def _nsynth_names(
     stems: Sequence[str], rules: NameRules
 ) -> dict[str, dict[str, int | str]]:
-    """What the names say that are in NSynth's form, and are meant so.
+    """The fields in names of NSynth's form, unless the form is a coincidence.
 
-    Those of NSynth's instruments are; those of others, if all of an instrument have
-    velocities of NSynth's and no pitch below a piano's: recording-012-003 does not.
+    Other instruments than NSynth's count only if all of their velocities are NSynth's
+    and no pitch is below a piano's: recording-012-003 is not a note.
     """
     parsed = {stem: fields for stem in stems if (fields := parse_note_str(stem))}
     if rules.pitch_from_name == "midi":
@@ -234,7 +242,7 @@ def _nsynth_names(
 def _pitches(
     places: Sequence[tuple[tuple[str, ...], str]], rules: NameRules
 ) -> list[tuple[int, str]]:
-    """Of each file the pitch, and where in its name it comes from."""
+    """The pitch of each file, and where in its name it comes from."""
     if rules.pitch_from_name == "none":
         return [(UNKNOWN, NOT_KNOWN)] * len(places)
     stems = [stem for _, stem in places]
@@ -285,11 +293,11 @@ def _spelt(text: str, middle_c: str) -> list[_Spelt]:
 def _by_note_names(
     places: Sequence[tuple[tuple[str, ...], str]], rules: NameRules
 ) -> list[int]:
-    """Of each file the pitch that a note name in its name says; or -1."""
+    """For each file, the pitch of the note name in its name, or -1."""
     notes = [_spelt(stem, rules.middle_c) for _, stem in places]
     if rules.pitch_from_name != "note":
         notes = _without_models(places, notes, rules)
-    # Names of one kind: with as many notes, behind the same words.
+    # Names of one kind have the same number of notes, after the same words.
     kinds = [(row[0].frame, len(row)) if row else None for row in notes]
     pitches = collections.defaultdict(set)
     for kind, row in zip(kinds, notes, strict=True):
@@ -314,7 +322,7 @@ def _without_models(
     notes: list[list[_Spelt]],
     rules: NameRules,
 ) -> list[list[_Spelt]]:
-    """The note names, but for those that say an instrument's model, or a chord."""
+    """The note names, except those of an instrument's model or of a chord."""
     at = collections.defaultdict(set)
     for row in notes:
         for note in row:
@@ -336,15 +344,15 @@ def _without_models(
 
 
 def _by_numbers(stems: Sequence[str], believed: bool) -> list[int]:
-    """Of each file the number at its name's end, if that is a pitch; or -1.
+    """For each file, the number at the end of its name, if that is a pitch, or -1.
 
-    It is where the name without it occurs with several, all of them notes of a piano,
-    or if it is `believed`.
+    It is a pitch if it is `believed`, or if the same name occurs with several numbers,
+    all of them within a piano's range.
     """
     matches = [_END_NUMBER.fullmatch(stem) for stem in stems]
     numbers = collections.defaultdict(set)
-    for match in filter(None, matches):
-        numbers[match["sound"].casefold()].add(int(match["number"]))
+    for found in filter(None, matches):
+        numbers[found["sound"].casefold()].add(int(found["number"]))
     result = []
     for match in matches:
         pitch = int(match["number"]) if match else UNKNOWN

@@ -1,4 +1,4 @@
-"""From what a user names to clips: the one answer to what kind of path that is."""
+"""Opening the paths that a user names: tells which kind they are and makes clips."""
 
 import glob
 import os
@@ -20,7 +20,7 @@ from magenta_nsynth.notes.tfds_clips import PREFIX, TFDSClips
 
 __all__ = ["find_sounds_or_npy", "open_clips", "recognise"]
 
-# As `embeddings.manifest.Shards.names` has them, which this room can't ask.
+# As in `embeddings.manifest.Shards.names`, which this room can't import.
 _SHARDS = "embeddings-*-of-*.tfrecord"
 _TFRECORD = re.compile(r"[^.].*\.tfrecords?(-\d+-of-\d+)?(\.gz)?", re.IGNORECASE)
 _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\.gz)?")
@@ -38,13 +38,13 @@ def open_clips(
       inputs: sound files, folders or globs of them; a text file (.txt) that lists
         sounds; an NSynth JSON/WAV folder; TFRecord files, folders or globs; or
         "tfds:nsynth/full@test". One kind at a time.
-      min_samples: a note with fewer can't be used.
+      min_samples: a note in a TFRecord with fewer samples can't be used.
       rules: how pitches are read from the names of sounds; None is the default.
-      left_out: the folder that is written to: none of its sounds is read, nor are
-        shards of an export in it.
+      left_out: the output folder. Its sounds, and an export's shards in it, are not
+        read.
 
     Raises:
-      InputError: nothing there, several kinds, or an option for another kind.
+      InputError: nothing to read, several kinds, or an option for another kind.
     """
     written_to = os.path.realpath(expand(left_out)) if left_out else ""
     if written_to and inputs.read_as != "audio":
@@ -52,8 +52,8 @@ def open_clips(
     kind, paths = recognise(inputs)
     if inputs.recursive and kind != "audio":
         raise InputError(
-            "--recursive is for folders of sounds; leave it out, or say "
-            "--read_as=audio. TFRecords are found by a quoted glob, such as "
+            "--recursive is for folders of sounds; leave it out, or give "
+            "--read_as=audio. To find TFRecords, quote a glob such as "
             "'data/**/*.tfrecord*'."
         )
     if kind not in ("audio", "list"):
@@ -69,7 +69,7 @@ def open_clips(
         return RecordClips(paths, min_samples, inputs.skip_corrupt)
     if kind == "archive":
         raise InputError(
-            f"{paths[0]}: unpack the archive, or make TFRecords of it with "
+            f"{paths[0]}: unpack the archive, or make TFRecords from it with "
             "nsynth_make_tfrecord."
         )
     if len(paths) > 1:
@@ -82,27 +82,27 @@ def open_clips(
 
 
 def _refuse_records_in(folder: str, inputs: Inputs) -> None:
-    """Raises InputError if a folder that is written to is read for its TFRecords."""
+    """Raises InputError if the output folder is also read for its TFRecords."""
     for path in inputs.source_path:
         is_it = os.fspath(path) and os.path.realpath(expand(path)) == folder
         if is_it and glob.glob(os.path.join(glob.escape(folder), "*.tfrecord*")):
             raise InputError(
                 f"{path}: is also the folder to write to; give another --save_path, or "
-                "its files by a quoted glob."
+                "name its files with a quoted glob."
             )
 
 
 def find_sounds_or_npy(
     inputs: Inputs, left_out: Sequence[str | os.PathLike[str]]
 ) -> list[Source]:
-    """For each path, its sounds, else its .npy files; with `npy_only` only these.
+    """For each path, its sounds, else its .npy files; with `npy_only`, only .npy files.
 
     Args:
       inputs: files, folders or globs of sounds or .npy files.
-      left_out: folders that are not descended into, such as the one to write to.
+      left_out: folders not to descend into, such as the output folder.
 
     Raises:
-      InputError: nothing there.
+      InputError: nothing to read.
     """
     paths, recursive = inputs.source_path, inputs.recursive
     if inputs.npy_only:
@@ -111,18 +111,18 @@ def find_sounds_or_npy(
 
 
 def recognise(inputs: Inputs, deep: bool = False) -> tuple[Kind, list[str]]:
-    """Finds out what the paths hold.
+    """Tells which kind of input the paths are.
 
     Args:
-      inputs: what a user named, and what they say that it is.
-      deep: sounds are also looked for in the folders below, so that those count.
+      inputs: the paths, and perhaps their kind.
+      deep: the caller reads sounds in subfolders too, so that these count as content.
 
     Returns:
-      The kind; and the paths: of an NSynth folder, an archive, a list or a data set of
-      TensorFlow Datasets, of all the TFRecord files, or as they came for sounds.
+      The kind; and the paths: all files for TFRecords, unchanged for sounds, else the
+      one folder, archive, list or TensorFlow Datasets name.
 
     Raises:
-      InputError: nothing there, several kinds or data sets, or not clear.
+      InputError: nothing to read, several kinds or datasets, or an unclear kind.
     """
     given = [os.fspath(path) for path in inputs.source_path if os.fspath(path)]
     if not given:
@@ -147,8 +147,8 @@ def recognise(inputs: Inputs, deep: bool = False) -> tuple[Kind, list[str]]:
     )
     if len(kinds) > 1:
         raise InputError(
-            f"{', '.join(paths)}: of different kinds ({', '.join(sorted(kinds))}); "
-            "give one kind at a time."
+            f"{', '.join(paths)}: different kinds of input "
+            f"({', '.join(sorted(kinds))}); give one kind at a time."
         )
     kind = kinds.pop()
     if kind in ("jsonwav", "archive") and len(paths) > 1:
@@ -176,15 +176,15 @@ def _kind(path: str, recursive: bool, deep: bool) -> Kind:
     others = [*sounds, *(folders if deep else [])]
     if records and others:
         raise InputError(
-            f"{path}: holds TFRecords ({records[0]}) and other things ({others[0]}); "
-            "give the files by a quoted glob, or say --read_as=tfrecord or "
-            "--read_as=audio."
+            f"{path}: holds TFRecords ({records[0]}) and other things "
+            f"({others[0]}); name the files with a quoted glob, or give "
+            "--read_as=tfrecord or --read_as=audio."
         )
     below = [n for n in folders if os.path.isfile(os.path.join(path, n, LABELS_FILE))]
     if below and not recursive and not sounds and not records:
         raise InputError(
             f"{path}: the NSynth data is one folder down; give "
-            f"--source_path={os.path.join(path, below[0])}, or say --read_as=audio."
+            f"--source_path={os.path.join(path, below[0])}, or --read_as=audio."
         )
     return "tfrecord" if records else "audio"
 
@@ -199,7 +199,7 @@ def _kind_of_file(name: str) -> Kind:
 
 
 def _refuse_gaps(folder: str, paths: Sequence[str]) -> None:
-    """Raises InputError if one of several shards is not there."""
+    """Raises InputError if one shard of a set is missing."""
     names = {os.path.basename(p) for p in paths if os.path.dirname(p) == folder}
     for match in filter(None, map(_SHARD.fullmatch, sorted(names))):
         for i in range(int(match[3])):
@@ -207,6 +207,6 @@ def _refuse_gaps(folder: str, paths: Sequence[str]) -> None:
             wanted = f"{match[1]}-{number}-of-{match[3]}{match[4] or ''}"
             if wanted not in names:
                 raise InputError(
-                    f"{os.path.join(folder, wanted)}: missing, though others of its "
-                    "set are there; make it, or name the files to take."
+                    f"{os.path.join(folder, wanted)}: missing, though other shards of "
+                    "its set exist; make it, or name the files to use."
                 )

@@ -1,26 +1,27 @@
-"""The notes of TFRecords as clips: one that can't be used does not end the reading."""
+"""The notes of TFRecords as clips; reading continues after a bad record."""
 
 import collections
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from magenta_nsynth.data.checks import advice
-from magenta_nsynth.data.examples import LabelReader, examine
+from magenta_nsynth.data.examples import LabelReader, read_examples
 from magenta_nsynth.data.features import Demand
 from magenta_nsynth.data.index import NoteIndex, find_notes
-from magenta_nsynth.data.runs import NoteTable, read_records
+from magenta_nsynth.data.runs import NoteTable
 from magenta_nsynth.data.writing import fingerprint
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source
 from magenta_nsynth.notes.clips import Clip, ClipSet, file_name
 
-__all__ = ["LABELS", "RecordClips", "read_clips", "read_notes_as_clips"]
+__all__ = ["RecordClips", "read_notes_as_clips"]
 
-LABELS = (
+_LABELS = (
     "note_str",
     "pitch",
     "velocity",
@@ -32,7 +33,7 @@ LABELS = (
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(\.gz)?$")
 
 
-def read_clips(
+def _read_clips(
     table: NoteTable,
     notes: np.ndarray,
     demand: Demand,
@@ -40,24 +41,24 @@ def read_clips(
     sample_length: int = 0,
     quiet: bool = False,
 ) -> Iterator[Clip | NSynthError]:
-    """Reads records as clips, or says why they can't be used.
+    """Reads records as clips.
 
     Args:
-      table: where all notes lie.
+      table: all notes.
       notes: int64 [n] positions in `table`, ascending.
-      demand: what a record must have.
-      labels: reads what else is known of it.
-      sample_length: cuts the audio to so many samples, which is logged; 0 takes all.
-      quiet: leaves that out.
+      demand: what each record must have.
+      labels: reads the labels.
+      sample_length: cuts the audio to this many samples, and logs it; 0 takes all.
+      quiet: does not log it.
+
+    Yields:
+      For each note, the clip, or why it can't be used.
     """
-    for place, serialized, words in read_records(table, notes):
+    for place, example in read_examples(table, notes, demand):
         note = int(notes[place])
         where = table.where(note)
-        example = None
-        if not words:
-            example, words = examine(serialized, demand)
-        if example is None or words:
-            yield InputError(f"{where}: {words}; {advice(words)}.")
+        if isinstance(example, str):
+            yield InputError(f"{where}: {example}; {advice(example)}.")
             continue
         file, record = int(table.file[note]), int(table.record[note])
         known = labels.of(example, file, record, where)
@@ -77,7 +78,7 @@ def read_clips(
 def read_notes_as_clips(
     index: NoteIndex,
     demand: Demand,
-    names: Sequence[str] = LABELS,
+    names: Sequence[str] = _LABELS,
     sample_length: int = 0,
     quiet: bool = False,
 ) -> Iterator[Clip]:
@@ -85,23 +86,18 @@ def read_notes_as_clips(
 
     Args:
       index: the notes.
-      demand: what a record must have.
-      names: of the labels that are of interest.
-      sample_length: as in `read_clips`.
-      quiet: likewise.
+      demand: what each record must have.
+      names: the labels to read.
+      sample_length: cuts the audio to this many samples, and logs it; 0 takes all.
+      quiet: does not log it.
 
     Raises:
-      InputError: a record that can't be used.
+      InputError: a record can't be used.
     """
     table = index.demanding(demand).table
-    labels = LabelReader(table.files, names, index.said)
+    labels = LabelReader(table.files, names, index.reported)
     notes = np.arange(len(table.file))
-    clips = read_clips(table, notes, demand, labels, sample_length, quiet)
-    return _or_raise(clips)
-
-
-def _or_raise(clips: Iterable[Clip | NSynthError]) -> Iterator[Clip]:
-    for clip in clips:
+    for clip in _read_clips(table, notes, demand, labels, sample_length, quiet):
         if isinstance(clip, NSynthError):
             raise clip
         yield clip
@@ -113,40 +109,43 @@ class RecordClips:
     def __init__(
         self, paths: Sequence[str], min_samples: int, skip_corrupt: bool = False
     ) -> None:
-        """Walks the files; no record is read.
+        """Finds the records; reads none.
 
         Args:
-          paths: of `find_records`.
-          min_samples: a note with fewer can't be used.
-          skip_corrupt: goes on with what can be reached of a damaged file.
+          paths: from `find_records`.
+          min_samples: a note with fewer samples can't be used.
+          skip_corrupt: keeps the reachable part of a damaged file.
 
         Raises:
-          InputError: a file that can't be used.
+          InputError: a file can't be used.
         """
         self._table, _, self.lost = find_notes(list(paths), skip_corrupt)
         self._demand = Demand(("audio",), min_samples)
-        self._labels = LabelReader(self._table.files, LABELS, set())
+        self._labels = LabelReader(self._table.files, _LABELS, set())
         self.num_clips = len(self._table.file)
-        self.files: list[Source] = []
-        self.sets = list(self._sets(paths))
+        self.files: Sequence[Source] = ()
+        self.sets: Sequence[ClipSet] = list(self._sets(paths))
         names = [os.path.basename(path) for path in self._table.files]
         places = (self._table.file.tobytes(), self._table.record.tobytes())
-        self.identity = {"kind": "tfrecord", "ids": fingerprint([names, *places])}
+        self.identity: dict[str, Any] = {
+            "kind": "tfrecord",
+            "ids": fingerprint([names, *places]),
+        }
 
     def fingerprint(self, first: int, end: int) -> str:
-        """As `Clips.fingerprint`: of the records' checksums, which are known."""
+        """As `Clips.fingerprint`, from the records' checksums."""
         return fingerprint(self._table.crc[first:end].tolist())
 
     def read(
         self, numbers: np.ndarray, sample_length: int, quiet: bool = False
     ) -> Iterator[Clip | NSynthError]:
         """As `Clips.read`."""
-        return read_clips(
+        return _read_clips(
             self._table, numbers, self._demand, self._labels, sample_length, quiet
         )
 
     def _sets(self, paths: Sequence[str]) -> Iterator[ClipSet]:
-        """The clips of each set of shards; of an incomplete one, of each shard."""
+        """The clips of each set of shards; if a set is incomplete, of each shard."""
         shards = [_SHARD.search(path) for path in paths]
         stems = [
             path[: shard.start()] if shard else path

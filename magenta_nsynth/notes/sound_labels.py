@@ -1,4 +1,4 @@
-"""What is known of sound files' notes, by their names, folders and unity notes."""
+"""Labels of sound files, from their names, folders and unity notes."""
 
 import collections
 import os
@@ -22,29 +22,30 @@ from magenta_nsynth.schema import UNKNOWN
 __all__ = ["SoundLabels", "log_pitches", "pitch_example", "summary", "warn_of_octaves"]
 
 _UNITY_NOTE = "unity note of its smpl or INST chunk"
-_NOT_BELIEVED = f"{NOT_KNOWN}, for all unity notes are 60, as many programs write"
+_NOT_BELIEVED = f"{NOT_KNOWN}: all unity notes are 60, a common default"
 _DEFAULT_NOTE = 60
 
 
 class SoundLabels:
     """The labels of sound files.
 
-    A name is read beside the others of its folder: they show what of it is the pitch.
+    Names are read folder by folder: the others show which part of a name is the pitch.
     """
 
     def __init__(
         self, sources: Iterable[Source], rules: NameRules | None = None
     ) -> None:
-        """Takes in the files; a folder is looked into when it is first asked for.
+        """Stores the files; a folder's files are read when first asked for.
 
         Args:
           sources: all of the sounds.
-          rules: how pitches are read from names; None is by default.
+          rules: how pitches are read from names; None is the default.
         """
         self._rules = rules or NameRules()
-        self._folders = collections.defaultdict(dict)
+        self._folders: dict[str, dict[str, Source]] = {}
         for source in sources:
-            self._folders[os.path.dirname(source.path)][source.path] = source
+            folder = self._folders.setdefault(os.path.dirname(source.path), {})
+            folder[source.path] = source
         self._labels: dict[str, Labels] = {}
 
     def of(self, source: Source) -> Labels:
@@ -60,18 +61,18 @@ class SoundLabels:
     def _completed(
         self, paths: Sequence[str], labels: Sequence[Labels]
     ) -> Iterable[Labels]:
-        """With the unity notes of files whose names say no pitch.
+        """The labels, with unity notes for files whose names have no pitch.
 
-        60, which many programs write into every file, is not believed if several files
-        of the folder say it, and none another note; 0, which some write, never.
+        0 is ignored. So is 60, which many programs write into every file, if several
+        files of the folder have it and none has another.
         """
         notes = {
             path: unity_note(path)
             for path, known in zip(paths, labels, strict=True)
             if known.pitch_from == NOT_KNOWN
         }
-        said = [note for note in notes.values() if note > 0]
-        is_default = len(said) > 1 and set(said) == {_DEFAULT_NOTE}
+        positive = [note for note in notes.values() if note > 0]
+        is_default = len(positive) > 1 and set(positive) == {_DEFAULT_NOTE}
         for path, known in zip(paths, labels, strict=True):
             note = notes.get(path, UNKNOWN)
             if note <= 0:
@@ -84,20 +85,20 @@ class SoundLabels:
 
 
 def _folders_of(source: Source) -> tuple[str, ...]:
-    """The folders below the one that was given, or else its own."""
+    """A file's folders below the one that the user gave, else its own folder."""
     parent = pathlib.Path(os.path.abspath(source.path)).parent.name
     return pathlib.PurePath(source.subfolder).parts or (parent or "notes",)
 
 
 def summary(origins: Iterable[str], examples: Iterable[str]) -> str:
-    """Counts where something comes from: "12 by note name in the name (a_C4: 60)".
+    """Counts where labels come from, such as "12 by note name (a_C4.wav: 60)".
 
     Args:
-      origins: where from, once for each note.
-      examples: what it is of each, of which the first of each origin is shown.
+      origins: where each note's label comes from.
+      examples: each note's file and label; the first of each origin is shown.
     """
     first: dict[str, str] = {}
-    counts: collections.Counter = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
     for origin, example in zip(origins, examples, strict=True):
         counts[origin] += 1
         first.setdefault(origin, example)
@@ -111,7 +112,7 @@ def summary(origins: Iterable[str], examples: Iterable[str]) -> str:
 
 
 def log_pitches(sources: Sequence[Source], labels: SoundLabels) -> None:
-    """Says where the pitches of sounds come from."""
+    """Logs where the pitches of sounds come from."""
     every = [labels.of(source) for source in sources]
     if every:
         said = summary(
@@ -128,14 +129,14 @@ def pitch_example(path: str, labels: Labels) -> str:
 
 
 def warn_of_octaves(labels: Sequence[tuple[str, Labels]], rules: NameRules) -> None:
-    """Warns if the unity notes say that names have another middle C.
+    """Warns if the unity notes show that names use another middle C.
 
     Args:
-      labels: paths of sounds, and what is known of them.
-      rules: by which their names were read.
+      labels: paths and labels of sounds.
+      rules: how their names were read.
     """
     named = [pair for pair in labels if pair[1].pitch_from == NOTE_NAME]
-    notes = [(unity_note(path), int(known.fields["pitch"])) for path, known in named]
+    notes = [(unity_note(path), known.fields["pitch"]) for path, known in named]
     notes = [pair for pair in notes if pair[0] > 0]
     differences = {note - pitch for note, pitch in notes}
     if len({note for note, _ in notes}) < 2 or len(differences) > 1:
@@ -144,7 +145,7 @@ def warn_of_octaves(labels: Sequence[tuple[str, Labels]], rules: NameRules) -> N
     better = f"C{int(rules.middle_c[1:]) - semitones / 12:g}"
     if better in MIDDLE_C and better != rules.middle_c:
         logging.warning(
-            "The unity notes of %d files lie %d semitones above their names, e.g. %s, "
-            "as these are read; with --middle_c=%s they agree.",
+            "The unity notes of %d files are %d semitones above the notes in their "
+            "names, e.g. %s; with --middle_c=%s they agree.",
             *(len(notes), semitones, named[0][0], better),
         )

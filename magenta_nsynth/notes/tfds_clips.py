@@ -1,7 +1,7 @@
-"""TensorFlow Datasets' `nsynth` as clips, where that package is installed."""
+"""TensorFlow Datasets' `nsynth` as clips, if that package is installed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,22 +22,22 @@ _NAME = re.compile(rf"{PREFIX}(?P<name>[^@]+)@(?P<split>.+)")
 
 
 class TFDSClips:
-    """The notes of a split of a data set that TensorFlow Datasets has prepared."""
+    """The notes of a split of a dataset that TensorFlow Datasets has prepared."""
 
     def __init__(self, path: str) -> None:
-        """Opens what was prepared before; nothing is downloaded.
+        """Opens a dataset that was prepared before; downloads nothing.
 
         Args:
           path: "tfds:<name>@<split>", such as "tfds:nsynth/full@test".
 
         Raises:
-          InputError: another form, the package is not installed, or the data set was
-            not prepared.
+          InputError: the path has another form, the package is not installed, or the
+            dataset was not prepared.
         """
         match = _NAME.fullmatch(path)
         if match is None:
             raise InputError(
-                f"{path}: name a data set and its split, such as "
+                f"{path}: name a dataset and its split, such as "
                 f"{PREFIX}nsynth/full@test."
             )
         try:
@@ -50,35 +50,35 @@ class TFDSClips:
         try:
             builder = tfds.builder(match["name"])
             info = builder.info.splits[match["split"]]
-            # One file after the other: the order is the same every time.
+            # One file after the other, so that the order is always the same.
             self._data = builder.as_dataset(
                 split=match["split"],
                 shuffle_files=False,
                 read_config=tfds.ReadConfig(interleave_cycle_length=1),
             )
-        except Exception as error:  # of a dozen kinds, and none of its own
+        except Exception as error:  # it raises a dozen kinds, none of its own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"{path}: TensorFlow Datasets can't open it ({reason[:200]}); prepare "
-                "it first, with `tfds build nsynth`, and set TFDS_DATA_DIR if it is "
-                "not in the usual folder."
+                "it first with `tfds build nsynth`, and set TFDS_DATA_DIR if it is "
+                "not in the default folder."
             ) from None
         self._rate = _rate_of(builder.info)
-        self._said = False
+        self._has_logged = False
         self.num_clips = int(info.num_examples)
         self.lost: list[str] = []
-        self.files: list[Source] = []
+        self.files: Sequence[Source] = ()
         name = file_name(path.removeprefix(PREFIX))
-        self.sets = [ClipSet(path, name, np.arange(self.num_clips))]
+        self.sets: Sequence[ClipSet] = [ClipSet(path, name, np.arange(self.num_clips))]
         self._path = path
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "kind": "tfds",
             "name": builder.info.full_name,
             "split": match["split"],
         }
 
     def fingerprint(self, first: int, end: int) -> str:
-        """As `Clips.fingerprint`: nothing that a version's name does not say."""
+        """As `Clips.fingerprint`; "", since the name has the dataset's version."""
         del first, end
         return ""
 
@@ -102,19 +102,19 @@ class TFDSClips:
         where = f"{self._path}, note {number} ({name})"
         labels = _labels(values)
         missing = [label for label, value in labels.items() if value is None]
-        if missing and not self._said:
-            self._said = True
+        if missing and not self._has_logged:
+            self._has_logged = True
             logging.info(
-                "%s: has no %s, and others neither.", where, ", ".join(missing)
+                "%s: has no %s, nor have the others.", where, ", ".join(missing)
             )
         audio = np.asarray(values.get("audio", ()))
         if audio.dtype.kind != "f" or audio.ndim != 1 or not len(audio):
             return InputError(
                 f"{where}: its audio is {audio.dtype} of {list(audio.shape)}, not "
-                "floats in [-1, 1] of [time]; leave it out by --skip_corrupt."
+                "floats in [-1, 1] of [time]; leave it out with --skip_corrupt."
             )
         if problem := level_problem(float(np.abs(audio).max())):
-            return InputError(f"{where}: {problem}; leave it out by --skip_corrupt.")
+            return InputError(f"{where}: {problem}; leave it out with --skip_corrupt.")
         audio = resample(audio.astype(np.float32), self._rate)
         known = {label: v for label, v in labels.items() if v is not None}
         audio = audio[: sample_length or None]
@@ -122,7 +122,7 @@ class TFDSClips:
 
 
 def _rate_of(info: Any) -> int:
-    """What a data set says of its audio's rate; 16,000 where it says nothing."""
+    """The sample rate of a dataset's audio; 16,000 if it does not say."""
     try:
         return int(info.features["audio"].sample_rate or SAMPLE_RATE)
     except (AttributeError, KeyError, TypeError):
@@ -130,7 +130,7 @@ def _rate_of(info: Any) -> int:
 
 
 def _labels(values: dict[str, Any]) -> dict[str, Any]:
-    """The labels, None where the data set doesn't have one."""
+    """The labels; None for one that the dataset does not have."""
 
     def number(*path: str) -> int | None:
         value: Any = values

@@ -1,12 +1,12 @@
-"""Notes that are still to be read: what is known of them, and reading in parallel."""
+"""Notes whose audio is still to be read, and reading in parallel."""
 
 import collections
-import concurrent.futures
 import dataclasses
 import errno
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -16,12 +16,12 @@ from magenta_nsynth.disk import disk_errors
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.schema import Note
 
-__all__ = ["UnreadNote", "in_order", "load_items", "shuffled", "stat_print"]
+__all__ = ["UnreadNote", "file_stamp", "in_order", "read_unread", "shuffled"]
 
-# Samples that may be on their way at once (1 GB), beyond one file of any length.
+# Samples in memory at once (1 GB), not counting one file of any length.
 _SAMPLES_AT_ONCE = 2**28
 _TYPICAL_SAMPLES = 64_000
-# After these no other task could go well either.
+# After these errors, no other task could succeed either.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Task = TypeVar("Task")
@@ -30,16 +30,17 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True)
 class UnreadNote:
-    """A note whose sound is still in its file.
+    """A note whose audio is still in its file.
 
     Attributes:
       note: all but the audio, which is empty.
       path: the sound file.
-      start: the note's first sample in it, at 16 kHz.
-      length: the note's samples; zeros follow where the file ends before. 0: all.
-      file_samples: how long the file is at 16 kHz; 0 where that is not known.
-      print: changes when the file does.
-      problem: why there can be no such note; "" if nothing is known against it.
+      start: the note's first sample in the file, at 16 kHz.
+      length: the note's samples, with zeros after the end of the file; 0 takes the
+        whole file.
+      file_samples: the length of the file at 16 kHz; 0 if unknown.
+      stamp: changes when the file does.
+      problem: why the note can't be used; "" if no problem is known.
     """
 
     note: Note
@@ -47,43 +48,43 @@ class UnreadNote:
     start: int = 0
     length: int = 0
     file_samples: int = 0
-    print: str = ""
+    stamp: str = ""
     problem: str = ""
 
 
-def stat_print(path: str) -> str:
-    """What shows that a file has changed: its size and date; "" if it is missing."""
+def file_stamp(path: str) -> str:
+    """A file's size and date, to notice changes; "" if it is missing."""
     try:
         status = os.stat(path)
-    except (OSError, ValueError):  # the latter for a name that no file can have
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def shuffled(items: list[UnreadNote], seed: int | None) -> list[UnreadNote]:
-    """`items` in an order drawn with `seed`, a file's pieces together; None: as is."""
+def shuffled(notes: list[UnreadNote], seed: int | None) -> list[UnreadNote]:
+    """The notes in random order, the pieces of a file together; None: unchanged."""
     if seed is None:
-        return items
-    groups = [list(group) for _, group in itertools.groupby(items, lambda i: i.path)]
+        return notes
+    groups = [list(group) for _, group in itertools.groupby(notes, lambda n: n.path)]
     order = np.random.default_rng(seed).permutation(len(groups))
-    return [item for index in order for item in groups[index]]
+    return [note for index in order for note in groups[index]]
 
 
-def load_items(
-    items: Iterable[tuple[int, UnreadNote]], num_threads: int
+def read_unread(
+    notes: Iterable[tuple[int, UnreadNote]], num_threads: int
 ) -> Iterator[tuple[int, Note | NSynthError]]:
     """Reads notes from their files, several files at a time.
 
     Args:
-      items: (shard, item) in order. Neighbours from one file, in one shard, share the
+      notes: (shard, note) in order. Neighbours from one file, in one shard, share one
         reading of it.
       num_threads: files that are read at once.
 
     Yields:
-      (shard, the note with its audio or the error that says why not), in order.
+      (shard, the note with its audio or why it can't be read), in order.
     """
-    groups = itertools.groupby(items, key=lambda pair: (pair[0], pair[1].path))
-    tasks = ([shard, [item for _, item in group]] for (shard, _), group in groups)
+    groups = itertools.groupby(notes, key=lambda pair: (pair[0], pair[1].path))
+    tasks = ((shard, [note for _, note in group]) for (shard, _), group in groups)
     for (shard, pieces), audio in in_order(
         lambda task: read_audio(task[1][0].path),
         tasks,
@@ -91,19 +92,19 @@ def load_items(
         skip=lambda task: task[1][0].problem,
         cost=lambda task: task[1][0].file_samples or _TYPICAL_SAMPLES,
     ):
-        for item in pieces:
+        for unread in pieces:
             if isinstance(audio, NSynthError):
                 yield shard, audio
             else:
-                piece = _cut(audio, item)
-                yield shard, dataclasses.replace(item.note, audio=piece)
+                piece = _cut(audio, unread)
+                yield shard, dataclasses.replace(unread.note, audio=piece)
 
 
-def _cut(audio: np.ndarray, item: UnreadNote) -> np.ndarray:
-    if not item.length:
+def _cut(audio: np.ndarray, unread: UnreadNote) -> np.ndarray:
+    if not unread.length:
         return audio
-    piece = audio[item.start : item.start + item.length]
-    return np.pad(piece, (0, item.length - len(piece)))
+    piece = audio[unread.start : unread.start + unread.length]
+    return np.pad(piece, (0, unread.length - len(piece)))
 
 
 def in_order(
@@ -114,37 +115,37 @@ def in_order(
     skip: Callable[[Task], str] = lambda _: "",
     most_samples: int = _SAMPLES_AT_ONCE,
 ) -> Iterator[tuple[Task, Result | NSynthError]]:
-    """Calls `function` on each task in threads; the results come in the tasks' order.
+    """Calls `function` on each task in threads; results come in the tasks' order.
 
-    Threads and not processes: what takes long, decoding, resampling and writing,
-    leaves the interpreter to others meanwhile.
+    Threads, not processes: decoding, resampling and writing, which take the time,
+    release the interpreter's lock.
 
     Args:
-      function: what to do with a task. Its NSynthErrors are results too, and so is
-        what the system refuses it, but for a full disk.
-      tasks: taken only as fast as results are wanted.
+      function: handles a task. NSynthErrors count as results, and so do the operating
+        system's errors, except a full disk.
+      tasks: taken only as fast as results are consumed.
       num_threads: calls at once.
-      cost: a task's samples, to keep those in memory few.
-      skip: a task's error, where that is known before.
-      most_samples: that are in memory at once, beyond one task's.
+      cost: the number of samples of a task, to limit memory.
+      skip: a task's error if it is known beforehand, else "".
+      most_samples: in memory at once, not counting one task's.
+
+    Yields:
+      (task, its result or error).
+
+    Raises:
+      NSynthError: `tasks` raised it; after all results of the tasks before.
+      InputError: the disk is full.
     """
 
     def call(task: Task) -> Result | NSynthError:
-        if problem := skip(task):
-            return InputError(problem)
-        try:
-            return function(task)
-        except NSynthError as error:
-            return error
-        except OSError as error:
-            if error.errno in _NO_SPACE:
-                raise
-            name = error.filename2 or error.filename
-            return AudioError(f"{name}: {error.strerror or error}.")
+        problem = skip(task)
+        return InputError(problem) if problem else _attempt(function, task)
 
-    waiting: collections.deque = collections.deque()
-    held, end = 0, None
-    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+    waiting: collections.deque[tuple[Task, Future[Result | NSynthError]]]
+    waiting = collections.deque()
+    held = 0
+    end: StopIteration | NSynthError | None = None
+    with ThreadPoolExecutor(num_threads) as pool:
         try:
             tasks = iter(tasks)
             while end is None or waiting:
@@ -152,7 +153,7 @@ def in_order(
                 if end is None and (few or not waiting):
                     try:
                         task = next(tasks)
-                    # What came before an archive's damage is used all the same.
+                    # What comes before the damage in an archive is still used.
                     except (StopIteration, NSynthError) as error:
                         end = error
                         continue
@@ -160,7 +161,9 @@ def in_order(
                     waiting.append((task, pool.submit(call, task)))
                 else:
                     task, future = waiting.popleft()
-                    yield task, _result(future)
+                    with disk_errors(""):  # while the error names the right file
+                        result = future.result()
+                    yield task, result
                     held -= cost(task)
         finally:
             for _, future in waiting:
@@ -169,6 +172,13 @@ def in_order(
         raise end
 
 
-def _result(future: concurrent.futures.Future) -> object:
-    with disk_errors(""):  # here, while the error names the right file
-        return future.result()
+def _attempt(function: Callable[[Task], Result], task: Task) -> Result | NSynthError:
+    try:
+        return function(task)
+    except NSynthError as error:
+        return error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise
+        name = error.filename2 or error.filename
+        return AudioError(f"{name}: {error.strerror or error}.")

@@ -127,14 +127,14 @@ def _draw_panel(
     figure: Figure, layout: Layout, look: Look, panel: Panel, x: float, y: float
 ) -> None:
     """Draws a panel with its upper left corner at (x, y), in inches."""
-    above = None
-    if panel.image is not None or panel.message:
-        above = _place(figure, layout, x, y, layout.cell_width, layout.picture)
+    above: Axes | None = None
     if panel.image is not None:
+        above = _place(figure, layout, x, y, layout.cell_width, layout.picture)
         draw_image(above, panel, look.axis)
         if not look.own_width:
             above.set_xlim(*layout.seconds)
     elif panel.message:
+        above = _place(figure, layout, x, y, layout.cell_width, layout.picture)
         room = layout.cell_width * 0.9
         [words], size = fit_labels([panel.message], room, 7, num_lines=9)
         draw_message(above, words, size)

@@ -171,8 +171,9 @@ def fit_labels(
     least = max(_LEAST_SIZE, _LEAST_SHARE * size)
     while True:
         broken = [_break(label, room, size, num_lines) for label in labels]
-        if all(text is not None for text in broken):
-            return broken, size
+        fitting = [text for text in broken if text is not None]
+        if len(fitting) == len(broken):
+            return fitting, size
         if size <= least:
             break
         size = max(least, size - 0.5)

@@ -80,7 +80,7 @@ def write_page(
 
 def _files_of(panel: Panel, stem: str) -> dict[str, str]:
     """The files of a panel beside the page: {kind: path from the folder}."""
-    files = {}
+    files: dict[str, str] = {}
     if panel.message:
         return files
     if panel.image is not None:
@@ -137,16 +137,19 @@ def _write_panel(
         message = html.escape(readable(panel.message))
         return f'{head}<div class="shown failed">{message}</div></figure>'
     pictures = []
-    if path := files.get("image"):
+    if panel.image is not None:
+        path = files["image"]
         with atomic_path(folder / path) as temporary:
             imsave(temporary, panel.image[::-1], format="png")
         pictures.append(f'<img src="{path}" alt="Rainbowgram of {name}">')
-    if path := files.get("curves"):
+    if panel.curves is not None:
+        path = files["curves"]
         _write_curves(folder / path, panel, limits)
         pictures.append(f'<img class="curves" src="{path}" alt="Embedding of {name}">')
     shown = "".join(pictures)
-    if not (path := files.get("sound")):
+    if panel.audio is None:
         return f'{head}<div class="shown">{shown}</div></figure>'
+    path = files["sound"]
     write_audio(folder / path, panel.audio, 16)
     return (
         f'{head}<button type="button" class="shown" aria-pressed="false" '

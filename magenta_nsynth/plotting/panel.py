@@ -112,6 +112,7 @@ def draw_image(ax: Axes, panel: Panel, axis: str = "none") -> None:
       panel: with an image.
       axis: its labels: "none", "notes" (C2 to C8) or "hz".
     """
+    assert panel.image is not None
     bins = len(panel.image)
     ax.imshow(
         panel.image,
@@ -126,7 +127,7 @@ def draw_image(ax: Axes, panel: Panel, axis: str = "none") -> None:
     _frame(ax)
     ax.set_xticks([])
     ax.set_yticks([])
-    if axis != "none":
+    if axis != "none" and panel.frequencies is not None:
         places, labels = frequency_ticks(panel.frequencies, axis)
         ax.set_yticks(places, labels)
         _mark_seconds(ax)
@@ -134,6 +135,7 @@ def draw_image(ax: Axes, panel: Panel, axis: str = "none") -> None:
 
 def draw_curves(ax: Axes, panel: Panel, axis: str = "none") -> None:
     """Draws a panel's curves over time, each channel in a colour of its own."""
+    assert panel.curves is not None
     rows, channels = panel.curves.shape
     seconds = (np.arange(rows) + 0.5) * panel.seconds_per_row
     ax.set_prop_cycle(color=curve_colors(channels))
@@ -144,7 +146,7 @@ def draw_curves(ax: Axes, panel: Panel, axis: str = "none") -> None:
     ax.set_yticks([])
     if axis != "none":
         ax.yaxis.set_major_locator(MaxNLocator(3))
-        ax.yaxis.get_offset_text().set_size(6)
+        ax.yaxis.get_offset_text().set_fontsize(6)
         _mark_seconds(ax)
 
 
