@@ -5,14 +5,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo_output
+# Two processes, each with whole test files: a file's fixtures are made once.
+PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help demo test test-slow test-newest doctest fuzz lint format benchmark clean
+.PHONY: help demo test test-slow test-newest test-newest-numbers doctest \
+    fuzz lint format benchmark clean
 
 help:
 	@echo "demo         computes embeddings and a reconstruction of bundled notes (3 minutes)"
 	@echo "test         runs the tests"
 	@echo "test-slow    runs the tests that take minutes or a GB of disk"
 	@echo "test-newest  runs the tests with TensorFlow 2.21 and without tensorflow-io"
+	@echo "test-newest-numbers  runs only the numerical and audio tests of these"
 	@echo "doctest      runs the examples in docstrings (part of \`make test\`)"
 	@echo "fuzz         reads 10,000 damaged files of all kinds"
 	@echo "lint         checks format, style, spelling and types, and changes nothing"
@@ -38,13 +42,18 @@ demo: .venv/installed
 	@echo "and run the two commands above with --checkpoint_path=weights."
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
 test-newest: .venv-newest/installed
-	.venv-newest/bin/python -m pytest -m "not slow"
+	.venv-newest/bin/python -m pytest $(PARALLEL) -m "not slow"
+
+test-newest-numbers: .venv-newest/installed
+	.venv-newest/bin/python -m pytest $(PARALLEL) -m "not slow" tests/test_audio_*.py \
+	    tests/test_wavenet.py tests/test_baseline.py tests/test_spectral.py \
+	    tests/test_cqt.py tests/test_weights.py
 
 doctest: .venv/installed-dev
 	$(BIN)/python -m pytest tests/test_doctests.py

@@ -54,6 +54,7 @@ setup(
             "hypothesis>=6",
             "mypy==2.4.1",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "soundfile>=0.13",
         ],
