@@ -6,41 +6,33 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.api import WaveNet
+from magenta_nsynth.api import Autoencoder, WaveNet
 from magenta_nsynth.commands.common import make_folder
-from magenta_nsynth.commands.options import Network
-from magenta_nsynth.config import SpectralConfig, WaveNetConfig
 from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.data.reading import open_notes
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
+from magenta_nsynth.models.spectral import SpectralAutoencoder
+from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.schema import FAMILIES
-from magenta_nsynth.training.evaluation import (
-    evaluate_notes,
-    make_evaluator,
-)
+from magenta_nsynth.training.evaluation import evaluate_notes, make_evaluator
 from magenta_nsynth.training.options import Evaluation
 from magenta_nsynth.training.recipes import RECIPES, Recipe
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import set_up_towers
-from magenta_nsynth.weights.checkpoint import Checkpoint
-from magenta_nsynth.weights.engine import (
-    load_autoencoder,
-    read_config,
-    require_model,
-)
+from magenta_nsynth.weights.engine import load_part
 
 __all__ = ["evaluate", "table"]
 
 
 def evaluate(
-    network: Network, inputs: Inputs, filters: NoteFilter, options: Evaluation
+    model: Autoencoder, inputs: Inputs, filters: NoteFilter, options: Evaluation
 ) -> int:
     """Prints the mean loss of a checkpoint on TFRecords' notes, per family.
 
     Args:
-      network: the checkpoint.
+      model: the opened checkpoint.
       inputs: the TFRecords, and whether damaged notes are left out.
       filters: which of the notes to use.
       options: how to measure.
@@ -50,78 +42,65 @@ def evaluate(
 
     Raises:
       InputError: an option or a note that can't be used.
-      CheckpointError: the checkpoint can't be read.
+      CheckpointError: a damaged checkpoint.
     """
     if options.logdir:
         make_folder(options.logdir, "--logdir")
-    checkpoint = Checkpoint(network.checkpoint_path)
-    model = network.model or checkpoint.model or "wavenet"
-    require_model(checkpoint, model)
-    config = read_config(checkpoint, network.hop_length, network.dilation_cycle)
-    recipe = dataclasses.replace(RECIPES[model], batch_size=options.batch_size)
+    # Before TensorFlow's first operation.
+    num_towers = set_up_towers(options.batch_size) if model.name == "wavenet" else 1
+    recipe = dataclasses.replace(RECIPES[model.name], batch_size=options.batch_size)
     if options.sample_length is not None:
         recipe = dataclasses.replace(recipe, crop_length=options.sample_length)
-    least = _check_length(recipe.crop_length, config)
-    # Before TensorFlow's first operation.
-    num_towers = set_up_towers(options.batch_size) if model == "wavenet" else 1
+    _check_length(recipe.crop_length, model)
     notes = open_notes(
         inputs.source_path,
         filters,
         inputs.skip_corrupt,
         features=recipe.features,
-        min_samples=recipe.crop_length or least,
+        min_samples=recipe.crop_length or model.min_samples,
         needs_pitch=recipe.needs_pitch,
     )
     evaluator = None
-    if model == "wavenet" and not recipe.crop_length:
-        result = evaluate_notes(_whole_notes(network), notes, recipe, least)
+    if isinstance(model, WaveNet) and not recipe.crop_length:
+        losses_of = _whole_note_losses(model)
+        result = evaluate_notes(losses_of, notes, recipe, model.min_samples)
     else:
-        autoencoder = load_autoencoder(
-            checkpoint,
-            model,
-            network.use_ema,
-            network.hop_length,
-            network.dilation_cycle,
-        )
-        evaluator = make_evaluator(autoencoder, num_towers)
-        result = evaluate_notes(evaluator, notes, recipe, least)
+        evaluator = make_evaluator(_whole_network(model), num_towers)
+        result = evaluate_notes(evaluator, notes, recipe, model.min_samples)
     if notes.num_skipped:
         logging.warning("Left out %d damaged notes.", notes.num_skipped)
     print(table(result.losses, result.families, recipe))
     if options.logdir:
-        step, summaries = checkpoint.step or 0, Summaries(expand(options.logdir))
+        step, summaries = model.checkpoint.step or 0, Summaries(expand(options.logdir))
         result.summarise(summaries, step, recipe)
         if evaluator is not None:
             evaluator.show(summaries, step, result.first)
     return 0
 
 
-def _check_length(length: int, config: WaveNetConfig | SpectralConfig) -> int:
-    """Checks a number of samples; returns the least one that the network can take."""
-    if isinstance(config, WaveNetConfig):
-        least = config.ae_hop_length
-        if length % least:
-            raise InputError(
-                f"--sample_length must be a multiple of {least} samples (a frame) or "
-                f"0, not {length}."
-            )
-        return least
-    least = config.min_samples
+def _check_length(length: int, model: Autoencoder) -> None:
+    least = model.min_samples
+    if isinstance(model, WaveNet) and length % least:
+        raise InputError(
+            f"--sample_length must be a multiple of {least} samples (a frame) or 0, "
+            f"not {length}."
+        )
     if 0 < length < least:
         raise InputError(
             f"--sample_length must be {least} or more, or 0, not {length}."
         )
-    return least
 
 
-def _whole_notes(network: Network) -> Callable[[np.ndarray], np.ndarray]:
-    """Computes a WaveNet's loss of one whole note, [1, t], piece by piece."""
-    model = WaveNet(
-        network.checkpoint_path,
-        network.use_ema,
-        network.hop_length,
-        network.dilation_cycle,
+def _whole_network(model: Autoencoder) -> WaveNetAutoencoder | SpectralAutoencoder:
+    """Loads encoder and decoder as one Keras model."""
+    kind: type[WaveNetAutoencoder | SpectralAutoencoder] = (
+        WaveNetAutoencoder if isinstance(model, WaveNet) else SpectralAutoencoder
     )
+    return load_part(kind, model.checkpoint, model.config, model.use_ema)
+
+
+def _whole_note_losses(model: WaveNet) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes a function for the loss of one whole note, [1, t] -> [1]."""
 
     def losses_of(batch: np.ndarray) -> np.ndarray:
         num_frames = model.config.num_frames(batch.shape[1])

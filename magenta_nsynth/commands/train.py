@@ -10,12 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from magenta_nsynth.commands.options import Network
-from magenta_nsynth.config import (
-    H512_BO16,
-    NFFT_1024,
-    SpectralConfig,
-    WaveNetConfig,
-)
+from magenta_nsynth.config import H512_BO16, NFFT_1024, Config, WaveNetConfig
 from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.data.reading import NoteIndex, open_notes
 from magenta_nsynth.errors import CheckpointError, InputError
@@ -179,9 +174,7 @@ def _starts(logdir: str, checkpoint_path: str) -> list[Checkpoint]:
     return starts
 
 
-def _config(
-    model: str, fields: dict[str, Any], start: Checkpoint | None
-) -> WaveNetConfig | SpectralConfig:
+def _config(model: str, fields: dict[str, Any], start: Checkpoint | None) -> Config:
     """The starting point's config, which has to agree with what was asked for."""
     if start is None:
         released = H512_BO16 if model == "wavenet" else NFFT_1024
@@ -208,7 +201,7 @@ def _config(
     return config
 
 
-def _check_crop(recipe: Recipe, config: WaveNetConfig | SpectralConfig) -> None:
+def _check_crop(recipe: Recipe, config: Config) -> None:
     length = recipe.crop_length
     if isinstance(config, WaveNetConfig):
         hop = config.ae_hop_length

@@ -7,7 +7,7 @@ from typing import Any
 
 from magenta_nsynth.config import read_fields
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.options import option
+from magenta_nsynth.options import check_limits, option
 from magenta_nsynth.training.recipes import RECIPES, Recipe, Schedule
 
 __all__ = [
@@ -176,15 +176,10 @@ class Steps:
     )
 
     def __post_init__(self) -> None:
-        """Checks what the bounds of flags don't: NaN passes them."""
-        if self.average_decay is not None and not 0 <= self.average_decay <= 1:
-            raise InputError(
-                f"--average_decay must be from 0 to 1, not {self.average_decay}."
-            )
-        if not 0 <= self.past_noise < math.inf:
-            raise InputError(
-                f"--past_noise must be 0 or more and finite, not {self.past_noise}."
-            )
+        """Checks the values."""
+        check_limits(self)
+        if not math.isfinite(self.past_noise):
+            raise InputError(f"--past_noise must be finite, not {self.past_noise}.")
         if self.learning_rate:
             Schedule.parse(self.learning_rate)
 
@@ -207,7 +202,7 @@ class Saving:
     """Checkpoints and summaries.
 
     Raises:
-      InputError: no folder was given.
+      InputError: no folder, or a value out of range.
     """
 
     logdir: str = option(
@@ -227,7 +222,8 @@ class Saving:
     )
 
     def __post_init__(self) -> None:
-        """Checks that there is a folder."""
+        """Checks the values."""
+        check_limits(self)
         if not self.logdir:
             raise InputError("No --logdir given: name the folder to write to.")
 
@@ -244,7 +240,11 @@ class OriginalCluster:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How the loss is measured."""
+    """How the loss is measured.
+
+    Raises:
+      InputError: a value out of range.
+    """
 
     sample_length: int | None = option(
         None,
@@ -258,3 +258,7 @@ class Evaluation:
         "A folder for TensorBoard: the loss, and the first notes with their "
         "reconstructions.",
     )
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        check_limits(self)
