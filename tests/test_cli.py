@@ -37,7 +37,7 @@ def test_help_comes_at_once_and_without_tensorflow(name):
         help_only = finish(command(name, "-h"), env=environment())
         assert help_only.stderr == ""
         seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+    assert min(seconds) < 1.0  # 0.1 on an idle machine
 
 
 # The original's flags and their defaults, and ours that every binary shares.

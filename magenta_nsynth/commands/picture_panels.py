@@ -138,7 +138,8 @@ class PanelMaker:
         # Whole frames, without a message about the rest: the picture shows it.
         hop_length = self._model.config.ae_hop_length
         num_samples = len(audio) // hop_length * hop_length
-        return self._model.encode_prepared([audio[: num_samples or None]])[0]
+        clip = self._model.check_clip(audio[: num_samples or None], "the audio")
+        return self._model.encode_prepared([self._model.prepare(clip)])[0]
 
     def _rows(
         self, name: str, find: Callable[[], np.ndarray | None]
