@@ -463,9 +463,8 @@ def test_stopped_and_resumed(
     np.save(source, whole)
     words = command("nsynth_generate", *arguments(tiny_checkpoint, source, out))
     path = out / "gen_z.wav"
-    result = run_and_signal(
-        [*words, "--samples_per_save=100"], path, getattr(signal, name)
-    )
+    words.append("--samples_per_save=100")
+    result = run_and_signal(words, path, getattr(signal, name), plain=name == "SIGINT")
     assert names(out) == ["gen_z.wav", "gen_z.wav.unfinished"]
     beginning = read(path)
     assert 0 < len(beginning) < len(whole) * 512
