@@ -239,7 +239,7 @@ def test_bad_requests(tmp_path, notes):
         ("--crop_length=8192",): "4,096 samples",
         ("--batch_size=0",): "batch_size",
         ("--config=nfft_1024",): "pass one of the spectral baseline",
-        ("--config=nfft_512",): "neither h512_bo16 nor nfft_1024 nor a config.json",
+        ("--config=nfft_512",): "neither h512_bo16 nor nfft_1024 nor a checkpoint",
         ("--master=grpc://a:1",): "TF_CONFIG",
         ("--ps_tasks=1",): "TF_CONFIG",
         ("--worker_replicas=2",): "TF_CONFIG",
