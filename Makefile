@@ -1,24 +1,28 @@
-# make demo   what this project does, on bundled sounds
-# make test   the tests
-# Both set up what they need in .venv. `make help` lists the rest.
+# make demo   shows what this project does, on bundled sounds
+# make test   runs the tests
+# Both install what they need into .venv. `make help` lists the other targets.
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo_output
+# Two processes, each with whole test files: a file's fixtures are made once.
+PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help demo test test-slow test-newest doctest fuzz lint format benchmark clean
+.PHONY: help demo test test-slow test-newest test-newest-numbers doctest \
+    fuzz lint format benchmark clean
 
 help:
-	@echo "demo         embeddings and a reconstruction of bundled notes (3 minutes)"
-	@echo "test         the tests"
-	@echo "test-slow    the tests that take minutes or a GB of disk"
-	@echo "test-newest  the tests on TensorFlow 2.21 without tensorflow-io"
-	@echo "doctest      the examples in docstrings, which \`make test\` runs too"
-	@echo "fuzz         10,000 damaged files of all kinds"
-	@echo "lint         formatter, linter, spelling and types: checks only"
+	@echo "demo         computes embeddings and a reconstruction of bundled notes (3 minutes)"
+	@echo "test         runs the tests"
+	@echo "test-slow    runs the tests that take minutes or a GB of disk"
+	@echo "test-newest  runs the tests with TensorFlow 2.21 and without tensorflow-io"
+	@echo "test-newest-numbers  runs only the numerical and audio tests of these"
+	@echo "doctest      runs the examples in docstrings (part of \`make test\`)"
+	@echo "fuzz         reads 10,000 damaged files of all kinds"
+	@echo "lint         checks format, style, spelling and types, and changes nothing"
 	@echo "format       applies the formatter and the linter's fixes"
-	@echo "benchmark    generation against one session.run per sample"
-	@echo "clean        removes the environments and the demo's output"
+	@echo "benchmark    times generation against one session.run per sample"
+	@echo "clean        removes the environments and the output of the demo"
 
 demo: .venv/installed
 	$(BIN)/python bin/nsynth_save_embeddings --source_path=checkpoints/notes \
@@ -28,23 +32,28 @@ demo: .venv/installed
 	    --checkpoint_path=checkpoints/small --save_path=$(DEMO)/generated
 	@echo
 	@echo "Done."
-	@echo "  $(DEMO)/embeddings  an embedding per note of checkpoints/notes: NumPy arrays"
-	@echo "                          with a row of 16 numbers for each 32 ms of sound"
-	@echo "  $(DEMO)/generated   gen_brass_trumpet_060.wav: one of the notes, made"
-	@echo "                          again from nothing but its embedding"
-	@echo "The bundled weights are small and briefly trained: they follow a note's loudness,"
-	@echo "not yet its pitch. For NSynth's own sound take the released weights (1 GB):"
+	@echo "  $(DEMO)/embeddings  one embedding per note of checkpoints/notes: NumPy arrays"
+	@echo "                          with a row of 16 numbers per 32 ms of sound"
+	@echo "  $(DEMO)/generated   gen_brass_trumpet_060.wav: one of the notes, generated"
+	@echo "                          from its embedding alone"
+	@echo "The bundled network is small and was trained briefly: it follows a note's loudness,"
+	@echo "but not yet its pitch. For NSynth's own sound, download the released weights (1 GB):"
 	@echo "  $(BIN)/nsynth_checkpoint download wavenet --save_path=weights"
 	@echo "and run the two commands above with --checkpoint_path=weights."
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
 test-newest: .venv-newest/installed
-	.venv-newest/bin/python -m pytest -m "not slow"
+	.venv-newest/bin/python -m pytest $(PARALLEL) -m "not slow"
+
+test-newest-numbers: .venv-newest/installed
+	.venv-newest/bin/python -m pytest $(PARALLEL) -m "not slow" tests/test_audio_*.py \
+	    tests/test_wavenet.py tests/test_baseline.py tests/test_spectral.py \
+	    tests/test_cqt.py tests/test_weights.py
 
 doctest: .venv/installed-dev
 	$(BIN)/python -m pytest tests/test_doctests.py
@@ -67,7 +76,7 @@ benchmark: .venv/installed
 	$(BIN)/python benchmarks/generation.py
 
 .venv/installed: setup.py
-	@echo "Setting up .venv with TensorFlow: some minutes, without further words."
+	@echo "Setting up .venv with TensorFlow. This takes some minutes and prints nothing."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq --upgrade pip
 	$(BIN)/python -m pip install -qq --editable .
@@ -78,7 +87,7 @@ benchmark: .venv/installed
 	touch $@
 
 .venv-newest/installed: setup.py requirements-newest.txt
-	@echo "Setting up .venv-newest: some minutes, without further words."
+	@echo "Setting up .venv-newest. This takes some minutes and prints nothing."
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install -qq --upgrade pip
 	.venv-newest/bin/python -m pip install -qq -r requirements-newest.txt

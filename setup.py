@@ -1,4 +1,4 @@
-"""Packaging: pip install . puts the package and the binaries of bin/ on the PATH."""
+"""Packaging: `pip install .` installs the package and the commands of bin/."""
 
 import pathlib
 import re
@@ -12,9 +12,9 @@ VERSION = re.search(
     re.MULTILINE,
 )[1]
 
-# tensorflow-io's last release has no wheels for Python 3.13 and later, nor for
-# Windows, and its native library loads with TensorFlow 2.16 and 2.17 alone. Where it
-# can't be had, the newest TensorFlow does without it.
+# The last release of tensorflow-io has no wheels for Python 3.13 and later, nor for
+# Windows, and its native library loads only with TensorFlow 2.16 and 2.17. Where it is
+# not available, the newest TensorFlow is used without it.
 WITH_IO = 'python_version < "3.13" and sys_platform != "win32"'
 WITHOUT_IO = 'python_version >= "3.13" or sys_platform == "win32"'
 
@@ -45,7 +45,7 @@ setup(
         "matplotlib>=3.8",
         "requests>=2.30",
         "urllib3>=2.2",
-        # tf.summary needs it, and TensorFlow no longer brings it.
+        # tf.summary needs it, and newer TensorFlow does not install it.
         "tensorboard>=2.16",
     ],
     extras_require={
@@ -54,10 +54,11 @@ setup(
             "hypothesis>=6",
             "mypy==2.4.1",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "soundfile>=0.13",
         ],
-        # Later ones want numpy 2, which that TensorFlow can't work with.
+        # Later versions require NumPy 2, which TensorFlow 2.17 does not support.
         "parquet": [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"],
         "beam": ["apache-beam>=2.60"],
     },

@@ -3,14 +3,15 @@
 
     python benchmarks/export.py
 
-In one run, so that a shared machine's mood hits all alike: notes a second of the export
-and of a bare loop of the encoder over the same batches, in alternating rounds (random
-weights of h512_bo16's shape); the error of bfloat16; and the peak memory of the program
-at two numbers of notes (a narrow network, for memory is not the network's matter).
+Measures the notes per second of the export and of a bare loop of the encoder over the
+same batches, with random weights of h512_bo16's shape; the error of bfloat16; and the
+peak memory of the program for two numbers of notes, with a narrow network, because the
+network hardly matters there. Rounds alternate in one run, so that other work on a
+shared machine affects both alike.
 
     python benchmarks/export.py --original='python .../nsynth_save_embeddings.py'
 
-times that program too, beginning and end included, on the same WAV files as ours.
+also times that program on the same WAV files, including its startup and exit.
 """
 
 import argparse
@@ -47,7 +48,7 @@ NUM_SAMPLES = 64_000
 
 
 def write_notes(path: str, count: int) -> None:
-    """A TFRecord of notes of 4 s."""
+    """Writes a TFRecord of notes of 4 s."""
     rng = np.random.default_rng(0)
     with tf.io.TFRecordWriter(path) as writer:
         for i in range(count):
@@ -56,14 +57,14 @@ def write_notes(path: str, count: int) -> None:
 
 
 def compare_with_bare(folder: str, batch_size: int, batches: int, rounds: int) -> None:
-    """Prints notes a second of the export and of the bare loop, and the ratio."""
+    """Prints the notes per second of the export and of the bare loop, and the ratio."""
     records, checkpoint = f"{folder}/notes.tfrecord", f"{folder}/full/model.ckpt-1"
     write_notes(records, batch_size * batches)
     rng = np.random.default_rng(0)
     clips = rng.uniform(-1, 1, [batch_size, NUM_SAMPLES]).astype(np.float32)
     count = batch_size * batches
     model = WaveNet(checkpoint)
-    model.encode_prepared(clips)  # compiled
+    model.encode_prepared(clips)  # compiles
     ratios, processor_ratios = [], []
     for i in range(rounds):
         per_shard = batch_size * max(1, batches // 2)
@@ -93,18 +94,18 @@ def compare_with_bare(folder: str, batch_size: int, batches: int, rounds: int) -
         processor_ratios.append(used_bare / used_ours)
         print(
             f"round {i + 1}, {count} notes: bare {1 / bare:.3f} notes/s, "
-            f"{used_bare:.2f} s of processor a note; export {1 / ours:.3f} and "
+            f"{used_bare:.2f} s of processor time per note; export {1 / ours:.3f} and "
             f"{used_ours:.2f}; ratios {ratios[-1]:.3f} and {processor_ratios[-1]:.3f}",
             flush=True,
         )
     print(
-        f"batch {batch_size}: median ratio {statistics.median(ratios):.3f} by the "
-        f"clock, {statistics.median(processor_ratios):.3f} by processor time"
+        f"batch {batch_size}: median ratio {statistics.median(ratios):.3f} in wall-"
+        f"clock time, {statistics.median(processor_ratios):.3f} in processor time"
     )
 
 
 def measure_bfloat16(checkpoint: str, clips: np.ndarray) -> None:
-    """Prints how far bfloat16's embeddings are off, and the time of both."""
+    """Prints the error of bfloat16's embeddings, and the time of both."""
     results, seconds = {}, {}
     for dtype in ("float32", "mixed_bfloat16"):
         model = WaveNet(checkpoint, dtype=dtype)
@@ -116,13 +117,13 @@ def measure_bfloat16(checkpoint: str, clips: np.ndarray) -> None:
     error = np.abs(results["mixed_bfloat16"] - exact)
     print(
         f"bfloat16, {checkpoint}: largest error {error.max() / np.abs(exact).max():.2%}"
-        f" of the largest value, in the mean {error.mean() / np.abs(exact).mean():.2%};"
-        f" {seconds['mixed_bfloat16']:.2f} s a note, float32 {seconds['float32']:.2f}"
+        f" of the largest value, mean error {error.mean() / np.abs(exact).mean():.2%};"
+        f" {seconds['mixed_bfloat16']:.2f} s per note, float32 {seconds['float32']:.2f}"
     )
 
 
 def measure_memory(folder: str, counts: list[int]) -> None:
-    """Prints the program's peak memory for so many notes."""
+    """Prints the program's peak memory for each number of notes."""
     for count in counts:
         records = f"{folder}/{count}.tfrecord"
         write_notes(records, count)
@@ -143,12 +144,12 @@ def measure_memory(folder: str, counts: list[int]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """This process's, in which the programs find the package."""
+    """Returns this process's environment, with the package on PYTHONPATH."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def compare_with_original(folder: str, original: str, count: int) -> None:
-    """Prints the seconds of both programs on the same WAV files."""
+    """Prints the time of both programs on the same WAV files."""
     sounds = pathlib.Path(folder, "sounds")
     sounds.mkdir()
     rng = np.random.default_rng(0)
@@ -165,7 +166,7 @@ def compare_with_original(folder: str, original: str, count: int) -> None:
             f"--checkpoint_path={folder}/full/model.ckpt-1",
             f"--batch_size={min(16, count)}",
         ]
-        # The original finds its own package by PYTHONPATH, and ours is this one.
+        # The original needs the user's PYTHONPATH to find its own package.
         env = dict(os.environ) if program == original else environment()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
@@ -180,14 +181,14 @@ def compare_with_original(folder: str, original: str, count: int) -> None:
 
 
 def main() -> None:
-    """Reads the options and measures."""
+    """Parses the options and runs the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--batches", type=int, default=2, help="of a round")
+    parser.add_argument("--batches", type=int, default=2, help="per round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", default="100,1000", help="numbers of notes")
-    parser.add_argument("--original", default="", help="the original's program")
-    parser.add_argument("--files", type=int, default=64, help="for it")
+    parser.add_argument("--original", default="", help="the original's command")
+    parser.add_argument("--files", type=int, default=64, help="number of files for it")
     arguments = parser.parse_args()
     keras.utils.set_random_seed(0)
     with tempfile.TemporaryDirectory() as folder:

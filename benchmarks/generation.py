@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Times our sample-by-sample generation against one session.run per sample.
 
-The opponent is `original_loop.OriginalLoop`, a stand-in of the original's loop. Both
-run in this process, with the same weights, in alternating chunks, so that a shared
-machine's mood hits both; so do the yardsticks: what NumPy's products and the memory
-give. All are medians over the chunks.
+The baseline is `original_loop.OriginalLoop`, a stand-in for the original's loop. Both
+run in this process, with the same weights, in alternating chunks, so that other work on
+a shared machine affects both. The same holds for the yardsticks: the speed of NumPy's
+products and of memory. All results are medians over the chunks.
 """
 
 import argparse
@@ -22,16 +22,17 @@ from magenta_nsynth.config import H512_BO16
 from magenta_nsynth.generation.stepwise import StepwiseDecoder
 from magenta_nsynth.models.wavenet import WaveNetDecoder
 
-# A step must read the newest taps and what follows; the past taps once for many steps.
+# Parameters of the past taps, which are read once for many steps. All others have to be
+# read at every step.
 _PAST = H512_BO16.num_layers * (H512_BO16.filter_length - 1) * 2 * H512_BO16.width**2
 
 ENGINES = ("compiled", "packed")
-# Seconds in which the threads of what ran before stop looking for more work.
+# In seconds: until then, the threads of what ran before stop spinning.
 _REST = 0.1
 
 
 def build_decoder(weights: dict[str, np.ndarray]) -> WaveNetDecoder:
-    """A full-size decoder with `weights` (TF1 names) in it."""
+    """Returns a full-size decoder with these weights, by their TF1 names."""
     decoder = WaveNetDecoder(H512_BO16)
     unused = f"res_{H512_BO16.num_layers}"
     for layer in decoder.layers:
@@ -43,7 +44,7 @@ def build_decoder(weights: dict[str, np.ndarray]) -> WaveNetDecoder:
 
 
 def yardsticks() -> dict[str, Callable[[], float]]:
-    """Functions that measure what this process can reach just now."""
+    """Returns functions that measure the speed this process can reach now."""
     rng = np.random.default_rng(0)
 
     def matrix(*shape: int) -> np.ndarray:
@@ -76,10 +77,10 @@ def yardsticks() -> dict[str, Callable[[], float]]:
 
 
 def compare(batch_size: int, chunks: int, steps: int) -> None:
-    """Prints milliseconds per step of both, the ratio, and the share of the limits."""
+    """Prints both times per step, their ratio, and the fraction of the limits."""
     weights = random_weights(H512_BO16, seed=0)
     parameters = sum(w.size for name, w in weights.items() if name.endswith("/W"))
-    # No fewer steps than are formed ahead at once, by one thread or two.
+    # At least as many steps as one or two threads compute ahead in one go.
     our_steps = max(steps, 512 // batch_size if batch_size >= 8 else 256)
     rng = np.random.default_rng(0)
     frames = -(-(chunks + 1) * our_steps // H512_BO16.ae_hop_length)
@@ -104,14 +105,14 @@ def compare(batch_size: int, chunks: int, steps: int) -> None:
             time.sleep(_REST)
             seen.setdefault(name, []).append(measure())
     original.close()
-    # The first chunk is each one's warm-up.
+    # The first chunk warms up.
     medians = {name: statistics.median(values[1:]) for name, values in seen.items()}
     best = {name: min(values[1:]) for name, values in seen.items()}
     dot, peak, memory = (medians[name] for name in sticks)
     print(
-        f"batch {batch_size:3d}: original {medians['original']:6.1f} ms a step (best "
-        f"{best['original']:.1f}); the machine gives {dot:.0f} GFLOP/s in [128,512] "
-        f"products, {peak:.0f} in large ones, {memory:.1f} GB/s",
+        f"batch {batch_size:3d}: original {medians['original']:6.1f} ms per step (best "
+        f"{best['original']:.1f}); the machine reaches {dot:.0f} GFLOP/s in "
+        f"[128,512] products, {peak:.0f} in large ones, {memory:.1f} GB/s",
     )
     for name in ENGINES:
         milliseconds = medians[name]
@@ -129,11 +130,11 @@ def compare(batch_size: int, chunks: int, steps: int) -> None:
 
 
 def main() -> None:
-    """Reads the options and prints three lines per batch size."""
+    """Parses the options and prints three lines per batch size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch_sizes", default="1,8,32,128", help="with commas")
+    parser.add_argument("--batch_sizes", default="1,8,32,128", help="comma-separated")
     parser.add_argument("--chunks", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=32, help="of a chunk")
+    parser.add_argument("--steps", type=int, default=32, help="per chunk")
     arguments = parser.parse_args()
     for batch_size in map(int, arguments.batch_sizes.split(",")):
         compare(batch_size, arguments.chunks, arguments.steps)

@@ -1,9 +1,9 @@
-"""The generation loop NSynth shipped, as a yardstick for ours.
+"""The generation loop that NSynth shipped, as a yardstick for ours.
 
-It is a graph in a TF1 session that makes one sample per call: the host feeds the sample
-made before and the frame's embedding, fetches 256 probabilities, and draws. Each layer
-keeps its past in FIFO queues, and takes its taps out of the kernel anew at every step.
-Nothing here is meant to be fast, or used for anything but timing and checking:
+It is a graph in a TF1 session that generates one sample per call: the host feeds the
+previous sample and the frame's embedding, fetches 256 probabilities, and draws a class.
+Each layer keeps its past in FIFO queues, and slices its taps from the kernel at every
+step. This module is not meant to be fast; it is only for timing and checking:
 
     python benchmarks/original_loop.py --batch_sizes 1,8,32
 """
@@ -27,7 +27,7 @@ MU = NUM_CLASSES - 1
 
 
 def _conv_shapes(config: WaveNetConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yields (TF1 scope, kernel shape) of each decoder convolution that is used."""
+    """Yields (TF1 scope, kernel shape) for each decoder convolution in use."""
     width, skip, code = config.width, config.skip_width, config.ae_bottleneck_width
     yield "startconv", (1, config.filter_length, 1, width)
     yield "skip_start", (1, 1, width, skip)
@@ -43,14 +43,14 @@ def _conv_shapes(config: WaveNetConfig) -> Iterator[tuple[str, tuple[int, ...]]]
 
 
 def random_weights(config: WaveNetConfig, seed: int) -> dict[str, np.ndarray]:
-    """Weights that keep the activations in a sensible range, for timing.
+    """Returns weights that keep activations in a sensible range, for timing.
 
     Args:
       config: the model's shape.
-      seed: of the random numbers.
+      seed: seed of the random numbers.
 
     Returns:
-      TF1 variable name -> float32 array, for each decoder tensor that is used.
+      TF1 variable name -> float32 array, for each decoder tensor in use.
     """
     rng = np.random.default_rng(seed)
     weights = {}
@@ -66,12 +66,12 @@ def random_weights(config: WaveNetConfig, seed: int) -> dict[str, np.ndarray]:
 class OriginalLoop:
     """A WaveNet decoder run the way NSynth ran it, one session call per sample.
 
-    It lives in a graph and a session of its own, so that a plain TensorFlow 2 process
-    can hold it beside other models.
+    It has its own graph and session, so that a TensorFlow 2 process can use it beside
+    other models.
 
-    Source: NSynth, fastgen.synthesize. Differs: written anew from its description; the
-    uniforms are an argument; a drawn class is at most 255 (there, rounding can give
-    256); any widths, depth and filter length.
+    Source: NSynth, fastgen.synthesize. Differs: rewritten from its description; the
+    uniforms are an argument; a drawn class is at most 255 (in the original, rounding
+    can give 256); any widths, depth and filter length.
     """
 
     def __init__(
@@ -81,13 +81,12 @@ class OriginalLoop:
 
         Args:
           config: the model's shape. Its inputs must be mu-law (rescale_inputs).
-          weights: TF1 variable name -> array. Names the decoder does not use are
-            ignored.
+          weights: TF1 variable name -> array. Unused names are ignored.
           batch_size: clips generated side by side.
 
         Raises:
           InputError: a weight is missing or has another shape, or the configuration
-            asks for linear inputs.
+            has linear inputs.
         """
         if not config.rescale_inputs:
             raise InputError("OriginalLoop needs rescale_inputs=True; got False.")
@@ -97,7 +96,7 @@ class OriginalLoop:
         self._fill_ops: list[tf.Operation] = []
         self._reset_ops: list[tf.Operation] = []
         self._push_ops: list[tf.Operation] = []
-        # As there: the first GPU where there is one, for all it has kernels for.
+        # As in the original: the first GPU, if any, for all operations it supports.
         options = tf1.ConfigProto(allow_soft_placement=True)
         options.gpu_options.allow_growth = True
         device = "/gpu:0" if tf.config.list_physical_devices("GPU") else None
@@ -113,7 +112,7 @@ class OriginalLoop:
         self._session.close()
 
     def reset(self) -> None:
-        """Makes the past silent again."""
+        """Resets the past to silence."""
         self._session.run(self._reset_ops)
 
     def step(
@@ -122,7 +121,7 @@ class OriginalLoop:
         """Generates the next sample of each clip.
 
         Args:
-          audio: [b, 1] float in [-1, 1], the samples generated last (0 at the start).
+          audio: [b, 1] float in [-1, 1], the previous samples (0 at the start).
           encoding: [b, ae_bottleneck_width] float, the embedding of the next sample's
             frame.
           uniforms: [b] float64 in [0, 1), one draw per clip.
@@ -152,13 +151,13 @@ class OriginalLoop:
           [b, n] float32 in (-1, 1) at 16 kHz.
 
         Raises:
-          InputError: more samples are asked for than the frames stand for.
+          InputError: more samples are requested than the frames represent.
         """
         num_samples = uniforms.shape[1]
         most = self._config.num_samples(encodings.shape[1])
         if num_samples > most:
             raise InputError(
-                f"{encodings.shape[1]} frames stand for {most} samples; "
+                f"{encodings.shape[1]} frames represent {most} samples; "
                 f"got uniforms for {num_samples}."
             )
         self.reset()
@@ -217,12 +216,12 @@ class OriginalLoop:
         self._probabilities = tf.nn.softmax(logits)
 
     def _pointwise(self, scope: str, x: tf.Tensor) -> tf.Tensor:
-        """A convolution of one tap: [b, in] to [b, out]."""
+        """A convolution with one tap: [b, in] to [b, out]."""
         kernel = self._variables[f"{scope}/W"][0, 0]
         return tf.nn.bias_add(x @ kernel, self._variables[f"{scope}/biases"])
 
     def _dilated(self, scope: str, x: tf.Tensor, dilation: int) -> tf.Tensor:
-        """A causal convolution, its older taps read from a chain of delays."""
+        """A causal convolution whose older taps come from a chain of delays."""
         kernel = self._variables[f"{scope}/W"]
         num_taps = int(kernel.shape[1])
         total = x @ kernel[0, num_taps - 1]
@@ -232,7 +231,7 @@ class OriginalLoop:
         return tf.nn.bias_add(total, self._variables[f"{scope}/biases"])
 
     def _delay(self, x: tf.Tensor, num_steps: int) -> tf.Tensor:
-        """What `x` was `num_steps` steps ago, from a queue that is always full."""
+        """The value of `x` `num_steps` steps ago, from a queue that is always full."""
         queue = tf.queue.FIFOQueue(num_steps, [tf.float32], [x.shape])
         silence = tf.zeros([num_steps, *x.shape])
         self._fill_ops.append(queue.enqueue_many(silence))
@@ -244,7 +243,7 @@ class OriginalLoop:
 
 
 def _decode(quantized: np.ndarray) -> np.ndarray:
-    """Integers in [-128, 127] to float32 samples; 0 is exactly silence."""
+    """Converts integers in [-128, 127] to float32 samples; 0 is exact silence."""
     level = (quantized.astype(np.float32) + 0.5) / HALF
     audio = np.sign(level) / MU * (float(NUM_CLASSES) ** np.abs(level) - 1.0)
     return np.where(quantized == 0, 0.0, audio).astype(np.float32)
@@ -257,7 +256,7 @@ def milliseconds_per_step(
     num_chunks: int,
     steps_per_chunk: int,
 ) -> float:
-    """Times `OriginalLoop.generate`, after one chunk to warm up.
+    """Times `OriginalLoop.generate`, after one warm-up chunk.
 
     Returns:
       The median over the chunks, in milliseconds per step of the whole batch.
@@ -289,7 +288,7 @@ def main() -> None:
             H512_BO16, weights, batch_size, args.num_chunks, args.steps_per_chunk
         )
         rate = 1e3 * batch_size / ms
-        print(f"batch {batch_size:3d}: {ms:7.2f} ms a step, {rate:6.1f} samples/s")
+        print(f"batch {batch_size:3d}: {ms:7.2f} ms per step, {rate:6.1f} samples/s")
 
 
 if __name__ == "__main__":

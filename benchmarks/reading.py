@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Times the reading of training crops from NSynth's TFRecords.
 
-Against the bare TFRecordDataset (no parsing, no cropping: the limit), and against the
-way of TensorFlow Datasets, in plain tf.data: files interleaved 16 by 16, every feature
-of each record parsed, then a random crop. Its users shuffle after that; here that is
-left out, in its favour. All read the same files in this process, in alternating rounds;
-medians.
+The comparison is with the bare TFRecordDataset (no parsing, no cropping: the limit) and
+with the pipeline of TensorFlow Datasets, in plain tf.data: 16 files interleaved in
+blocks of 16, every feature of each record parsed, then a random crop. Its users shuffle
+afterwards; that is omitted here, in its favour. All read the same files in this
+process, in alternating rounds; the results are medians.
 """
 
 import argparse
@@ -30,7 +30,7 @@ AUTOTUNE = tf.data.AUTOTUNE
 
 
 def make_files(folder: pathlib.Path, num_notes: int, num_files: int) -> list[str]:
-    """Notes of 4 s, 256 kB each."""
+    """Writes notes of 4 s, 256 kB each; returns the files' paths."""
     rng = np.random.default_rng(0)
     noise = rng.uniform(-0.5, 0.5, 64_000 * 2).astype(np.float32)
     paths = []
@@ -57,12 +57,12 @@ def make_files(folder: pathlib.Path, num_notes: int, num_files: int) -> list[str
 
 
 def bare(paths: list[str]) -> tf.data.Dataset:
-    """Records alone, file after file, as they are."""
+    """Raw records, file after file."""
     return tf.data.TFRecordDataset(paths).repeat()
 
 
 def bare_parallel(paths: list[str]) -> tf.data.Dataset:
-    """The same with a thread per core."""
+    """The same, with one thread per core."""
     cores = os.cpu_count()
     return (
         tf.data.Dataset.from_tensor_slices(paths)
@@ -79,7 +79,7 @@ def bare_parallel(paths: list[str]) -> tf.data.Dataset:
 def tensorflow_datasets(
     paths: list[str], crop_length: int, batch_size: int
 ) -> tf.data.Dataset:
-    """The pipeline of TensorFlow Datasets 4.9 with shuffled files, and crops of it."""
+    """The pipeline of TensorFlow Datasets 4.9 with shuffled files, then crops."""
     spec = {
         name: tf.io.FixedLenFeature([64_000] if name == "audio" else [10], kind.dtype)
         if name in ("audio", "qualities")
@@ -106,7 +106,7 @@ def tensorflow_datasets(
 
 
 def measure(dataset: tf.data.Dataset, num_notes: int) -> tuple[float, float]:
-    """Notes per second, and milliseconds of processor time per note."""
+    """Returns notes per second, and milliseconds of processor time per note."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     start, done = time.perf_counter(), 0
     for element in dataset:
@@ -120,14 +120,14 @@ def measure(dataset: tf.data.Dataset, num_notes: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Reads the options and prints a line for each way."""
+    """Parses the options and prints a line per pipeline."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--notes", type=int, default=2000)
     parser.add_argument("--files", type=int, default=8)
     parser.add_argument("--crop_length", type=int, default=6144)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument(
-        "--passes", type=int, default=10, help="over the notes, a round"
+        "--passes", type=int, default=10, help="passes over the notes per round"
     )
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -153,7 +153,7 @@ def main() -> None:
         rate, spent = (
             statistics.median(column) for column in zip(*values, strict=True)
         )
-        print(f"{name:24s}{rate:7.0f} notes/s {spent:6.3f} ms of processor a note")
+        print(f"{name:24s}{rate:7.0f} notes/s {spent:6.3f} ms of CPU time per note")
 
 
 if __name__ == "__main__":

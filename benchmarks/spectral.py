@@ -4,8 +4,8 @@
     pip install librosa==0.10.2
     python benchmarks/spectral.py
 
-librosa does its work in two ways, note by note as the original calls it and all notes
-at once, and the faster one counts. Rounds alternate; medians.
+librosa runs in two ways, note by note, as the original calls it, and on all notes at
+once; the faster one counts. Rounds alternate; the results are medians.
 """
 
 import argparse
@@ -26,7 +26,7 @@ N_FFT, HOP = 1024, 256
 
 
 def main() -> None:
-    """Measures and prints the tables."""
+    """Parses the options, measures and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--notes", type=int, default=16)
     parser.add_argument("--iterations", type=int, default=100)
@@ -78,7 +78,7 @@ def main() -> None:
             "librosa, all": lambda: librosa_cqt(notes),
         },
     }
-    tasks["constant-Q transform of the first"] = {
+    tasks["constant-Q transform of the first note"] = {
         "ours": lambda: compiled_cqt(tf.constant(notes[:1])).numpy(),
         "librosa": lambda: librosa_cqt(notes[0]),
     }
@@ -88,7 +88,7 @@ def main() -> None:
             for way, call in ways.items():
                 start = time.perf_counter()
                 call()
-                if turn:  # the first one also compiles and warms up
+                if turn:  # the first turn compiles and warms up
                     seconds[way].append(time.perf_counter() - start)
         medians = {way: statistics.median(times) for way, times in seconds.items()}
         best = min(medians[way] for way in medians if way.startswith("librosa"))

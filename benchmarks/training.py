@@ -1,12 +1,12 @@
-"""A training step against the same network computed as the original computes it.
+"""Times a training step against the same network computed in the original's way.
 
     python benchmarks/training.py --batch_size 8 --crop_length 6144
 
-The original surrounds a dense convolution by time_to_batch and its reverse, for every
-dilation, and runs one operation after the other on all cores. Both ways do the whole
-step: loss, gradients, Adam, averages. They take turns, each in a process of its own
-since they need different threads; the first step of each turn, which traces, isn't
-counted.
+For every dilation, the original surrounds a dense convolution with time_to_batch and
+its inverse, and it runs one operation after the other on all cores. Both ways compute
+the whole step: loss, gradients, Adam, averages. They take turns, each in its own
+process, because they need different thread settings. The first step of each turn, which
+traces, is not counted.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 
 
 def main() -> None:
-    """Lets the two ways take turns, and prints their times."""
+    """Runs the two ways in turns, and prints their times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--crop_length", type=int, default=6144)
@@ -43,8 +43,8 @@ def main() -> None:
         middle = statistics.median(values)
         notes = options.batch_size / middle
         print(
-            f"{way:<10} {best[way]:.3f} s a step at best, {middle:.3f} s in the "
-            f"median: {notes:.1f} notes a second"
+            f"{way:<10} best {best[way]:.3f} s per step, median {middle:.3f} s: "
+            f"{notes:.1f} notes per second"
         )
     middles = [statistics.median(seconds[way]) for way in WAYS]
     print(
@@ -57,7 +57,7 @@ WAYS = ("original", "ours")
 
 
 def time_steps(options: argparse.Namespace) -> list[float]:
-    """Seconds of each step, with one of the two ways."""
+    """Returns the seconds of each step, computed in one of the two ways."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -86,12 +86,12 @@ def time_steps(options: argparse.Namespace) -> list[float]:
 
 
 def compute_as_the_original(model) -> None:
-    """Replaces every dilated convolution's way of computing in `model`."""
+    """Makes every dilated convolution of `model` compute as in the original."""
     import keras
     import tensorflow as tf
 
     class TimeToBatch(keras.layers.Conv1D):
-        """Each of `dilation` interleaved parts of the time is a clip of its own."""
+        """Turns each of `dilation` interleaved parts of the time axis into a clip."""
 
         def call(self, x):
             [dilation], [size] = self.dilation_rate, self.kernel_size

@@ -4,7 +4,8 @@
     nsynth_export_embeddings --source_path=nsynth-test --save_path=exported ...
     python examples/embedding_map.py exported map.png
 
-A note's place is the mean of its rows, on the two axes along which notes differ most.
+A note's position is the mean of its rows, projected onto the two axes along which notes
+vary most.
 """
 
 import argparse
@@ -21,10 +22,10 @@ from magenta_nsynth.errors import NSynthError
 
 
 def main() -> None:
-    """Reads the export and writes the picture."""
+    """Parses the arguments, reads the export and writes the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="the --save_path of nsynth_export_embeddings")
-    parser.add_argument("picture", help="such as map.png")
+    parser.add_argument("picture", help="the picture to write, such as map.png")
     arguments = parser.parse_args()
 
     try:
@@ -34,7 +35,7 @@ def main() -> None:
     except NSynthError as error:
         raise SystemExit(str(error)) from None
     if len(notes) < 3:
-        raise SystemExit(f"{arguments.folder}: a map needs three notes at least.")
+        raise SystemExit(f"{arguments.folder}: a map needs at least three notes.")
     centred = means - means.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     x, y = (centred @ axes[:2].T).T

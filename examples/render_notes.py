@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """Renders a training set of single notes from a General MIDI soundfont.
 
-An example of making one's own data: it plays every instrument's notes with fluidsynth
-and leaves 4 s WAV files at 16 kHz, named as NSynth names its notes, which
-bin/nsynth_make_tfrecord turns into TFRecords. It needs the program fluidsynth and a
+An example of making your own data: it renders every instrument's notes with fluidsynth
+and writes 4 s WAV files at 16 kHz with NSynth's names for notes, which
+nsynth_make_tfrecord turns into TFRecords. It requires the program fluidsynth and a
 soundfont (on Debian: apt-get install fluidsynth fluid-soundfont-gm).
 
     python examples/render_notes.py --save_path=notes
     nsynth_make_tfrecord --source_path=notes/train --save_path=data/train
     nsynth_make_tfrecord --source_path=notes/heldout --save_path=data/heldout
 
-Held out is one pitch of each instrument, at every velocity. It differs from program to
-program, so that a network that plays the same pitch always scores next to nothing; the
-pitches next to it are trained on.
+One pitch of each instrument is held out, at every velocity. It differs between
+programs, so that a network that always plays the same pitch scores next to nothing. The
+adjacent pitches are in the training set.
 """
 
 import argparse
@@ -31,9 +31,9 @@ from scipy.io import wavfile
 from magenta_nsynth.audio import save_audio
 from magenta_nsynth.audio.resample import resample
 
-# family: the source of sound and its General MIDI programs, counted from 0. Those whose
-# pitch is clear: of others (organs of many stops, distorted guitars, bells, two saws a
-# fifth apart) an estimator of pitch finds another than the name says.
+# Family -> source -> General MIDI programs, counted from 0. Only programs with a clear
+# pitch: for others (organs with many stops, distorted guitars, bells, two saws a fifth
+# apart), a pitch estimator finds a different pitch from the name's.
 INSTRUMENTS = {
     "bass": {"acoustic": [32], "electronic": [33, 34], "synthetic": [39]},
     "brass": {"acoustic": [56, 57, 60], "synthetic": [63]},
@@ -50,13 +50,13 @@ INSTRUMENTS = {
 PITCHES = range(47, 74)
 VELOCITIES = (75, 100)
 HELD_SECONDS, SECONDS, GAP_SECONDS = 3, 4, 1
-RENDER_RATE = 48_000  # Hz; a multiple of 16 kHz that no overtone folds back from
+RENDER_RATE = 48_000  # Hz; a multiple of 16 kHz, so high that no overtone aliases
 PEAK = 0.9  # of each instrument's loudest note
 TICKS_PER_SECOND = 960
 
 
 def main() -> None:
-    """Parses the arguments and renders all instruments, two at a time."""
+    """Parses the arguments and renders all instruments, one per core at a time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--save_path", required=True, type=pathlib.Path)
     parser.add_argument("--soundfont", default="/usr/share/sounds/sf2/FluidR3_GM.sf2")
@@ -64,7 +64,7 @@ def main() -> None:
     if shutil.which("fluidsynth") is None:
         sys.exit("fluidsynth is not installed (Debian: apt-get install fluidsynth).")
     if not os.path.isfile(options.soundfont):
-        sys.exit(f"{options.soundfont}: no such soundfont; give another --soundfont.")
+        sys.exit(f"{options.soundfont}: no such soundfont; set --soundfont.")
     jobs = [
         (family, source, program)
         for family, sources in INSTRUMENTS.items()
@@ -109,15 +109,19 @@ def render_instrument(
 
 
 def held_out_pitch(program: int) -> int:
-    """The pitch, 48 to 72, of which a program's notes are not trained on."""
+    """The pitch, 48 to 72, of a program's held-out notes."""
     return 48 + 7 * program % 25
 
 
 def midi_file(program: int, notes: list[tuple[int, int]]) -> bytes:
-    """A MIDI file that plays one note after the other on one channel.
+    """Returns a MIDI file that plays one note after the other on one channel.
 
-    Each is held for HELD_SECONDS and cut off at SECONDS; the next follows after the
-    gap, in silence.
+    Each note is held for HELD_SECONDS and cut off at SECONDS. The next one follows
+    after a silent gap.
+
+    Args:
+      program: the General MIDI program, from 0.
+      notes: (pitch, velocity) pairs, both from 0 to 127.
     """
     events = [(0, bytes([0xC0, program]))]  # (seconds to wait, message)
     wait = 0
@@ -131,13 +135,13 @@ def midi_file(program: int, notes: list[tuple[int, int]]) -> bytes:
         variable_length(seconds * TICKS_PER_SECOND) + message
         for seconds, message in events
     )
-    # A quarter lasts half a second where a file doesn't say otherwise.
+    # A quarter note lasts half a second by default.
     header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS_PER_SECOND // 2)
     return header + struct.pack(">4sI", b"MTrk", len(track)) + track
 
 
 def variable_length(number: int) -> bytes:
-    """A number as MIDI files write them: 7 bits a byte, the last one below 128."""
+    """Encodes a number as MIDI files do: 7 bits per byte, the last byte below 128."""
     digits = [number & 127]
     while number := number >> 7:
         digits.append(number & 127 | 128)

@@ -17,6 +17,7 @@ from magenta_nsynth.disk import open_locked
 from magenta_nsynth.errors import InputError
 
 __all__ = [
+    "ARRAY_EXTENSIONS",
     "Source",
     "atomic_path",
     "check_folder",
@@ -32,6 +33,7 @@ __all__ = [
     "write_json",
 ]
 
+ARRAY_EXTENSIONS = (".npy",)  # of files of embeddings
 _PATIENCE = 10.0  # seconds for another program to finish writing a file
 # Limits for JSON from outside, which keep it below 1 GB of memory. An export's manifest
 # with a message for each of 289,205 notes has 60 MB and a million values.
@@ -56,9 +58,20 @@ class Source(NamedTuple):
         return pathlib.Path(self.path).stem
 
     @property
+    def mirrored(self) -> str:
+        """The subfolder as a place below another folder.
+
+        A list of sounds may name files anywhere. Those outside the list's own folder
+        have none: "".
+        """
+        folder = os.path.normpath(self.subfolder)
+        outside = os.path.isabs(folder) or folder.split(os.sep)[0] == os.pardir
+        return "" if outside or folder == os.curdir else folder
+
+    @property
     def is_npy(self) -> bool:
         """Whether it is a .npy file and not a sound."""
-        return self.path.lower().endswith(".npy")
+        return self.path.lower().endswith(ARRAY_EXTENSIONS)
 
 
 def expand(path: str | os.PathLike) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from prefork import Prefork
+from prefork import Prefork, Process
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -29,10 +29,9 @@ def run(name, *arguments, **options):
 
 
 def finish(words, **options):
-    """Runs a program to its end; one of bin/ in a fork, unless `options` forbid it."""
+    """Runs a program to its end; in a fork where `options` and the program allow it."""
     options = {"timeout": 120, **options}
-    is_binary = words[1].startswith(str(ROOT / "bin"))
-    if is_binary and sys.platform == "linux" and set(options) <= {"timeout", "cwd"}:
+    if can_fork(words) and set(options) <= {"timeout", "cwd"}:
         return _prefork.run(words[1], words[2:], **options)
     options.setdefault("env", environment())
     if "stdout" not in options:
@@ -40,25 +39,43 @@ def finish(words, **options):
     return subprocess.run(words, text=True, **options)
 
 
+def can_fork(words):
+    """Whether it is one of bin/, or a text, for Python without options."""
+    of_python = words[0] == sys.executable and sys.platform == "linux"
+    return of_python and (words[1] == "-c" or words[1].startswith(str(ROOT / "bin")))
+
+
 _prefork = Prefork(environment())
 
 
-def run_and_signal(words, path, number):
-    """Starts a program, sends it a signal once `path` exists, and waits for its end."""
-    process = subprocess.Popen(
-        words,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def run_and_signal(words, path, number, plain=False):
+    """Starts a program, sends it a signal once `path` exists, and waits for its end.
+
+    `plain`: not in a fork.
+    """
+    process = start(words, plain)
     deadline = time.monotonic() + 120
     while not path.exists() and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(words, process.returncode, output, errors)
+    return finish_started(process)
+
+
+def start(words, plain=False):
+    """Starts a program, in a fork where it can; `finish_started` waits for its end."""
+    if can_fork(words) and not plain:
+        return _prefork.start(words[1], words[2:])
+    pipe = subprocess.PIPE
+    env = environment()
+    return subprocess.Popen(words, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish_started(process, timeout=60):
+    if isinstance(process, Process):
+        return process.finish(timeout)
+    output, errors = process.communicate(timeout=timeout)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def error_line(result):

@@ -1,9 +1,9 @@
 """Runs Python programs in forks of a process that has imported TensorFlow.
 
 Importing TensorFlow takes six seconds of a processor, and the tests start more than a
-hundred programs. What a fork runs is the program as it is, with its own flags, files
-and exit; only the imports are done before. What tests importing or signals is started
-in the plain way.
+hundred programs. What a fork runs is the program as it is, with its own flags, files,
+signals and exit; only the imports are done before. What tests importing is started in
+the plain way.
 """
 
 import array
@@ -11,6 +11,7 @@ import atexit
 import json
 import os
 import runpy
+import select
 import socket
 import subprocess
 import sys
@@ -29,25 +30,18 @@ class Prefork:
 
     def run(self, program, arguments, timeout, cwd=None):
         """Runs a program to its end; as subprocess.run with text captured."""
-        words = [sys.executable, program, *arguments]
-        with (
-            tempfile.TemporaryFile() as output,
-            tempfile.TemporaryFile() as errors,
-        ):
-            ours, theirs = socket.socketpair()
-            with ours:
-                request = {"argv": [program, *arguments], "cwd": cwd or os.getcwd()}
-                files = [theirs.fileno(), output.fileno(), errors.fileno()]
-                self._send(json.dumps(request).encode(), files)
-                theirs.close()
-                ours.settimeout(timeout)
-                answer = ours.makefile().read()
-            output.seek(0)
-            errors.seek(0)
-            texts = [file.read().decode() for file in (output, errors)]
-        if not answer:
-            raise ChildProcessError(f"{words} ended without a status: {texts}")
-        return subprocess.CompletedProcess(words, int(answer), *texts)
+        return self.start(program, arguments, cwd).finish(timeout)
+
+    def start(self, program, arguments, cwd=None):
+        """Starts a program, a file or "-c" with the text as first argument."""
+        output = tempfile.TemporaryFile()  # noqa: SIM115
+        errors = tempfile.TemporaryFile()  # noqa: SIM115
+        ours, theirs = socket.socketpair()
+        request = {"argv": [program, *arguments], "cwd": cwd or os.getcwd()}
+        files = [theirs.fileno(), output.fileno(), errors.fileno()]
+        self._send(json.dumps(request).encode(), files)
+        theirs.close()
+        return Process([sys.executable, program, *arguments], ours, output, errors)
 
     def _send(self, request, files):
         if self._socket is None:
@@ -62,6 +56,40 @@ class Prefork:
             theirs.close()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))
         self._socket.sendmsg([request], [rights])
+
+
+class Process:
+    """A program that was started; as far as needed like subprocess.Popen."""
+
+    def __init__(self, words, connection, output, errors):
+        self._words, self._connection = words, connection
+        self._files = (output, errors)
+        connection.settimeout(120)
+        # A line with its number, and when it has ended one with its status.
+        self._answer = connection.makefile()
+        self.pid = int(self._answer.readline())
+
+    def poll(self):
+        """None while it runs."""
+        return True if select.select([self._connection], [], [], 0)[0] else None
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def finish(self, timeout):
+        """Waits for the end; what subprocess.run returns with text captured."""
+        self._connection.settimeout(timeout)
+        with self._connection, self._answer:
+            answer = self._answer.readline()
+        texts = []
+        for file in self._files:
+            with file:
+                file.seek(0)
+                texts.append(file.read().decode())
+        if not answer:
+            raise ChildProcessError(f"{self._words} ended without a status: {texts}")
+        return subprocess.CompletedProcess(self._words, int(answer), *texts)
 
 
 def serve(number):
@@ -90,8 +118,9 @@ def serve(number):
             if child == 0:
                 answer.close()
                 become(json.loads(request), files[1], files[2])
+            answer.sendall(b"%d\n" % child)
             _, status = os.waitpid(child, 0)
-            answer.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            answer.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
             os._exit(0)
         for file in files:
             os.close(file)
@@ -117,7 +146,10 @@ def become(request, output, errors):
     sys.path[0] = os.path.dirname(sys.argv[0])
     status = 0
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        if sys.argv[0] == "-c":
+            exec(compile(sys.argv.pop(1), "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):

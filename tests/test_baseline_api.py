@@ -167,7 +167,7 @@ def test_which_model_is_recognised(baseline_checkpoint, tiny_checkpoint):
         (lambda m: m.encode(np.zeros([1, 900, 2])), InputError, "mix several"),
         (lambda m: m.encode(np.zeros(900, np.int16)), InputError, "divide 16-bit"),
         (lambda m: m.encode([]), InputError, "empty list"),
-        (lambda m: m.decode(np.zeros([1, 16]), 60), InputError, "of another model"),
+        (lambda m: m.decode(np.zeros([1, 16]), 60), InputError, "another model's"),
         (lambda m: m.decode(np.zeros([1, 124]), 128), InputError, "0 to 127"),
         (lambda m: m.decode(np.zeros([1, 124]), -1), InputError, "0 to 127"),
         (lambda m: m.decode(np.zeros([1, 124]), 60.5), InputError, "whole number"),

@@ -37,7 +37,7 @@ def test_help_comes_at_once_and_without_tensorflow(name):
         help_only = finish(command(name, "-h"), env=environment())
         assert help_only.stderr == ""
         seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+    assert min(seconds) < 1.0  # 0.1 on an idle machine
 
 
 # The original's flags and their defaults, and ours that every binary shares.
@@ -463,7 +463,7 @@ def test_flags_reach_interpolate():
     arguments += ["--match_loudness", "--bit_depth=16", "--sample_length=0", "--seed=5"]
     arguments += ["--skip_existing", "--temperature=0.5", "--checkpoint_path=x"]
     text = given("nsynth_interpolate", *arguments, "--gpu_number=1")
-    assert "source_path=['a', 'a']" in text and "sample_length=0" in text
+    assert "source_path=('a', 'a')" in text and "sample_length=0" in text
     assert "checkpoint_path='x'" in text and "gpu 1" in text
     assert "save_path='o', skip_existing=True" in text
     assert (

@@ -144,7 +144,7 @@ def test_jsonwav_is_kept_packed_and_not_checked(site, tmp_path, caplog):
     assert (
         path == str(tmp_path / "f.tar") and pathlib.Path(path).read_bytes() == site.body
     )
-    assert "not checked, since its SHA-256 is unknown" in caplog.text
+    assert "not checked, because its SHA-256 is unknown" in caplog.text
     assert download_split("test", tmp_path, "jsonwav", site.url) == path
     assert len(site.requests) == 1
 

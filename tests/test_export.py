@@ -635,7 +635,7 @@ def test_a_job_arrays_result_is_that_of_one(run, tmp_path, caplog, count):
         if worker == count - 1:
             with pytest.raises(InputError, match="not complete"):
                 open_embeddings(tmp_path / "out")
-    assert ("none for number" in caplog.text) == (count == 3)
+    assert ("none of them for worker" in caplog.text) == (count == 3)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
@@ -705,7 +705,10 @@ def test_bad_records_are_named_and_left_out_only_by_a_flag(
         open_embeddings(out)
     caplog.clear()
     assert run(paths=[damaged], notes_per_shard=2, skip_corrupt=True) == 2
-    assert "2 notes are left out" in caplog.text and "record 2 (from 0)" in caplog.text
+    assert (
+        "2 notes can't be used and are left out" in caplog.text
+        and "record 2 (from 0)" in caplog.text
+    )
     notes = check_originals(out, golden_tiny)
     assert [note.note_str for note in notes] == [*IDS[:2], *IDS[3:], *IDS[:2]]
     assert open_embeddings(out).manifest["num_skipped"] == 2
@@ -920,7 +923,7 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
     ):  # fmt: skip
         assert part in text, part
     beam = ("--runner=DirectRunner", "--runner_option=--direct_num_workers=2")
-    assert shown(*beam) == (0, "DirectRunner ['--direct_num_workers=2']\n")
+    assert shown(*beam) == (0, "DirectRunner ('--direct_num_workers=2',)\n")
     assert "--num_shards can't be used with" in shown(*beam, "--num_shards=2")[1]
     assert "needs --runner" in shown(beam[1])[1]
 

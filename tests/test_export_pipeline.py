@@ -63,7 +63,7 @@ def test_closing_ends_the_threads():
 class Doubling:
     """An encoder of which nothing has to be loaded."""
 
-    num_latent, min_samples = 1, 2
+    min_samples = 2
 
     def __init__(self):
         self.batches = []
@@ -81,11 +81,15 @@ class Doubling:
         return [2 * clip[:1, None] for clip in clips]
 
 
+def clip(where, audio, labels=None):
+    return Clip(where, audio, labels or {}, where)
+
+
 def test_batches_are_of_one_key_and_errors_keep_their_place():
     encoder = Doubling()
     lengths = [3, 1, 3, 3, 3, 3]
     clips = [
-        (i // 3, Clip(f"clip{i}", np.full(n, i, np.float32), {"note_str": str(i)}))
+        (i // 3, clip(f"clip{i}", np.full(n, i, np.float32), {"note_str": str(i)}))
         for i, n in enumerate(lengths)
     ]
     clips[4] = (1, InputError("clip4: gone"))
@@ -97,14 +101,14 @@ def test_batches_are_of_one_key_and_errors_keep_their_place():
         "clip4: gone",
     ]
     good = [r for _, r in found if not isinstance(r, Exception)]
-    assert [float(r.z[0, 0]) for r in good] == [0, 4, 6, 10]
+    assert [float(r.rows[0, 0]) for r in good] == [0, 4, 6, 10]
     assert [r.labels["note_str"] for r in good] == ["0", "2", "3", "5"]
     assert encoder.batches == [1, 1, 1, 1]
 
 
 def test_long_clips_do_not_wait_for_others():
     encoder = Doubling()
-    clips = [(0, Clip("long", np.zeros(2_000_000, np.float32), {})) for _ in range(3)]
+    clips = [(0, clip("long", np.zeros(2_000_000, np.float32))) for _ in range(3)]
     with encoding(iter(clips), encoder, 16) as results:
         assert len(list(results)) == 3
     assert encoder.batches == [1, 1, 1]
@@ -112,7 +116,7 @@ def test_long_clips_do_not_wait_for_others():
 
 def test_an_error_in_the_block_ends_the_threads():
     before = threading.active_count()
-    clips = ((0, Clip("a", np.zeros(9, np.float32), {})) for _ in iter(int, 1))
+    clips = ((0, clip("a", np.zeros(9, np.float32))) for _ in iter(int, 1))
     with (
         pytest.raises(RuntimeError, match="writer"),
         encoding(clips, Doubling(), 4) as results,
@@ -124,7 +128,7 @@ def test_an_error_in_the_block_ends_the_threads():
 
 def test_an_embedding_that_is_no_numbers_is_an_error_that_names_its_clip():
     clips = [
-        (0, Clip(name, np.full(4, level, np.float32), {}))
+        (0, clip(name, np.full(4, level, np.float32)))
         for name, level in (("a.wav", 1), ("b.wav", np.inf), ("c.wav", 3))
     ]
     with encoding(clips, Doubling(), 2) as results:

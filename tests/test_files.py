@@ -9,7 +9,6 @@ import stat
 
 import numpy as np
 import pytest
-from magenta_nsynth.notes.clip_sources import open_clips
 
 from magenta_nsynth import files
 from magenta_nsynth.audio import load_audio, save_audio
@@ -28,7 +27,9 @@ from magenta_nsynth.files import (
     write_json,
 )
 from magenta_nsynth.notes.clips import read_list
+from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.labels_csv import read_labels
+from magenta_nsynth.notes.opening import open_clips
 
 
 @pytest.fixture
@@ -447,7 +448,7 @@ def test_the_lines_of_a_list_are_not_expanded(tmp_path, monkeypatch):
     listed = tmp_path / "list.txt"
     listed.write_text("$PLACE/a.wav\n~/a.wav\nelsewhere/a.wav\n")
     monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
-    clips = open_clips(["~/../list.txt"], 1)
+    clips = open_clips(Inputs(source_path=["~/../list.txt"]))
     first, second, third = clips.read(np.arange(3), 0)
     assert isinstance(first, AudioError) and isinstance(second, AudioError)
     assert "$PLACE/a.wav" in str(first) and "~/a.wav" in str(second)

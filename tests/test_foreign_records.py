@@ -1,6 +1,7 @@
 """Records that others wrote: with other features, rates, types and levels."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import shutil
@@ -93,9 +94,8 @@ def baseline(baseline_checkpoint):
 
 def evaluated(path):
     """What evaluation makes of the notes, with a loss that costs nothing."""
-    return evaluate_notes(
-        lambda audio: audio.mean(axis=1), open_notes(path), RECIPES["wavenet"], 512, 2
-    )
+    recipe = dataclasses.replace(RECIPES["wavenet"], crop_length=512, batch_size=2)
+    return evaluate_notes(lambda audio: audio.mean(axis=1), open_notes(path), recipe)
 
 
 def clips_of(*paths, min_samples=1):
@@ -136,7 +136,7 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
     assert save_embeddings(baseline, [path], tmp_path / "codes") == 0
     found = find_subjects(Inputs([path], sample_length=0), NoteFilter())
     assert [subject.name for subject in found.subjects] == ids
-    assert evaluated(path)["family"].tolist() == [0 if kind == "tfds" else -1] * 3
+    assert evaluated(path).families.tolist() == [0 if kind == "tfds" else -1] * 3
     assert make_tfrecord([path], tmp_path / "json", as_float=True) == 0
     entries = json.loads((tmp_path / "json" / "examples.json").read_text())
     assert list(entries) == ids
@@ -147,7 +147,7 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
 def test_evaluation_knows_the_families_that_there_are(tmp_path):
     path = tfrecords.write(tmp_path / "x.tfrecord", [tfds(0), ddsp(1), tfds(2)])
     result = evaluated(path)
-    lines = table(result["loss"], result["family"], RECIPES["wavenet"]).splitlines()
+    lines = table(result.losses, result.families, RECIPES["wavenet"]).splitlines()
     rows = [line.split()[:2] for line in lines]
     assert rows == [["family", "notes"], ["bass", "2"], ["unknown", "1"], ["all", "3"]]
     bass = NoteFilter(families=["bass"], velocities=[2])

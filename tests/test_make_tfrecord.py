@@ -296,7 +296,7 @@ def test_own_sounds_by_folder_and_name(sounds, tmp_path, data, caplog):
     assert (
         notes["guitar_acoustic_007-060-100"]["instrument_str"] == b"guitar_acoustic_007"
     )
-    [said] = [m for m in caplog.messages if "no family" in m]
+    [said] = [m for m in caplog.messages if "no known family" in m]
     assert "1 of 5" in said and "kick.wav" in said and "synth_lead, vocal" in said
     # 0.3 s of a 440 Hz tone in stereo at 44.1 kHz, the rest is zeros.
     audio = notes["bass_f_midi40"]["audio"]
@@ -333,9 +333,9 @@ def test_it_says_where_pitch_and_family_come_from(sounds, tmp_path, caplog):
     }
     assert (
         "The pitch of 9 notes: 2 by note name (long "
-        "C2.wav: 36); 2 by MIDI number at the name's end (sax_64.wav: 64); 1 by unity "
-        "note of its smpl or INST chunk (sampled.wav: 67); 1 by midi or pitch with a "
-        "number (x_midi40.wav: 40); 1 by NSynth's name "
+        "C2.wav: 36); 2 by MIDI number at the end of the name (sax_64.wav: 64); 1 by "
+        "unity note of its smpl or INST chunk (sampled.wav: 67); 1 by midi or pitch "
+        "with a number (x_midi40.wav: 40); 1 by NSynth's name "
         "(guitar_acoustic_007-060-100.wav: 60); 2 not known (Hammond B3.wav)."
     ) in caplog.messages
     assert (
@@ -474,7 +474,7 @@ def test_two_notes_of_one_name_are_refused_before_work(sounds, tmp_path, data):
     sounds("flute/a.wav", 100)  # another folder is another instrument
     assert make_tfrecord([sounds.folder], tmp_path / "fine") == 0
     shutil.copy(data / "audio_mono_16k.flac", sounds.folder / "bass" / "a.flac")
-    words = r"a\.flac and .*a\.wav would both .* rename one, or put them into different"
+    words = r"a\.flac and .*a\.wav would both .* rename one, or put them in different"
     with pytest.raises(InputError, match=words):
         make_tfrecord([sounds.folder], tmp_path / "out")
     (sounds.folder / "bass" / "a.flac").unlink()

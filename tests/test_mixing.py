@@ -152,7 +152,7 @@ def bad(array, where, value):
         ([], None, "linear", "no embeddings"),
         ([np.ones([3, 16]), np.ones([3, 15])], None, "linear", "embedding 1 has 15"),
         ([np.ones([3, 16]), bad(np.ones([3, 16]), (1, 2), np.nan)], None, "linear",
-         "embedding 1: holds"),
+         "embedding 1: contains"),
         ([np.ones([3, 16]), np.ones([0, 16])], None, "linear", "embedding 1: an"),
         ([np.ones([2, 3, 16])], None, "linear", "2 clips"),
         ([np.ones(16)], None, "linear", "[frames, channels]"),

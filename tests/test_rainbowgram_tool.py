@@ -532,7 +532,7 @@ def test_flags_reach_the_command():
     network, *options = given(*arguments)
     assert "'c', model='wavenet', use_ema=True" in network
     expected = [
-        Inputs(["a"], recursive=True, sample_length=9, limit=5),
+        Inputs(("a",), recursive=True, sample_length=9, limit=5),
         NoteFilter(min_pitch=3),
         PictureOutput("f.png", "p", "3X11", True),
         RainbowgramOptions(

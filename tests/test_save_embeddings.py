@@ -328,3 +328,18 @@ def test_ctrl_c(tiny_checkpoint, sounds, equals):
     assert 0 < len(done) < 60 and not [name for name in done if name[0] == "."]
     for i in range(len(done)):
         equals(sounds.out / f"{i:02d}_embeddings.npy", i % 2)
+
+
+def test_a_list_writes_nothing_outside_the_folder(model, sounds, tmp_path):
+    """Its lines may name files anywhere; what is made of them stays together."""
+    sounds("below/a.wav")
+    sounds("../other/b.wav", 1)
+    elsewhere = sounds("../elsewhere/c.wav", 1)
+    listed = sounds.folder / "all.txt"
+    listed.write_text(f"below/a.wav\n../other/b.wav\n{elsewhere}\n", encoding="utf-8")
+    before = {path for path in tmp_path.rglob("*") if sounds.out not in path.parents}
+    assert save_embeddings(model, [listed], sounds.out) == 0
+    made = {str(path.relative_to(sounds.out)) for path in sounds.out.rglob("*.npy")}
+    assert made == {f"{n}_embeddings.npy" for n in ("below/a", "b", "c")}
+    after = {path for path in tmp_path.rglob("*") if sounds.out not in path.parents}
+    assert after - before <= {sounds.out}

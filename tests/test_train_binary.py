@@ -139,13 +139,7 @@ def kill_until_done(notes, logdir, num_steps, seed, kills):
     draw = random.Random(seed)
     words = train_command(notes, logdir, f"--num_steps={num_steps}", "--save_secs=0")
     for number in kills:
-        process = subprocess.Popen(
-            words,
-            env=binaries.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = binaries.start(words)
         seen = len(list(logdir.glob("*.index")))
         deadline = time.monotonic() + 60
         while len(list(logdir.glob("*.index"))) <= seen and process.poll() is None:
@@ -155,9 +149,10 @@ def kill_until_done(notes, logdir, num_steps, seed, kills):
                 break
         time.sleep(draw.uniform(0, 1.5))
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        result = binaries.finish_started(process)
+        errors = result.stderr
         assert "Traceback" not in errors, errors
-        if process.returncode == 130:
+        if result.returncode == 130:
             assert "Saved step" in errors or "stopped." in errors, errors
         for path in logdir.glob("*.index"):
             Checkpoint(str(path))  # none is broken
@@ -239,7 +234,7 @@ def test_bad_requests(tmp_path, notes):
         ("--crop_length=8192",): "4,096 samples",
         ("--batch_size=0",): "batch_size",
         ("--config=nfft_1024",): "pass one of the spectral baseline",
-        ("--config=nfft_512",): "neither h512_bo16 nor nfft_1024 nor a checkpoint",
+        ("--config=nfft_512",): "neither h512_bo16 nor nfft_1024 nor a checkpoint's",
         ("--master=grpc://a:1",): "TF_CONFIG",
         ("--ps_tasks=1",): "TF_CONFIG",
         ("--worker_replicas=2",): "TF_CONFIG",

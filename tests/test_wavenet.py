@@ -91,23 +91,43 @@ def test_every_layer_carries_its_tf1_name():
     assert {"ae_startconv", "ae_dilatedconv_5", "ae_res_1", "ae_bottleneck"} < names
 
 
-SLOW_WAYS = [pytest.param(way, marks=pytest.mark.slow) for way in ("function", "jit")]
+WAYS = pytest.mark.parametrize(
+    "way", ["function", "jit", "unknown shape", "jit, unknown"]
+)
 
 
-@pytest.mark.parametrize("way", [*SLOW_WAYS, "unknown shape", "jit, unknown"])
-def test_compiled_in_every_way(tiny_checkpoint, golden_tiny, way):
-    model = load_autoencoder(tiny_checkpoint)
+def compiled(model, way):
+    """The encoding and the probabilities as a graph."""
     signature = [tf.TensorSpec([None, None], tf.float32)] if "unknown" in way else None
-    run = tf.function(
+    return tf.function(
         lambda audio: (model.encoder(audio), tf.nn.softmax(model(audio))),
         jit_compile="jit" in way,
         input_signature=signature,
     )
+
+
+@pytest.mark.slow
+@WAYS
+def test_compiled_in_every_way(tiny_checkpoint, golden_tiny, way):
+    run = compiled(load_autoencoder(tiny_checkpoint), way)
     for audio in (golden_tiny["audio"][:, :1024], golden_tiny["audio"]):
         encoding, probabilities = run(tf.constant(audio))
     assert relative(encoding, golden_tiny["raw_encoding"]) < 2e-5
     reference = golden_tiny["raw_predictions"]
     assert np.abs(probabilities.numpy()[:, ::96] - reference).max() < 1e-6
+
+
+@WAYS
+def test_compiled_is_as_called(way):
+    """Called as they are, the models equal the original (see above)."""
+    keras.utils.set_random_seed(1)
+    model = WaveNetAutoencoder(SMALL)
+    run = compiled(model, way)
+    for length in (64, 160):
+        audio = recipe.clips(length, 3)
+        encoding, probabilities = run(tf.constant(audio))
+        assert relative(encoding, model.encoder(audio)) < 1e-5
+        assert np.abs(probabilities - tf.nn.softmax(model(audio))).max() < 1e-6
 
 
 def test_symbolic_inputs_of_unknown_batch_and_time(tiny_checkpoint, golden_tiny):
@@ -133,13 +153,11 @@ def test_mixed_bfloat16_stays_near_the_original(tiny_checkpoint, golden_tiny):
 
 @pytest.mark.parametrize("part", ["", "encoder", "decoder"])
 @pytest.mark.parametrize("dtype", [None, "mixed_bfloat16"])
-def test_saved_and_loaded_as_keras_files(
-    tiny_checkpoint, golden_tiny, tmp_path, part, dtype
-):
-    model = load_autoencoder(tiny_checkpoint, dtype=dtype)
-    model = getattr(model, part) if part else model
-    audio = golden_tiny["audio"]
-    arguments = (audio, golden_tiny["raw_encoding"]) if part == "decoder" else (audio,)
+def test_saved_and_loaded_as_keras_files(tmp_path, part, dtype):
+    whole = WaveNetAutoencoder(SMALL, dtype=dtype)
+    model = getattr(whole, part) if part else whole
+    audio = recipe.clips(128, 3)
+    arguments = (audio, whole.encoder(audio)) if part == "decoder" else (audio,)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert type(again) is type(model) and again.config == model.config

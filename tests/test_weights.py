@@ -6,7 +6,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 
 import numpy as np
@@ -452,25 +451,21 @@ def test_a_model_changed_behind_the_table_is_noticed():
         engine.plan(encoder, tables.table(encoder.config))
 
 
-_READ_BYTES = """
-import os, sys
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from magenta_nsynth.api import load_model
-from magenta_nsynth.weights.engine import load_autoencoder
-def read():
-    return int(open("/proc/self/io").read().split()[1])
-before = read()
-{load}
-print(read() - before)
-"""
+def bytes_read(load):
+    """How many bytes this process reads from files meanwhile."""
+
+    def read():
+        return int(pathlib.Path("/proc/self/io").read_text().split()[1])
+
+    before = read()
+    load()
+    return read() - before
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="needs Linux' /proc")
 def test_the_encoder_alone_is_read(full_checkpoint):
     """Of a raw-only file: 247 MB, of which the encoder is 8."""
-    code = _READ_BYTES.format(load="load_model(sys.argv[1]).encoder")
-    run = [sys.executable, "-c", code, full_checkpoint]
-    read = int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+    read = bytes_read(lambda: load_encoder(full_checkpoint))
     assert 7_900_000 < read < 25_000_000
 
 
@@ -479,8 +474,8 @@ def test_the_encoder_alone_is_read(full_checkpoint):
 @pytest.mark.parametrize(
     ("load", "most"),
     [
-        ("load_model(sys.argv[1]).encoder", 40e6),
-        ("load_autoencoder(sys.argv[1])", 360e6),
+        (load_encoder, 40e6),
+        (engine.load_autoencoder, 360e6),
     ],
 )
 def test_little_is_read_of_a_training_checkpoint(data, tmp_path, load, most):
@@ -501,9 +496,7 @@ def test_little_is_read_of_a_training_checkpoint(data, tmp_path, load, most):
     prefix = str(tmp_path / "model.ckpt-200000")
     save_tf1(prefix, everything)
     assert os.path.getsize(prefix + ".data-00000-of-00001") == 986_763_532
-    run = [sys.executable, "-c", _READ_BYTES.format(load=load), prefix]
-    read = int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
-    assert read < most
+    assert bytes_read(lambda: load(prefix)) < most
 
 
 def test_a_checkpoint_one_folder_down_is_named(tmp_path, tiny_checkpoint):

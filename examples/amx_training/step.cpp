@@ -1,13 +1,13 @@
-// One training step of the WaveNet autoencoder on a processor with AMX: every product
-// of matrices in bfloat16 on tiles, every sum, the residual and skip streams, weights,
-// Adam and averages in float32. Built with -DREAL=float it computes all in float32, for
-// the comparison with the Keras model. See train.py, which builds and drives it.
+// One training step of the WaveNet autoencoder on a processor with AMX. Matrix products
+// are computed in bfloat16 on tiles; sums, the residual and skip streams, weights, Adam
+// and averages in float32. Built with -DREAL=float, it computes everything in float32,
+// for comparison with the Keras model. train.py builds and drives it.
 //
-// A crop is one thread's work. Arrays are [time][channels]. What a dilated layer reads
-// lies after (the encoder's: between) rows of zeros that are never written, so a tap is
-// the same matrix some rows further up. For the gradients of weights, sums over time,
-// one factor is transposed and the other has pairs of times interleaved, as tiles want
-// it.
+// Each thread processes one crop. Arrays are [time][channels]. The input of a dilated
+// layer lies after rows of zeros that are never written (in the encoder, between such
+// rows), so a tap is the same matrix some rows further up. For the gradients of weights,
+// which are sums over time, one factor is transposed and the other has pairs of times
+// interleaved, as tiles require.
 #include <immintrin.h>
 #include <omp.h>
 #include <sys/mman.h>
@@ -24,13 +24,12 @@
 #endif
 typedef REAL T;
 constexpr bool BF = sizeof(T) == 2;
-// Widths of the decoder, its skips, and the encoder, given by the build; multiples
-// of 32.
+// Widths of the decoder, its skips and the encoder, set by the build; multiples of 32.
 constexpr int W = WIDTH, S = SKIP_WIDTH, E = AE_WIDTH;
-constexpr int Z = 16, Q = 256, HOP = 512;  // bottleneck, classes, samples a frame
+constexpr int Z = 16, Q = 256, HOP = 512;  // bottleneck, classes, samples per frame
 constexpr int R = W + S;                   // res and skip are one product
 
-// From blocks of huge pages: with small ones half the time goes into address
+// Allocates from huge pages: with small ones, half the time is spent on address
 // translation.
 static void* arena(size_t n) {
   static char *at = nullptr, *end = nullptr;
@@ -72,7 +71,7 @@ static inline __m512 vexp(__m512 x) {
   x = _mm512_max_ps(_mm512_set1_ps(-126.f), _mm512_min_ps(x, _mm512_set1_ps(126.f)));
   __m512 n = _mm512_roundscale_ps(x, 0), f = _mm512_sub_ps(x, n);
   __m512 p = _mm512_set1_ps(9.6181291e-3f);
-  if (!rough) {  // else off by 4e-5, far less than bfloat16
+  if (!rough) {  // else the error is 4e-5, far below bfloat16's
     p = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), f,
                         _mm512_set1_ps(1.3333558e-3f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
@@ -90,12 +89,12 @@ static inline __m512 vsig(__m512 x) {
 }
 
 // ---- products
-// B packed in blocks of 32 k by 16 n: element (k, n) of block -> place
+// B is packed in blocks of 32 k by 16 n: element (k, n) of a block -> offset
 static inline int place(int k, int n) {
   return BF ? (k / 2) * 32 + n * 2 + (k & 1) : k * 16 + n;
 }
-// src [K][ld], or transposed: element (k, n) = src[n * ld + k]; K and N of the packed
-// matrix
+// src is [K][ld], or transposed: element (k, n) = src[n * ld + k]. K and N are those of
+// the packed matrix.
 static void pack(const float* src, int ld_, int K, int N, bool transposed, T* dst,
                  int ntiles, int nt0, int kb0) {
   if constexpr (BF) {
@@ -263,7 +262,7 @@ static void wgrad(const T* AT, int ldt, int M, const T* V, int NV, int n0, int N
       }
 }
 
-// Where each variable begins in the flat arrays.
+// The offset of each variable in the flat arrays.
 struct Dec {
   int64_t dW, db, cW, cb, rW, rb, kW, kb;
 };
@@ -271,14 +270,14 @@ struct Enc {
   int64_t vW, vb, wW, wb;
 };
 struct Net {
-  int L, stages, AL, astages, n, B;  // n: samples of a crop
+  int L, stages, AL, astages, n, B;  // n: samples per crop
   int64_t size;
   int64_t sW, sb, ssW, ssb, o1W, o1b, coW, cob, lW, lb, asW, asb, abW, abb;
   std::vector<Dec> dec;
   std::vector<Enc> enc;
   float *P, *M, *V, *A;
   std::vector<float*> G;
-  // Packed weights: f for the way forwards, b transposed, for the way back.
+  // Packed weights: f for the forward pass, b (transposed) for the backward pass.
   std::vector<T*> fD, bD, fR, bR, fV, bV, fW, bW;
   T *fSS, *bSS, *fO, *bO, *fL, *bL;
   struct Work {
@@ -287,14 +286,14 @@ struct Net {
         *adpre, *adpreV, *aT, *rT, *dhR, *dhV;
     float *l32, *s32, *x, *c;
     double loss;
-    float z[64 * 16], dz[64 * 16], hm[64 * E];  // of up to 64 frames
+    float z[64 * 16], dz[64 * 16], hm[64 * E];  // for up to 64 frames
   };
   std::vector<Work> work;
   int PD, PA;
 };
 static inline int dil(int i, int stages) { return 1 << (i % stages); }
 
-// off: in the order of the Net's, Dec's and Enc's fields. `size` is a multiple of 16.
+// off: offsets in the order of the fields of Net, Dec and Enc. `size`: a multiple of 16.
 extern "C" Net* net_new(int L, int stages, int AL, int astages, int n, int B,
                         int64_t size, const int64_t* off) {
   Net* N = new Net;
@@ -391,10 +390,10 @@ extern "C" Net* net_new(int L, int stages, int AL, int astages, int n, int B,
     w.x = allocf(n + 8);
     w.c = allocf(n / HOP * 2 * W + 1024);
   }
-  if (BF) syscall(SYS_arch_prctl, 0x1023, 18);  // ask Linux for the tiles
+  if (BF) syscall(SYS_arch_prctl, 0x1023, 18);  // request the tiles from Linux
   return N;
 }
-// 0 to 4: weights, Adam's moments, averages, gradients.
+// 0: weights, 1 and 2: Adam's moments, 3: averages, 4: gradients.
 extern "C" float* net_array(Net* N, int which) {
   return which == 0   ? N->P
          : which == 1 ? N->M
@@ -460,7 +459,7 @@ static void pack_all(Net* N) {
     }
   }
 }
-// The condition of each frame with both biases, and its gradients.
+// The conditioning of each frame with both biases, and its gradients.
 static void cond(const float* z, int F, const float* Wc, const float* bc,
                  const float* b, int N, float* c) {
   for (int f = 0; f < F; f++)
@@ -489,14 +488,14 @@ static void cond_back(const float* z, float* dz, int F, const float* Wc,
 }
 static inline void addto(float* p, __m512 v) { st(p, _mm512_add_ps(ld(p), v)); }
 
-// x: companded clean [n], past: companded decoder's past [n], label [n]
+// x: companded clean sound [n]; past: the decoder's companded past [n]; label [n]
 static void crop(Net* N, int b, const float* x, const float* past, const int32_t* label,
                  float scale) {
   Net::Work& w = N->work[b];
   const float* P = N->P;
   float* G = N->G[b];
   const int n = N->n, F = n / HOP, L = N->L, AL = N->AL, PD = N->PD, PA = N->PA,
-            nT = n + 32;  // rows of transposed arrays not in the same cache sets
+            nT = n + 32;  // keeps rows of transposed arrays out of the same cache sets
   memset(G, 0, N->size * 4);
   alignas(64) float acc[32 * 256];
   const T* A[32];
@@ -608,7 +607,7 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
       }
     }
   }
-  // ---- head, forwards and backwards
+  // ---- head, forward and backward
   cond(w.z, F, P + N->coW, P + N->cob, P + N->o1b, S, c);
   static thread_local float dc[64 * 2 * R];
   memset(dc, 0, sizeof dc);
@@ -684,7 +683,7 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
   transpose(w.sr, S, n, S, w.dT, nT);
   wgrad(w.dT, nT, S, w.doV, S, 0, S, n, G + N->o1W, S);
   cond_back(w.z, w.dz, F, P + N->coW, dc, S, G + N->coW, G + N->cob, G + N->o1b);
-  // ---- decoder backwards; l is the gradient of the residual stream now
+  // ---- decoder, backward; l is now the gradient of the residual stream
   memset(l, 0, n * W * 4);
   for (int i = L - 1; i >= 0; i--) {
     int d = dil(i, N->stages);
@@ -755,7 +754,7 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
   transpose(w.l[0] + PD * W, W, n, W, w.dT, nT);
   wgrad(w.dT, nT, W, w.dlsV, R, W, S, n, G + N->ssW, S);
   for (int k = 0; k < S; k++) G[N->ssb + k] += dsum[k];
-  // ---- encoder backwards
+  // ---- encoder, backward
   float* dh = w.l32;
   for (int f = 0; f < F; f++) {
     float g[E];
@@ -824,9 +823,9 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
     }
 }
 
-// One step. x, past: [B][n] companded, in [-1, 1); label: [B][n] classes; lr_t: the
-// rate with Adam's correction; update: 0 leaves all as it was. Returns the loss in nats
-// a sample; the gradients stay in array 4, their norm comes in `norm`.
+// Runs one step. x, past: [B][n], companded, in [-1, 1). label: [B][n] classes. lr_t:
+// the learning rate with Adam's correction. update: 0 leaves the state unchanged. Returns
+// the loss in nats per sample; writes the gradients to array 4, their norm to `norm`.
 extern "C" double net_step(Net* N, const float* x, const float* past,
                            const int32_t* label, float lr_t, float decay, int update,
                            double* norm) {

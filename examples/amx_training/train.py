@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Goes on with a training of nsynth_train five times as fast, on processors with AMX.
+"""Continues a run of nsynth_train five times as fast, on processors with AMX.
 
-nsynth_train computes in float32; step.cpp has its products in bfloat16, on the tiles
-of Xeon Scalable of the 4th generation and later, where TensorFlow's own mixed precision
-is slower than float32. Batches, checkpoints and summaries are nsynth_train's, so that
-either goes on where the other stopped. One step has to be there:
+nsynth_train computes in float32. step.cpp computes matrix products in bfloat16, on the
+tiles of Xeon Scalable processors of the 4th generation and later, where TensorFlow's
+mixed precision is slower than float32. Batches, checkpoints and summaries are those of
+nsynth_train, so that either can resume the other's run. The run must have at least one
+step:
 
     nsynth_train --train_path=data/train --logdir=training --num_steps=1 --width=64 ...
     python examples/amx_training/train.py --train_path=data/train --logdir=training \
         --learning_rate=1.5e-3 --past_noise=3 --num_steps=200000
 
-It needs g++ and Linux. Widths have to be multiples of 32, filters 3 taps, the
-bottleneck 16 and the hop 512. TERM or Ctrl-C saves and ends it. --check compares loss
-and gradients of a batch with the Keras model's, in float32 and in bfloat16.
+It requires Linux and g++. Widths must be multiples of 32, filters must have 3 taps, the
+bottleneck must be 16 and the hop 512. SIGTERM or Ctrl-C saves a checkpoint and stops.
+--check compares a batch's loss and gradients with the Keras model's, in float32 and in
+bfloat16.
 """
 
 import argparse
@@ -50,14 +52,14 @@ Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # sound, past, labels: [b, t
 def main() -> None:
     """Parses the arguments, and trains or checks."""
     options = parse()
-    # The steps have threads of their own.
+    # The steps use their own threads.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if options.crop_length % 512 or not 0 < options.crop_length <= 64 * 512:
-        sys.exit("--crop_length has to be 1 to 64 whole frames of 512 samples.")
+        sys.exit("--crop_length must be 1 to 64 whole frames of 512 samples.")
     starts = checkpoints_in(options.logdir)
     if not starts:
-        sys.exit(f"{options.logdir}: holds no training; start one by nsynth_train.")
+        sys.exit(f"{options.logdir}: contains no run; start one with nsynth_train.")
     config = read_config(starts[0])
     trainer = Trainer(new_autoencoder(config), 1, options.average_decay)
     trainer.state.restore(starts[0])
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The arguments; those that nsynth_train has mean the same."""
+    """Parses the arguments; those of nsynth_train have the same meaning."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train_path", required=True)
     parser.add_argument("--eval_path", default="")
@@ -99,7 +101,7 @@ def parse() -> argparse.Namespace:
 
 
 def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
-    """The batches that nsynth_train would have from step `first` on."""
+    """Yields the batches that nsynth_train would use from step `first` on."""
     notes = notes_of(options.train_path, options.crop_length, RECIPE.features)
     batches = training_batches(
         notes,
@@ -109,7 +111,7 @@ def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
         first_batch=first,
         features=RECIPE.features,
     ).map(RECIPE.batch)
-    # Without noise too: the past is rounded to mu-law's values, as the network does.
+    # Even without noise, this rounds the past to mu-law values, as the network does.
     batches = with_noisy_past(batches, options.past_noise, options.seed, first)
 
     def companded(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
@@ -120,33 +122,33 @@ def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
 
 
 def notes_of(path: str, crop_length: int, features: tuple[str, ...]) -> NoteIndex:
-    """The notes of TFRecords."""
+    """Opens the notes of TFRecords that are at least as long as a crop."""
     return open_notes([path], features=features, min_samples=crop_length)
 
 
 def build(config: WaveNetConfig, real: str) -> ctypes.CDLL:
-    """Compiles step.cpp for the widths of a network.
+    """Compiles step.cpp for a network's widths.
 
     Args:
-      config: the network's.
+      config: the network's shape.
       real: "uint16_t" for bfloat16, or "float".
 
     Returns:
       The library.
     """
     if (config.filter_length, config.ae_filter_length) != (3, 3):
-        sys.exit("Filters have to have 3 taps.")
+        sys.exit("Filters must have 3 taps.")
     if (config.ae_bottleneck_width, config.ae_hop_length) != (16, 512):
-        sys.exit("The bottleneck has to be 16, and the hop 512.")
+        sys.exit("The bottleneck must be 16 and the hop 512.")
     widths = {
         "WIDTH": config.width,
         "SKIP_WIDTH": config.skip_width,
         "AE_WIDTH": config.ae_width,
     }
     if any(width % 32 for width in widths.values()) or not config.rescale_inputs:
-        sys.exit("Widths have to be multiples of 32, and inputs companded.")
+        sys.exit("Widths must be multiples of 32, and inputs companded.")
     if "amx_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
-        sys.exit("This processor has no AMX: train by nsynth_train.")
+        sys.exit("This processor has no AMX; use nsynth_train.")
     flags = [
         "-O3",
         "-march=sapphirerapids",
@@ -169,14 +171,14 @@ def build(config: WaveNetConfig, real: str) -> ctypes.CDLL:
 
 @dataclasses.dataclass
 class Steps:
-    """A training's state as flat arrays, and the step on them.
+    """The training state as flat arrays, and the step that updates them.
 
     Attributes:
-      options: the program's.
-      state: where weights, moments and averages come from, and go to by `put_back`.
-      config: the network's.
-      library: of `build`.
-      step: the number of updates.
+      options: the program's options.
+      state: the source of weights, moments and averages; `put_back` writes to it.
+      config: the network's shape.
+      library: the result of `build`.
+      step: the number of updates so far.
     """
 
     options: argparse.Namespace
@@ -185,7 +187,7 @@ class Steps:
     library: ctypes.CDLL
 
     def __post_init__(self) -> None:
-        """Makes the arrays and takes over the state."""
+        """Creates the arrays and copies the state into them."""
         state, config, options = self.state, self.config, self.options
         self._sizes = [int(np.prod(v.shape)) for v in state.variables]
         padded = [-(-size // 16) * 16 for size in self._sizes]
@@ -223,12 +225,12 @@ class Steps:
                     yield variable, self.part(array, i)
 
     def part(self, array: np.ndarray, i: int) -> np.ndarray:
-        """That of the i-th variable, in its shape."""
+        """The part of `array` for the i-th variable, in the variable's shape."""
         flat = array[self._starts[i] : self._starts[i] + self._sizes[i]]
         return flat.reshape(self.state.variables[i].shape)
 
     def put_back(self) -> None:
-        """Writes all to the state."""
+        """Writes everything back to the state."""
         for variable, part in self._parts():
             variable.assign(part)
         state = self.state
@@ -239,7 +241,16 @@ class Steps:
     def __call__(
         self, batch: Inputs, rate: float, update: bool = True
     ) -> tuple[float, float]:
-        """One step; the loss in nats per sample, and the norm of the gradients."""
+        """Runs one step.
+
+        Args:
+          batch: sound, past and labels, each [b, t].
+          rate: the learning rate.
+          update: False leaves weights, moments and averages unchanged.
+
+        Returns:
+          The loss in nats per sample, and the norm of the gradients.
+        """
         one = np.float32(1)
         correction = np.sqrt(one - self._powers[1]) / (one - self._powers[0])
         decay = average_decay(self.step + 1, self.options.average_decay)
@@ -261,7 +272,7 @@ class Steps:
 
 
 def _in_order(model: Any) -> list[tf.Variable]:
-    """The variables as step.cpp wants their places."""
+    """The variables in the order in which step.cpp expects their offsets."""
     d, e = model.decoder, model.encoder
     layers = [d.startconv, d.skip_start, d.out1, d.cond_map_out1, d.logits]
     layers += [e.ae_startconv, e.ae_bottleneck]
@@ -283,7 +294,7 @@ def train(
     folder: TrainingFolder,
     batches: Iterator[Inputs],
 ) -> None:
-    """Trains up to the last step; a checkpoint now and then, a line every minute."""
+    """Trains up to the last step; prints a line every minute, and saves regularly."""
     summaries = Summaries(folder.path)
     saved = told = time.monotonic()
     losses, norms = [], []
@@ -324,7 +335,7 @@ def save(steps: Steps, folder: TrainingFolder) -> None:
 def evaluate(
     options: argparse.Namespace, steps: Steps, trainer: Trainer, summaries: Summaries
 ) -> None:
-    """Measures the loss on other notes, with the weights and with their averages."""
+    """Measures the loss on other notes, with raw and with averaged weights."""
     notes = notes_of(options.eval_path, options.crop_length, RECIPE.features)
     recipe = dataclasses.replace(
         RECIPE, crop_length=options.crop_length, batch_size=options.batch_size
@@ -347,7 +358,7 @@ def evaluate(
 def check(
     options: argparse.Namespace, trainer: Trainer, config: WaveNetConfig, batch: Inputs
 ) -> None:
-    """Compares a batch's loss and gradients with the Keras model's."""
+    """Compares the loss and gradients of a batch with the Keras model's."""
     model, state = trainer.model, trainer.state
     trained = [i for i, has in enumerate(state.has_gradient) if has]
     with tf.GradientTape() as tape:
@@ -371,11 +382,11 @@ def check(
 
 
 def loss_of_companded(model: Any, batch: Inputs) -> tf.Tensor:
-    """The model's loss of what `inputs` makes, without the way through audio."""
+    """The model's loss for a batch of `inputs`, whose values are companded already."""
     sound, past, labels = batch
 
     def audio(companded: np.ndarray) -> np.ndarray:
-        # A value in the middle of its step: companding gives the step again.
+        # The middle of a step, which companding maps back to that step.
         middle = (companded * 128 + 0.5) / 128
         return np.sign(middle) * (256.0 ** np.abs(middle) - 1) / 255
 

@@ -115,7 +115,7 @@ def generate(
         sources = sources[:-1]
     folder = expand(output.save_path)
     paths = [
-        os.path.join(folder, source.subfolder, generated_name(file_name(name)))
+        os.path.join(folder, source.mirrored, generated_name(file_name(name)))
         for source, name in zip(sources, names, strict=True)
     ]
     refuse_collisions(sources, paths)

@@ -17,6 +17,7 @@ from magenta_nsynth.commands.picture_sources import (
 )
 from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.files import ARRAY_EXTENSIONS
 from magenta_nsynth.plotting.panel import Panel, check_curves
 from magenta_nsynth.plotting.rainbowgrams import make_panel
 
@@ -59,7 +60,7 @@ class PanelMaker:
             self._options["embedding_hop_length"] = model.config.ae_hop_length
         self._embeddings = self._reconstructions = None
         if path := additions.embeddings_path:
-            self._embeddings = Companions(path, [".npy"], "--embeddings_path")
+            self._embeddings = Companions(path, ARRAY_EXTENSIONS, "--embeddings_path")
         if path := additions.reconstructions_path:
             flag = "--reconstructions_path"
             self._reconstructions = Companions(path, AUDIO_EXTENSIONS, flag)
@@ -137,7 +138,8 @@ class PanelMaker:
         # Whole frames, without a message about the rest: the picture shows it.
         hop_length = self._model.config.ae_hop_length
         num_samples = len(audio) // hop_length * hop_length
-        return self._model.encode_prepared([audio[: num_samples or None]])[0]
+        clip = self._model.check_clip(audio[: num_samples or None], "the audio")
+        return self._model.encode_prepared([self._model.prepare(clip)])[0]
 
     def _rows(
         self, name: str, find: Callable[[], np.ndarray | None]

@@ -64,7 +64,7 @@ def reconstruct(
     make_folder(folder, "--sounds_path")
     check_arguments(model, folder, sample_length, generation.batch_size)
     sounds = {
-        os.path.join(s.source.subfolder, generated_name(s.name)): s
+        os.path.join(s.source.mirrored, generated_name(s.name)): s
         for s in subjects.subjects
     }
     settings = settings_of(model, generation, sample_length)

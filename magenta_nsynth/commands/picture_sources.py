@@ -170,7 +170,7 @@ class Companions:
         # What the tools write for a sound is preferred to a file of the same name.
         made = (f"gen_{name}", f"gen_{name}_embeddings", f"{name}_embeddings", name)
         own = os.path.abspath(source.path or os.sep)
-        for folder in (source.subfolder, ""):
+        for folder in (source.mirrored, ""):
             for stem in made:
                 path = self._found.get((folder, stem))
                 if path and os.path.abspath(path) != own:

@@ -229,7 +229,7 @@ def draw_each(
 
     def path_of(subject: Subject) -> str:
         name = f"{subject.name}.{output.format}"
-        return os.path.join(folder, subject.source.subfolder, name)
+        return os.path.join(folder, subject.source.mirrored, name)
 
     if subjects.are_files:
         files = list(subjects.subjects)

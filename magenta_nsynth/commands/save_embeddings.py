@@ -164,7 +164,7 @@ class _Saver:
 
     def _of_files(self, clips: Clips) -> tuple[Iterator[_Planned], int]:
         """Returns clips that are files, each with its output, and their number."""
-        outputs = [self._path(os.path.join(s.subfolder, s.stem)) for s in clips.files]
+        outputs = [self._path(os.path.join(s.mirrored, s.stem)) for s in clips.files]
         refuse_collisions(clips.files, outputs)
         make_folder(self._folder)
         pairs = list(zip(clips.files, outputs, strict=True))

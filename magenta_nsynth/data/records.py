@@ -19,9 +19,9 @@ from magenta_nsynth.files import expand, matches_of
 __all__ = ["ADVICE", "MAX_RECORD_BYTES", "Layout", "find_records", "read_layout"]
 
 ADVICE = "copy or download the file again, or skip what is damaged with --skip_corrupt"
-# 70 minutes of sound. A whole record is in memory, some three times while it is parsed,
+# 52 minutes of sound. A whole record is in memory, some three times while it is parsed,
 # and a kilobyte of GZIP may unpack to a megabyte.
-MAX_RECORD_BYTES = 1 << 28
+MAX_RECORD_BYTES = 200_000_000
 
 _HEADER, _FOOTER = 12, 4  # bytes around a record's data
 _SEARCHED = 64 << 20  # bytes to search for a record after a damaged length

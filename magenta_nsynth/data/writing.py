@@ -220,9 +220,9 @@ class RecordShards:
         """Raises InputError if the shards of an earlier run are of another plan."""
         new = self.plan
         keys = {*new.options, *old.options}
-        changed = [k for k in keys if new.options.get(k) != old.options.get(k)]
+        changed = {k for k in keys if new.options.get(k) != old.options.get(k)}
         if len(old.prints) != len(new.prints):
-            changed.append("num_shards")
+            changed.add("num_shards")
         if changed:
             raise InputError(
                 f"{self.manifest_path}: the files there were made from another source "

@@ -49,11 +49,11 @@ _HOPELESS = (
 
 
 class _BrokenError(Exception):
-    """The connection failed in a way that may pass."""
+    """The connection failed, but another attempt may succeed."""
 
 
 class _WrongFileError(InputError):
-    """What was downloaded is of no use."""
+    """The downloaded file can't be used."""
 
 
 def fetch(
@@ -71,7 +71,7 @@ def fetch(
     The bytes gather in PATH.part, beside a note of the file that they are part of.
     A broken connection is resumed. So is what an earlier run left, however it ended,
     if the server identifies this version of the file by an ETag or the SHA-256 is
-    known. A file that has changed on the server is begun again. A `path` that exists
+    known. A file that has changed on the server is started again. A `path` that exists
     is checked and kept.
 
     Args:
@@ -125,7 +125,7 @@ def fetch(
 
 
 def verify(path: str, expected_size: int | None, sha256: str | None) -> None:
-    """Checks a file that is there already.
+    """Checks an existing file.
 
     Raises:
       InputError: it is not a file, or not the expected one.
@@ -137,7 +137,7 @@ def verify(path: str, expected_size: int | None, sha256: str | None) -> None:
 
 @dataclasses.dataclass
 class _Download:
-    """One file on its way: what is there of it, and the requests for the rest."""
+    """One file in progress: its first part, and the requests for the rest."""
 
     url: str
     path: str

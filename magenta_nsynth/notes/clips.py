@@ -153,7 +153,7 @@ class SoundClips:
 
     def _clip(self, source: Source, audio: np.ndarray) -> Clip:
         labels = {**self.labels.of(source).fields, "note_str": _sound_id(source)}
-        name = os.path.join(source.subfolder, source.stem)
+        name = os.path.join(source.mirrored, source.stem)
         return Clip(source.path, audio, labels, name)
 
 

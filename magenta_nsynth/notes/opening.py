@@ -9,7 +9,14 @@ from fnmatch import fnmatchcase
 from magenta_nsynth.audio import AUDIO_EXTENSIONS
 from magenta_nsynth.data.records import find_records
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import Source, expand, find_sources, is_hidden, matches_of
+from magenta_nsynth.files import (
+    ARRAY_EXTENSIONS,
+    Source,
+    expand,
+    find_sources,
+    is_hidden,
+    matches_of,
+)
 from magenta_nsynth.notes.archive import ARCHIVE_EXTENSIONS
 from magenta_nsynth.notes.clips import Clips, JsonWavClips, SoundClips, read_list
 from magenta_nsynth.notes.inputs import Inputs, Kind
@@ -106,8 +113,8 @@ def find_sounds_or_npy(
     """
     paths, recursive = inputs.source_path, inputs.recursive
     if inputs.npy_only:
-        return find_sources(paths, [".npy"], recursive)
-    return find_sources(paths, AUDIO_EXTENSIONS, recursive, left_out, [".npy"])
+        return find_sources(paths, ARRAY_EXTENSIONS, recursive)
+    return find_sources(paths, AUDIO_EXTENSIONS, recursive, left_out, ARRAY_EXTENSIONS)
 
 
 def recognise(inputs: Inputs, deep: bool = False) -> tuple[Kind, list[str]]:
@@ -194,7 +201,9 @@ def _kind_of_file(name: str) -> Kind:
         return "archive"
     if name.endswith(".txt"):
         return "list"
-    is_record = ".tfrecord" in name and not name.endswith((*AUDIO_EXTENSIONS, ".npy"))
+    is_record = ".tfrecord" in name and not name.endswith(
+        (*AUDIO_EXTENSIONS, *ARRAY_EXTENSIONS)
+    )
     return "tfrecord" if is_record else "audio"
 
 
