@@ -159,9 +159,9 @@ class Steps:
     past_noise: float = option(
         0.0,
         "WaveNet: adds noise to the past that the decoder sees, so that it relies on "
-        "the embedding and copes with its own errors when it generates. This is the "
-        "greatest standard deviation, in steps of mu-law; each note's is drawn between "
-        "0 and it. The loss is that of the clean sound. 4 is a lot.",
+        "the embedding and copes with its own errors when it generates. Each note's "
+        "standard deviation is drawn between 0 and this, in steps of mu-law. 4 is a "
+        "lot.",
         low=0,
         model="wavenet",
     )
