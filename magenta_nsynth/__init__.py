@@ -17,7 +17,7 @@ Examples:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from magenta_nsynth.importing import without_matplotlib
+from magenta_nsynth.importing import set_log_level, tensorflow_import
 
 if TYPE_CHECKING:  # what `__getattr__` imports, for type checkers and editors
     from magenta_nsynth.api import Baseline as Baseline
@@ -66,6 +66,8 @@ if TYPE_CHECKING:  # what `__getattr__` imports, for type checkers and editors
 
 __version__ = "0.2.0"
 
+set_log_level()  # before any module imports TensorFlow
+
 _NAMES = {
     "api": "Baseline WaveNet load_baseline load_model load_wavenet",
     "audio": "load_audio save_audio",
@@ -92,7 +94,7 @@ def __getattr__(name: str) -> Any:
     if _HOME[name].startswith("plotting"):
         module = importlib.import_module(home)
     else:
-        with without_matplotlib():
+        with tensorflow_import():
             module = importlib.import_module(home)
     value = getattr(module, name)
     globals()[name] = value
