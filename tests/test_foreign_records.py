@@ -18,11 +18,11 @@ from tfrecords import example
 
 from magenta_nsynth import api
 from magenta_nsynth.api import Baseline, WaveNet
-from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
+from magenta_nsynth.audio.loudness import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample
 from magenta_nsynth.commands.evaluate import evaluate_notes, table
 from magenta_nsynth.commands.export_embeddings import export_embeddings
-from magenta_nsynth.commands.picture_sources import find_subjects
+from magenta_nsynth.commands.picture_panels import find_subjects
 from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.reading import (
     NoteFilter,
@@ -32,8 +32,8 @@ from magenta_nsynth.data.reading import (
     training_batches,
 )
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.notes.dataset_clips import RecordClips
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.record_clips import RecordClips
 from magenta_nsynth.schema import QUALITIES
 from magenta_nsynth.training.recipes import RECIPES
 
