@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 from absl import flags, logging
 
-from magenta_nsynth import __version__
+import magenta_nsynth
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.formatting import one_line
 from magenta_nsynth.importing import set_log_level, tensorflow_import
@@ -136,7 +136,7 @@ def run(
         _fail(program, f"{' '.join(str(error).splitlines())} (--help lists the flags.)")
 
     only_text = FLAGS.help or FLAGS.version
-    version = f"{program} {__version__}"
+    version = f"{program} {magenta_nsynth.__version__}"
 
     def call() -> int | None:
         values = [group.read() for group in groups]

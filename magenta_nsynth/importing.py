@@ -59,8 +59,9 @@ def _check_numpy() -> None:
         found = ".".join(map(str, numpy))
         raise InstallationError(
             f"NumPy {found} is installed, and TensorFlow "
-            f"{'.'.join(map(str, tensorflow))} needs NumPy 1 (another package's "
-            "installation replaced it): run pip install 'numpy<2'."
+            f"{'.'.join(map(str, tensorflow))} needs NumPy 1: run pip install "
+            "'numpy<2', and give the package that replaced it in the same command, "
+            "such as 'pandas<3'."
         )
 
 

@@ -8,6 +8,7 @@ import magenta_nsynth
 
 LEVELS = [
     {
+        "bundled",
         "errors",
         "config",
         "files",
@@ -24,7 +25,7 @@ LEVELS = [
     {"weights", "generation", "notes"},
     {"embeddings", "training"},
     {"api"},
-    {"commands"},
+    {"commands", "compat"},
     {"cli"},
 ]
 # Within the bottom level the modules stand on each other.

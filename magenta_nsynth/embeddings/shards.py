@@ -15,6 +15,7 @@ from magenta_nsynth.embeddings.embedding import (
     Embedding,
     EmbeddingWriter,
     NoteLabels,
+    array_summary,
     load_array,
 )
 from magenta_nsynth.embeddings.manifest import MANIFEST, load_complete
@@ -233,6 +234,11 @@ class ExportedNote(NamedTuple):
     num_samples: int
     embedding: np.ndarray
 
+    def __repr__(self) -> str:
+        fields = {**self._asdict(), "embedding": array_summary(self.embedding)}
+        words = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        return f"ExportedNote({words})"
+
 
 class Embeddings:
     """A complete export. Iterating over it yields each `ExportedNote`, in order.
@@ -261,6 +267,12 @@ class Embeddings:
             os.path.join(self.folder, next(iter(shard["files"])))
             for shard in manifest["shards"]
         ]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Embeddings {self.folder!r}: {len(self)} notes, rows of "
+            f"{self.num_latent} numbers>"
+        )
 
     def __len__(self) -> int:
         return sum(self._num_notes)

@@ -20,7 +20,7 @@ from magenta_nsynth.config import (
 )
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import atomic_path, load_json, read_json, write_json
-from magenta_nsynth.weights import engine, paths, tables
+from magenta_nsynth.weights import paths, tables
 
 __all__ = [
     "WRITING",
@@ -246,14 +246,14 @@ def _first_line(error: Exception) -> str:
 
 
 def summarize(
-    path: str | os.PathLike,
+    path: CheckpointLike,
     hop_length: int | None = None,
     num_stages: int | None = None,
 ) -> str:
     """Describes a checkpoint: model, config, step and contents, from its index.
 
     Args:
-      path: any form that `resolve_checkpoint` takes.
+      path: any form that `resolve_checkpoint` takes, or an opened checkpoint.
       hop_length: as for `engine.read_config`.
       num_stages: as for `engine.read_config`.
 
@@ -268,7 +268,9 @@ def summarize(
       encoder:     30 layers of width 32, dilations 1..512, filter 3
       ...
     """
-    checkpoint = Checkpoint(path)
+    from magenta_nsynth.weights import engine  # which itself imports this module
+
+    checkpoint = open_checkpoint(path)
     shapes = checkpoint.shapes
     lines = {"checkpoint": checkpoint.prefix}
     config = engine.read_config(checkpoint, hop_length, num_stages)
@@ -325,6 +327,8 @@ def _contents(shapes: tables.Shapes, names: set[str]) -> list[str]:
 
 
 def _problem(checkpoint: Checkpoint, config: Config) -> str | None:
+    from magenta_nsynth.weights import engine
+
     try:
         engine.check(checkpoint, tables.table(config), use_ema=False)
     except CheckpointError as error:
