@@ -32,6 +32,7 @@ class BuildWithData(build_py):
     """Copies the bundled checkpoint and sounds into the package that is built."""
 
     def run(self) -> None:
+        """As the usual step, and copies them."""
         super().run()
         if self.editable_mode:  # the package stays in the clone, beside them
             return

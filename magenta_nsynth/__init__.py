@@ -51,12 +51,12 @@ if TYPE_CHECKING:  # what `__getattr__` imports, for type checkers and editors
     from magenta_nsynth.config import SAMPLE_RATE as SAMPLE_RATE
     from magenta_nsynth.config import SpectralConfig as SpectralConfig
     from magenta_nsynth.config import WaveNetConfig as WaveNetConfig
+    from magenta_nsynth.embeddings.exported import open_embeddings as open_embeddings
     from magenta_nsynth.embeddings.interpolation import crossfade as crossfade
     from magenta_nsynth.embeddings.interpolation import grid_weights as grid_weights
     from magenta_nsynth.embeddings.interpolation import line_weights as line_weights
     from magenta_nsynth.embeddings.interpolation import mix as mix
     from magenta_nsynth.embeddings.interpolation import time_stretch as time_stretch
-    from magenta_nsynth.embeddings.shards import open_embeddings as open_embeddings
     from magenta_nsynth.errors import AudioError as AudioError
     from magenta_nsynth.errors import CheckpointError as CheckpointError
     from magenta_nsynth.errors import InputError as InputError
@@ -92,8 +92,8 @@ _NAMES = {
     "audio.mu_law": "inverse_mu_law mu_law",
     "bundled": "example_notes",
     "config": "H512_BO16 NFFT_1024 SAMPLE_RATE SpectralConfig WaveNetConfig",
+    "embeddings.exported": "open_embeddings",
     "embeddings.interpolation": "crossfade grid_weights line_weights mix time_stretch",
-    "embeddings.shards": "open_embeddings",
     "errors": "AudioError CheckpointError InputError InstallationError NSynthError",
     "plotting.figure": "draw_figure save_figure",
     "plotting.rainbowgrams": "draw_embedding draw_rainbowgram make_panel "

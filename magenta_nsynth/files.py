@@ -283,7 +283,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
                 os.unlink(temporary)
             # A full disk, say: name the file that the user asked for.
             if isinstance(error, OSError) and error.errno:
-                raise type(error)(error.errno, error.strerror, str(path)) from error
+                raise type(error)(error.errno, error.strerror, str(path)) from None
             raise
 
 
@@ -418,6 +418,6 @@ def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise InputError(
             f"{path}: not written, because a number in it is NaN or infinite."
-        ) from error
+        ) from None
     with atomic_path(path) as temporary:
         pathlib.Path(temporary).write_text(text + "\n", encoding="ascii")

@@ -26,11 +26,8 @@ from magenta_nsynth.models.spectral import (
 from magenta_nsynth.options import check_limits, refuse_changed, refuse_other_model
 from magenta_nsynth.spectral import ispecgram, specgram
 from magenta_nsynth.weights import engine
-from magenta_nsynth.weights.checkpoint import (
-    CheckpointLike,
-    open_checkpoint,
-    summarize,
-)
+from magenta_nsynth.weights.checkpoint import CheckpointLike, open_checkpoint
+from magenta_nsynth.weights.summary import summarize
 
 __all__ = ["Baseline", "Prepared", "load_baseline"]
 

@@ -24,11 +24,8 @@ from magenta_nsynth.models.wavenet import (
 from magenta_nsynth.options import check_limits, refuse_other_model
 from magenta_nsynth.progress import reporting
 from magenta_nsynth.weights import engine
-from magenta_nsynth.weights.checkpoint import (
-    CheckpointLike,
-    open_checkpoint,
-    summarize,
-)
+from magenta_nsynth.weights.checkpoint import CheckpointLike, open_checkpoint
+from magenta_nsynth.weights.summary import summarize
 
 __all__ = ["WaveNet", "load_wavenet"]
 

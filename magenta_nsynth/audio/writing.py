@@ -79,4 +79,4 @@ def write_audio(
             wavfile.write(temporary, rate, samples)
     except OSError as error:
         reason = error.strerror or error
-        raise AudioError(f"{path}: can't be written ({reason}).") from error
+        raise AudioError(f"{path}: can't be written ({reason}).") from None
