@@ -17,7 +17,7 @@ from magenta_nsynth.audio.resample import (
     resampled_length,
 )
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.errors import AudioError, InputError
+from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import expand
 
 __all__ = ["AUDIO_EXTENSIONS", "audio_length", "load_audio", "read_audio"]
@@ -59,7 +59,10 @@ def load_audio(
       >>> nsynth.load_audio(path, sr=44_100).shape
       (176400,)
     """
-    return read_audio(expand(path), sample_length, sr)
+    try:
+        return read_audio(expand(path), sample_length, sr)
+    except NSynthError as error:  # says all that there is to say, so in few lines
+        raise error.with_traceback(None) from None
 
 
 def read_audio(
