@@ -18,10 +18,11 @@ import pytest
 import tensorflow as tf
 from notes import SMALL, SMALL_FLAGS, make_notes
 
-from magenta_nsynth.commands.evaluate import table
+from magenta_nsynth.commands.evaluation_tables import Measured, table
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.schema import Note, parse_note_str
+from magenta_nsynth.training.evaluation import NoteLosses
 from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint
@@ -483,7 +484,8 @@ def test_evaluate_agrees_with_the_library(tmp_path, whole):
 
 def test_the_table_of_unknown_families():
     recipe = RECIPES["wavenet"]
-    lines = table(np.float32([1, 2, 4]), np.array([-1, 10, 99]), recipe).splitlines()
+    losses = NoteLosses(np.float32([1, 2, 4]), np.array([-1, 10, 99]), None)
+    lines = table(Measured(recipe, losses)).splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["vocal", "1", "2.0000"], ["unknown", "2", "2.5000"], ["all", "3", "2.3333"],
     ]  # fmt: skip
