@@ -364,11 +364,13 @@ def start_workers(notes, logdir, *flags):
 
 
 def test_two_workers_have_the_losses_of_one(tmp_path, notes, whole):
-    flags = ("--num_steps=8", "--save_summaries_secs=0")
+    flags = ["--num_steps=8", "--save_summaries_secs=0", f"--eval_path={notes}"]
+    flags.append("--reconstruct_steps=4")  # the chief makes them, the other waits
     workers = start_workers(notes, tmp_path / "two", *flags)
     for worker in workers:
         _, errors = worker.communicate(timeout=120)
         assert worker.returncode == 0, errors
+        assert ("Step 4: 12 reconstructions" in errors) == (worker is workers[0])
     one, two = losses_of(whole[0]), losses_of(tmp_path / "two")
     assert sorted(two) == list(range(1, 9))
     for step, loss in two.items():
