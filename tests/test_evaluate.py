@@ -185,6 +185,9 @@ def test_the_yardstick_of_odd_sounds():
     assert linear_predictor_nll(np.zeros(64), 8) == pytest.approx(math.log(2))
     full = np.tile([1.0, -1.0], 100)
     assert linear_predictor_nll(full, 2) == pytest.approx(0, abs=1e-3)
+    # A clipped sine: beyond full scale all is the last class.
+    clipped = np.clip(1.5 * np.sin(np.arange(4000) / 7), -1, 1)
+    assert linear_predictor_nll(clipped, 16) < 0.9
     for order in (0, 33):
         with pytest.raises(InputError, match=f"order {order}"):
             linear_predictor_nll(np.zeros(64), order)
