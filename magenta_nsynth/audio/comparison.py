@@ -34,7 +34,7 @@ def level_difference(audio: np.ndarray, original: np.ndarray) -> float:
     Examples:
       >>> import numpy as np
       >>> from magenta_nsynth.audio.comparison import level_difference
-      >>> level_difference(np.full(2048, 0.05), np.full(2048, 0.5)).round(2)
+      >>> round(level_difference(np.full(2048, 0.05), np.full(2048, 0.5)), 2)
       20.0
     """
     _check(audio, original)
@@ -73,8 +73,8 @@ def spectral_distance(audio: np.ndarray, original: np.ndarray) -> float:
       >>> import numpy as np
       >>> from magenta_nsynth.audio.comparison import spectral_distance
       >>> audio = np.random.default_rng(0).standard_normal(8000)
-      >>> spectral_distance(audio / 10, audio).round(2)
-      20.0
+      >>> 19 < spectral_distance(audio / 10, audio) <= 20
+      True
     """
     _check(audio, original)
     distances = []

@@ -48,7 +48,7 @@ def linear_predictor_nll(audio: np.ndarray, order: int) -> float:
       >>> from magenta_nsynth.training.yardstick import linear_predictor_nll
       >>> noise = np.random.default_rng(0).standard_normal(8000) / 10
       >>> tone = np.sin(np.arange(8000) / 5) / 10
-      >>> linear_predictor_nll(noise, 2) > 4 > 1 > linear_predictor_nll(tone, 2)
+      >>> linear_predictor_nll(noise, 64) > 4 > 1 > linear_predictor_nll(tone, 64)
       True
     """
     if order < 1 or len(audio) < 2 * order:
