@@ -9,16 +9,9 @@ import sys
 import textwrap
 
 import pytest
-from binaries import command, environment, error_line, finish, run
+from binaries import ROOT, command, environment, error_line, finish, run
 
-BINARIES = [
-    "nsynth_checkpoint",
-    "nsynth_export_embeddings",
-    "nsynth_generate",
-    "nsynth_interpolate",
-    "nsynth_rainbowgram",
-    "nsynth_save_embeddings",
-]
+BINARIES = sorted(path.name for path in (ROOT / "bin").iterdir())
 
 
 @pytest.mark.parametrize("name", BINARIES)
@@ -133,7 +126,7 @@ FLAGS = {
 }
 
 
-@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.parametrize("name", FLAGS)
 def test_flags_and_defaults(name):
     text = run(name, "--help").stdout.partition("Flags:")[2]
     shown = dict(re.findall(r"^  --(\S+)\n((?: {6}.*\n)+)", text, re.MULTILINE))

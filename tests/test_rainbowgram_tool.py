@@ -28,13 +28,13 @@ from magenta_nsynth.commands.picture_options import (
     PictureOutput,
     RainbowgramOptions,
 )
-from magenta_nsynth.commands.picture_panels import PanelMaker
-from magenta_nsynth.commands.picture_sounds import reconstruct
-from magenta_nsynth.commands.picture_sources import (
+from magenta_nsynth.commands.picture_panels import (
     Companions,
+    PanelMaker,
     Subject,
     find_subjects,
 )
+from magenta_nsynth.commands.picture_sounds import reconstruct
 from magenta_nsynth.commands.rainbowgram import (
     draw_each,
     draw_one_figure,

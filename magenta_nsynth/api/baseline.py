@@ -12,7 +12,7 @@ from absl import logging
 from magenta_nsynth.api.sounds import as_clips, as_embeddings
 from magenta_nsynth.config import NUM_PITCHES, PHASES
 from magenta_nsynth.data.reading import NOTE_SAMPLES
-from magenta_nsynth.embeddings.arrays import check_z
+from magenta_nsynth.embeddings.embedding import check_z
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.generation.options import Generation

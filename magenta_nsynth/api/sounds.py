@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from magenta_nsynth.audio import load_audio
-from magenta_nsynth.audio.level import level_problem
+from magenta_nsynth.audio.loudness import level_problem
 from magenta_nsynth.errors import InputError
 
 __all__ = ["as_clips", "as_embeddings"]

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from magenta_nsynth.api.sounds import as_clips, as_embeddings
 from magenta_nsynth.audio import trim_to_frames
-from magenta_nsynth.embeddings.arrays import check_encoding
 from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
+from magenta_nsynth.embeddings.embedding import check_encoding
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.generation.options import Generation

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.audio.decoding import AUDIO_EXTENSIONS, Block, decode
-from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
+from magenta_nsynth.audio.loudness import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import (
     MAX_RATE,
     MIN_RATE,

@@ -26,7 +26,6 @@ from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
 from magenta_nsynth.progress import Progress
-from magenta_nsynth.weights.checkpoint import Checkpoint
 from magenta_nsynth.weights.engine import weights_digest
 
 __all__ = ["LEFT_OUT", "Export", "Work", "export_embeddings", "make_shards"]
@@ -83,7 +82,7 @@ class Work:
     def shards(self) -> ExportShards:
         """The shards, from a plan that is the same on every machine."""
         export, config = self.export, self.model.config
-        checkpoint = Checkpoint(self.model.checkpoint_path)
+        checkpoint = self.model.checkpoint
         files = export.files
         identity = {
             "software": {

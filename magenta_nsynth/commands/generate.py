@@ -24,7 +24,7 @@ from magenta_nsynth.commands.common import (
 )
 from magenta_nsynth.commands.options import Output
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.embeddings.arrays import check_finite
+from magenta_nsynth.embeddings.embedding import check_finite
 from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions

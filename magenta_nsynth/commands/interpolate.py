@@ -30,7 +30,7 @@ from magenta_nsynth.commands.mix_plan import Mix, plan_mixes
 from magenta_nsynth.commands.options import Output
 from magenta_nsynth.config import H512_BO16, NFFT_1024
 from magenta_nsynth.disk import only_writer
-from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.embedding import load_array
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.embeddings.npy_csv import csv_path
 from magenta_nsynth.errors import InputError

@@ -11,7 +11,7 @@ from magenta_nsynth.data.features import Demand
 from magenta_nsynth.data.reading import NoteIndex
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip
-from magenta_nsynth.notes.record_clips import read_notes_as_clips
+from magenta_nsynth.notes.dataset_clips import read_notes_as_clips
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.training.reconstruction import Reconstructions

@@ -27,12 +27,14 @@ from magenta_nsynth.training.reconstruction import Reconstructions
 from magenta_nsynth.training.trainer import Trainer, choose_strategy, set_up_towers
 from magenta_nsynth.training.workers import Cluster
 from magenta_nsynth.weights.checkpoint import Checkpoint
-from magenta_nsynth.weights.engine import new_autoencoder, read_config, require_model
+from magenta_nsynth.weights.engine import (
+    FREE_FIELDS,
+    new_autoencoder,
+    read_config,
+    require_model,
+)
 
 __all__ = ["train"]
-
-# Fields of a config that no shape shows; flags decide them, unless config.json does.
-_FREE_FIELDS = {"ae_hop_length", "num_stages", "ae_num_stages", "rescale_inputs"}
 
 # Of reconstructions for TensorBoard.
 _NUM_RECONSTRUCTED = 16
@@ -219,7 +221,7 @@ def _config(model: str, fields: dict[str, Any], start: Checkpoint | None) -> Con
     asked = {
         name: value
         for name, value in fields.items()
-        if name in _FREE_FIELDS and name not in stated
+        if name in FREE_FIELDS and name not in stated
     }
     config = dataclasses.replace(config, **asked)
     differing = [

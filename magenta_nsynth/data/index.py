@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.data.checks import DATA_ERRORS, advice, explain, inspect
+from magenta_nsynth.data.examples import DATA_ERRORS, advice, explain, inspect
 from magenta_nsynth.data.features import Demand, feature_names
 from magenta_nsynth.data.filters import NoteFilter
-from magenta_nsynth.data.records import Layout, find_records, read_layout
-from magenta_nsynth.data.runs import NoteTable
+from magenta_nsynth.data.records import Layout, NoteTable, find_records, read_layout
 from magenta_nsynth.errors import InputError
 
 __all__ = ["NoteIndex", "find_notes", "open_notes", "table_of"]

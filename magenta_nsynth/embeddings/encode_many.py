@@ -14,8 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from magenta_nsynth.embeddings.arrays import check_finite
-from magenta_nsynth.embeddings.embedding import Embedding
+from magenta_nsynth.embeddings.embedding import Embedding, check_finite
 from magenta_nsynth.errors import NSynthError
 from magenta_nsynth.notes.clips import Clip
 

@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.data.records import read_layout
-from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.embedding import NoteLabels
+from magenta_nsynth.embeddings.embedding import NoteLabels, load_array
 from magenta_nsynth.embeddings.manifest import MANIFEST, load_complete
 from magenta_nsynth.embeddings.npy_csv import csv_path, read_note_csv
 from magenta_nsynth.embeddings.shards import digest, import_pyarrow

@@ -9,13 +9,15 @@ import numpy as np
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, expand
 from magenta_nsynth.plotting.backend import Axes, Figure, FigureCanvasAgg, plain_style
-from magenta_nsynth.plotting.layout import Layout, fit_labels, lay_out
 from magenta_nsynth.plotting.options import FORMATS, Look, grid_of
 from magenta_nsynth.plotting.panel import (
+    Layout,
     Panel,
     draw_curves,
     draw_image,
     draw_message,
+    fit_labels,
+    lay_out,
 )
 
 __all__ = ["check_figure", "draw_figure", "save_figure", "write_figure"]
