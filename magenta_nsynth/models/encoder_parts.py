@@ -63,10 +63,10 @@ def encode_next(
 
     Source: NSynth, the encoder of h512_bo16. Differs: in parts.
     """
-    befores, kept = iter(past), []
+    earlier, kept = iter(past), []
 
     def with_context(layer: keras.layers.Conv1D, x: tf.Tensor) -> tf.Tensor:
-        x = _with_context(layer, next(befores), x, is_last)
+        x = _with_context(layer, next(earlier), x, is_last)
         kept.append(x[:, :, tf.shape(x)[2] - 2 * _reach(layer) :])
         return x
 
