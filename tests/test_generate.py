@@ -443,7 +443,7 @@ def test_the_binary(tiny_checkpoint, folder, out, golden_tiny, reference):
     result = run("nsynth_generate", *arguments(tiny_checkpoint, folder, out), *words)
     assert (result.returncode, result.stdout) == (0, "")
     lines = result.stderr.splitlines()
-    others, preparing, first, second, announced, *progress, last = lines
+    others, first, second, preparing, announced, *progress, last = lines
     assert preparing == "INFO: Preparing 2 sounds ..."
     assert last == f"INFO: Written: 2 sounds in {out}."
     assert others == "INFO: Files with other extensions are left out: 1 .wav."
