@@ -73,7 +73,10 @@ def executed(request, tmp_path, monkeypatch):
     notebook.cells.insert(parameters(notebook.cells) + 1, short)
     try:
         nbclient.NotebookClient(
-            notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+            notebook,
+            timeout=300,
+            resources={"metadata": {"path": str(tmp_path)}},
+            coalesce_streams=True,  # as Jupyter shows them: "\r" moves back
         ).execute()
         yield notebook, tmp_path
     finally:
@@ -103,8 +106,7 @@ def test_hear_it(executed):
     assert (folder / "turned.wav").stat().st_size > 2048
     bars = [text for text in texts(notebook) if "samples/s" in text]
     assert len(bars) == 3
-    for bar in bars:  # one line that moves
-        assert bar.count("\n") == 1 and bar.startswith("\r")
+    assert all(bar.count("\n") == 1 for bar in bars)  # one line that moves
 
 
 @pytest.mark.slow
@@ -124,8 +126,8 @@ def test_explore_embeddings(executed):
 @pytest.mark.parametrize("executed", ["fine_tune"], indirect=True)
 def test_fine_tune(executed):
     notebook, folder = executed
-    assert list(folder.glob(".tensorboard-info/pid-*.info"))
     assert len(list(folder.glob("fine_tuned/model.ckpt-*.index"))) == 2
+    # Three sounds, and TensorBoard.
     assert (shown(notebook, "image/png"), shown(notebook, "text/html")) == (2, 4)
     text = "".join(texts(notebook))
     before, after = re.findall(r"(?:before|after): ([\d.]+) nats per sample", text)
