@@ -159,7 +159,7 @@ class NoteIndex:
             message = explain(error, self.table, self._demands or [_AUDIO])
             if message is None:
                 raise
-            raise InputError(message) from error
+            raise InputError(message) from None
 
 
 def _listed(files: tuple[str, ...]) -> str:
