@@ -30,7 +30,9 @@ CLONE = {
 }
 _FETCHED = {"script": "src", "img": "src", "audio": "src", "source": "src",
             "iframe": "src", "link": "href"}  # fmt: skip
-_CSS_URL = re.compile(r"url\(\s*[\"']?((?:https?:)?//[^)\"']+)|@import\s+[\"'](.+?)[\"']")
+_CSS_URL = re.compile(
+    r"url\(\s*[\"']?((?:https?:)?//[^)\"']+)|@import\s+[\"'](.+?)[\"']"
+)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -115,7 +117,11 @@ class _Fetches(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         url = values.get(_FETCHED.get(tag, "")) or ""
-        is_reference = tag == "link" and values.get("rel") in ("canonical", "next", "prev")
+        is_reference = tag == "link" and values.get("rel") in (
+            "canonical",
+            "next",
+            "prev",
+        )
         if re.match(r"(https?:)?//", url) and not is_reference:
             self.urls.append(url)
 
