@@ -98,7 +98,7 @@ def _facts(option: Option, default: Any, kind: str) -> Iterator[str]:
         low, high = option.low, option.high
         yield f"{low} or more." if high is None else f"{low} to {high}."
     if kind == "multi_string":
-        yield "Can be repeated."
+        yield "It can be repeated."
     elif kind == "list":
         yield "Separated by commas."
     if kind == "boolean" and default is not None:
