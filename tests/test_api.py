@@ -52,6 +52,12 @@ def test_public_names_exist_and_importing_is_cheap():
     assert float(run.stdout) < 0.2
 
 
+def test_help_begins_with_the_public_names():
+    for name in nsynth._HOME:
+        assert name in nsynth.__doc__, name
+    assert dir(nsynth) == sorted(nsynth.__all__)
+
+
 def test_type_checkers_see_the_public_names():
     """The imports for type checkers are those that `__getattr__` makes."""
     tree = ast.parse(pathlib.Path(nsynth.__file__).read_text(encoding="utf-8"))

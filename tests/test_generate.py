@@ -442,7 +442,10 @@ def test_the_binary(tiny_checkpoint, folder, out, golden_tiny, reference):
     words = ["--encodings", "--batch_size=2", "--sample_length=1024"]
     result = run("nsynth_generate", *arguments(tiny_checkpoint, folder, out), *words)
     assert (result.returncode, result.stdout) == (0, "")
-    others, first, second, announced, *progress = result.stderr.splitlines()
+    lines = result.stderr.splitlines()
+    others, first, second, preparing, announced, *progress, last = lines
+    assert preparing == "INFO: Preparing 2 sounds ..."
+    assert last == f"INFO: Written: 2 sounds in {out}."
     assert others == "INFO: Files with other extensions are left out: 1 .wav."
     assert first.startswith("INFO: ") and "z0.npy: 4 frames, cut to the 2" in first
     assert second.startswith("INFO: ") and "z1.npy: 3 frames" in second

@@ -73,8 +73,8 @@ class WaveNet:
         """Opens a TF1 checkpoint and reads its config, but no weights yet.
 
         Args:
-          checkpoint_path: a prefix, one of its files, or the folder; or an opened
-            checkpoint.
+          checkpoint_path: a prefix, one of its files, or the folder; "small", the
+            bundled one; or an opened checkpoint.
           use_ema: loads the averages of the weights instead of the weights themselves.
           hop_length: samples per frame, if it is neither 512 nor in config.json.
           num_stages: layers per cycle of dilations, if it is neither 10 nor there.

@@ -358,6 +358,8 @@ def generate_jobs(
       KeyboardInterrupt: its message says what was kept.
     """
     size = options.batch_size
+    if num_jobs:  # the first sound takes a while
+        logging.info("Preparing %s ...", counted(num_jobs, "sound"))
     if not model.makes_steps:
         jobs = iter(jobs)
         with Progress(num_jobs, "sounds") as progress:

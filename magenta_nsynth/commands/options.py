@@ -34,7 +34,7 @@ class Network:
     checkpoint_path: str = option(
         "",
         "The TF1 checkpoint: its prefix (model.ckpt-200000), one of its files, or a "
-        "folder, for the latest checkpoint in it.",
+        "folder, for the latest checkpoint in it. small is the bundled WaveNet.",
     )
     model: str = option(
         "",

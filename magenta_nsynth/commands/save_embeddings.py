@@ -123,6 +123,8 @@ class _Saver:
             encoding(planned, self._model, self._batch_size, True) as results,
             Progress(num_clips, "files" if clips.files else "notes") as progress,
         ):
+            if num_clips:
+                progress.update(0)  # a bar at once; the first batch takes a while
             for (output, _), group in itertools.groupby(results, lambda pair: pair[0]):
                 self._save(output, (result for _, result in group), progress)
         if self._num_done:
