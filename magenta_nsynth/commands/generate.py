@@ -95,8 +95,8 @@ def generate(
         argument can't be used.
       KeyboardInterrupt: its message says what was kept.
 
-    Source: NSynth, nsynth_generate, and baseline/models/ae.py's eval_op; README lists
-    the differences.
+    Source: NSynth, nsynth_generate, and baseline/models/ae.py's eval_op. The
+    differences are listed in docs/reference/differences.md.
     """
     length = inputs.sample_length
     check_arguments(model, output.save_path, length, options.batch_size)
