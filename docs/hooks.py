@@ -88,7 +88,8 @@ def _flag(name: str, option: Option, default: Any, kind: str) -> str:
     spelling = f"--[no]{name}" if kind == "boolean" else f"--{name}"
     facts = list(_facts(option, default, kind))
     last = f" *{' '.join(facts)}*" if facts else ""
-    return f"`{spelling}`{{ .flag }}\n:   {' '.join(option.help.split())}{last}"
+    text = " ".join(option.help.split()).rstrip(".")
+    return f"`{spelling}`{{ .flag }}\n:   {text}.{last}"
 
 
 def _facts(option: Option, default: Any, kind: str) -> Iterator[str]:
