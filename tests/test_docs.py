@@ -125,7 +125,7 @@ def pages_to_run():
             yield pytest.param(page, marks=marks, id=name_of(page))
 
 
-@pytest.mark.parametrize("page", pages_to_run())
+@pytest.mark.parametrize("page", [*pages_to_run()])
 def test_a_page_works_from_top_to_bottom(page, clone, tmp_path, monkeypatch):
     run_page(page, clone, tmp_path, monkeypatch)
 
