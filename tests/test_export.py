@@ -928,6 +928,7 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
     ):  # fmt: skip
         assert part in text, part
     beam = ("--runner=DirectRunner", "--runner_option=--direct_num_workers=2")
+    beam += ("--save_path=o",)
     assert shown(*beam) == (0, "DirectRunner ('--direct_num_workers=2',)\n")
     assert "--num_shards can't be used with" in shown(*beam, "--num_shards=2")[1]
     assert "needs --runner" in shown(beam[1])[1]
