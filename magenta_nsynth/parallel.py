@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from magenta_nsynth.disk import disk_errors
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 
-__all__ = ["in_order", "in_processes"]
+__all__ = ["in_order", "in_processes", "num_cores"]
 
 Key = TypeVar("Key")
 Task = TypeVar("Task")
@@ -30,6 +30,13 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Calls per worker that have been taken and not been returned: enough to keep it busy,
 # few enough to hold little in memory.
 _TAKEN = 4
+
+
+def num_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def in_processes(
