@@ -27,7 +27,11 @@ _Weights = tuple[np.ndarray, np.ndarray]  # a kernel [in, out] and a bias [out]
 
 
 def packed_engines(
-    decoder: WaveNetDecoder, batch_size: int, levels: np.ndarray, temperature: float
+    decoder: WaveNetDecoder,
+    batch_size: int,
+    levels: np.ndarray,
+    temperature: float,
+    precision: str,
 ) -> list["PackedEngine"]:
     """The engines that draw a batch on this processor, side by side.
 
@@ -41,6 +45,7 @@ def packed_engines(
       batch_size: clips drawn side by side.
       levels: [256] float32, the network's input for each class.
       temperature: divides the logits; 0 takes the likeliest class.
+      precision: one of `PRECISIONS`.
 
     Returns:
       Engines with equal numbers of clips, together batch_size or slightly more.
@@ -52,7 +57,7 @@ def packed_engines(
     else:
         count = max(1, min(cores // team, batch_size // _CLIPS_OF_A_TEAM))
         threads = {1, team}
-    models = _Models(decoder, -(-batch_size // count))
+    models = _Models(decoder, -(-batch_size // count), precision)
     return [
         PackedEngine(models, sorted(threads), levels, temperature) for _ in range(count)
     ]
@@ -82,9 +87,10 @@ class _Models:
       looks: for each dilation (layers, steps, model, inputs, outputs).
     """
 
-    def __init__(self, decoder: WaveNetDecoder, rows: int) -> None:
+    def __init__(self, decoder: WaveNetDecoder, rows: int, precision: str) -> None:
         self.config = config = decoder.config
         self.rows = rows
+        self._int8 = precision == "int8"
         self.past_channels = (config.filter_length - 1) * config.width
         most = 1  # a power of 2 that divides the hop: no look passes a frame's end
         while config.ae_hop_length % (2 * most) == 0 and (
@@ -120,13 +126,17 @@ class _Models:
         for i, chunk in enumerate(self.chunks):
             self.layer_inputs.append(graph.output(l))
             if chunk:
-                past = graph.input(self.rows, 2 * config.width)
-                d = graph.add(graph.dense(l, newest_taps[i]), past, "clip")
+                past = share = graph.input(self.rows, 2 * config.width)
             else:
                 past = graph.input(self.rows, self._past_channels_in)
+                share = self._share(graph, past, past_taps[i]) if self._int8 else None
+            if share is None:
                 kernel, bias = past_taps[i]
                 kernel = np.concatenate([kernel, newest_taps[i]])
                 d = graph.dense(graph.concatenate([past, l]), kernel, bias, "clip")
+            else:
+                d = self._dense(graph, l, newest_taps[i])
+                d = graph.add(d, share, "clip")
             self.past.append(past)
             d = _gate(graph, d)
             gated.append(d)
@@ -134,11 +144,13 @@ class _Models:
                 skips = [_weights(k) for k in decoder.skip[i + 1 - len(gated) : i + 1]]
                 kernel = _GATED * np.concatenate([kernel for kernel, _ in skips])
                 bias = np.sum([bias for _, bias in skips], axis=0)
-                s = graph.add(s, graph.dense(graph.concatenate(gated), kernel, bias))
+                skip = self._dense(graph, graph.concatenate(gated), kernel, bias)
+                s = graph.add(s, skip)
                 gated = []
             if i + 1 < config.num_layers:  # nothing uses the last residual
                 kernel, bias = _weights(decoder.res[i])
-                l = graph.add(l, graph.dense(d, _GATED * kernel, bias))  # noqa: E741
+                residual = self._dense(graph, d, _GATED * kernel, bias)
+                l = graph.add(l, residual)  # noqa: E741
         kernel, bias = _join(decoder.out1, decoder.cond_map_out1)
         s = graph.concatenate([graph.relu(s), self.condition])
         s = graph.dense(s, kernel, bias, "relu")
@@ -153,10 +165,33 @@ class _Models:
             graph.input(steps * self.rows, self._past_channels_in) for _ in layers
         ]
         outputs = [
-            graph.output(graph.dense(x, *past_taps[i]))
+            graph.output(self._share(graph, x, past_taps[i]))
             for x, i in zip(inputs, layers, strict=True)
         ]
         return layers, steps, graph.write(), inputs, outputs
+
+    def _share(self, graph: LiteGraph, x: int, weights: _Weights) -> int:
+        """The contribution of past taps and condition, from rows of `past`."""
+        if not self._int8:
+            return graph.dense(x, *weights)
+        # Each with its own range: together they cost ten times as much in the loss.
+        (kernel, bias), taps = weights, self.past_channels
+        condition = graph.channels(x, taps, self.config.ae_bottleneck_width)
+        condition = graph.dense(condition, kernel[taps:], bias)
+        if not taps:
+            return condition
+        past = graph.channels(x, 0, taps)
+        return graph.add(condition, self._dense(graph, past, kernel[:taps]))
+
+    def _dense(
+        self,
+        graph: LiteGraph,
+        x: int,
+        kernel: np.ndarray,
+        bias: np.ndarray | None = None,
+    ) -> int:
+        """A product whose weights are kept with the engine's precision."""
+        return graph.dense(x, kernel, bias, int8=self._int8)
 
 
 # tanh(y) by the eighth convergent of Lambert's continued fraction, as polynomials in y

@@ -82,6 +82,7 @@ class StepwiseDecoder:
         batch_size: int,
         temperature: float = 1.0,
         engine: str | None = None,
+        precision: str = "float32",
     ) -> None:
         """Copies the decoder's weights into the form that the engine reads.
 
@@ -107,7 +108,7 @@ class StepwiseDecoder:
         self.position = 0
         # Each draws some of the clips, on its own GPU or its own cores.
         self._engines = _ENGINES[engine](
-            decoder, batch_size, input_levels(self.config.rescale_inputs), temperature
+            decoder, batch_size, input_levels(self.config.rescale_inputs), temperature, precision
         )
         self._pool = ThreadPoolExecutor(len(self._engines))
 
