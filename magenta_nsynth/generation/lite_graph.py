@@ -105,6 +105,14 @@ class LiteGraph:
         """The larger of x and 0, elementwise."""
         return self._add(_OP.RELU, [x], [self._shape(x)])[0]
 
+    def sigmoid(self, x: int) -> int:
+        """1 / (1 + exp(-x)), elementwise, as the library approximates it."""
+        return self._add(_OP.LOGISTIC, [x], [self._shape(x)])[0]
+
+    def tanh(self, x: int) -> int:
+        """The hyperbolic tangent, elementwise, as the library approximates it."""
+        return self._add(_OP.TANH, [x], [self._shape(x)])[0]
+
     def concatenate(self, tensors: Sequence[int]) -> int:
         """Concatenates the channels."""
         options = schema.ConcatenationOptionsT()
@@ -121,13 +129,6 @@ class LiteGraph:
         axis = self._constant(np.array(1, _INT))
         shapes = [[rows, channels // 2]] * 2
         return self._add(_OP.SPLIT, [axis, x], shapes, options)
-
-    def channels(self, x: int, first: int, count: int) -> int:
-        """Some of the channels."""
-        rows = self._shape(x)[0]
-        begin = self._constant(np.array([0, first], _INT))
-        size = self._constant(np.array([rows, count], _INT))
-        return self._add(_OP.SLICE, [x, begin, size], [[rows, count]])[0]
 
     def write(self) -> bytes:
         """The model's bytes; its tensors have the same numbers as here."""
