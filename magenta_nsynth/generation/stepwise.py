@@ -103,7 +103,8 @@ class StepwiseDecoder:
           precision: "float32", or "int8": most weights rounded to 8 bits.
 
         Raises:
-          InputError: batch_size below 1, a negative temperature, or another precision.
+          InputError: batch_size below 1, a negative temperature, another precision, or
+            one that the engine does not have.
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, not {batch_size}.")
@@ -115,6 +116,8 @@ class StepwiseDecoder:
             )
         if engine is None:
             engine, precision = _choose_engine(precision)
+        elif (engine, precision) not in _ENGINES:
+            raise InputError(f"There is no engine {engine!r} with {precision}.")
         self.config = decoder.config
         self.batch_size = batch_size
         self.position = 0
