@@ -50,7 +50,14 @@ _RESULTS = (
 _SOFTWARE = f"magenta_nsynth {magenta_nsynth.__version__}"
 # Options that are not among `_sound_options`: no sample depends on the first two,
 # sums have a bit depth too, and nsynth_interpolate has no flags for the others.
-_LEFT_OUT = ("batch_size", "samples_per_save", "bit_depth", "phase", "halfway")
+_LEFT_OUT = (
+    "batch_size",
+    "samples_per_save",
+    "bit_depth",
+    "phase",
+    "halfway",
+    "precision",  # has a rule of its own
+)
 _KEYS = {"griffin_lim_iterations": "num_iters"}  # where the key is not the option
 
 
@@ -336,11 +343,12 @@ def write_sounds(
 
 def _sound_options(generation: Generation, model_name: str) -> dict[str, Any]:
     """The options that this model's sounds depend on, by their manifest keys."""
-    return {
+    options = {
         _KEYS.get(field.name, field.name): getattr(generation, field.name)
         for field, described, _ in options_of(Generation)
         if described.model in ("", model_name) and field.name not in _LEFT_OUT
     }
+    return options | generation.noted_precision
 
 
 def _write_sound(
