@@ -71,11 +71,12 @@ class ClipEncoder:
         layer_bytes = _LAYER_BYTES["GPU" if self._has_gpu else "CPU"]
         self._most_samples = layer_bytes // (4 * self.config.ae_width)
         self._pool = ThreadPoolExecutor(1 if self._has_gpu else num_cores())
+        batch_size = None if self._has_gpu else 1
         self._encode_next = tf.function(
             lambda audio, past, is_last: encode_next(encoder, audio, past, is_last),
             input_signature=[
-                tf.TensorSpec([None, None], tf.float32),
-                past_specs(encoder),
+                tf.TensorSpec([batch_size, None], tf.float32),
+                past_specs(encoder, batch_size),
                 tf.TensorSpec([], tf.bool),
             ],
         )

@@ -35,10 +35,12 @@ def first_past(encoder: WaveNetEncoder, batch_size: int) -> list[tf.Tensor]:
     ]
 
 
-def past_specs(encoder: WaveNetEncoder) -> list[tf.TensorSpec]:
+def past_specs(
+    encoder: WaveNetEncoder, batch_size: int | None = None
+) -> list[tf.TensorSpec]:
     """The shapes and dtypes of any `past` of `encode_next`."""
     return [
-        tf.TensorSpec([None, 1, None, layer.kernel.shape[1]], layer.compute_dtype)
+        tf.TensorSpec([batch_size, 1, None, layer.kernel.shape[1]], layer.compute_dtype)
         for layer in _layers_with_past(encoder)
     ]
 
@@ -75,8 +77,7 @@ def encode_next(
     for dilatedconv, res in zip(encoder.ae_dilatedconv, encoder.ae_res, strict=True):
         h = with_context(dilatedconv, h)
         d = _convolve(dilatedconv, tf.nn.relu(h))
-        reach = _reach(dilatedconv)
-        own = h[:, :, reach : tf.shape(h)[2] - reach]
+        own = _middle(h, _reach(dilatedconv), tf.shape(d))
         h = own + _convolve(res, tf.nn.relu(d))
     return encoder.pooled(_convolve(encoder.ae_bottleneck, h)[:, 0]), kept
 
@@ -100,6 +101,15 @@ def _with_context(
     return tf.concat(
         [past, x, tf.zeros([shape[0], 1, num_zeros, shape[3]], x.dtype)], axis=2
     )
+
+
+def _middle(x: tf.Tensor, start: int, shape: tf.Tensor) -> tf.Tensor:
+    """The part of x [b, 1, t, c] with this shape, from `start` on."""
+    if x.shape[0] != 1:
+        return x[:, :, start : start + shape[2]]
+    # Rows of a matrix are taken without a copy.
+    rows = tf.reshape(x, [-1, x.shape[3]])[start : start + shape[2]]
+    return tf.reshape(rows, shape)
 
 
 def _convolve(layer: keras.layers.Conv1D, x: tf.Tensor) -> tf.Tensor:
