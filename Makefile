@@ -9,7 +9,7 @@ DEMO := demo_output
 PARALLEL := -n 2 --dist loadfile
 
 .PHONY: help demo test test-slow test-newest test-newest-numbers doctest \
-    fuzz lint format benchmark clean
+    fuzz lint format benchmark dist clean
 
 help:
 	@echo "demo         computes embeddings and a reconstruction of bundled notes (3 minutes)"
@@ -22,6 +22,7 @@ help:
 	@echo "lint         checks format, style, spelling and types, and changes nothing"
 	@echo "format       applies the formatter and the linter's fixes"
 	@echo "benchmark    times generation against one session.run per sample"
+	@echo "dist         builds dist/: a wheel and an sdist, with the bundled checkpoint"
 	@echo "clean        removes the environments and the output of the demo"
 
 demo: .venv/installed
@@ -94,5 +95,9 @@ benchmark: .venv/installed
 	.venv-newest/bin/python -m pip install -qq --no-deps --editable .
 	touch $@
 
+dist: .venv/installed-dev
+	rm -rf dist
+	$(BIN)/python -m build
+
 clean:
-	rm -rf .venv .venv-newest $(DEMO) magenta_nsynth.egg-info
+	rm -rf .venv .venv-newest $(DEMO) build dist magenta_nsynth.egg-info

@@ -20,7 +20,7 @@ from magenta_nsynth import api
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.audio.loudness import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample
-from magenta_nsynth.commands.evaluate import evaluate_notes, table
+from magenta_nsynth.commands.evaluation_tables import Measured, table
 from magenta_nsynth.commands.export_embeddings import export_embeddings
 from magenta_nsynth.commands.picture_panels import find_subjects
 from magenta_nsynth.data.rates import at_16_khz
@@ -35,6 +35,7 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.notes.dataset_clips import RecordClips
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.schema import QUALITIES
+from magenta_nsynth.training.evaluation import evaluate_notes
 from magenta_nsynth.training.recipes import RECIPES
 
 
@@ -147,7 +148,7 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
 def test_evaluation_knows_the_families_that_there_are(tmp_path):
     path = tfrecords.write(tmp_path / "x.tfrecord", [tfds(0), ddsp(1), tfds(2)])
     result = evaluated(path)
-    lines = table(result.losses, result.families, RECIPES["wavenet"]).splitlines()
+    lines = table(Measured(RECIPES["wavenet"], result)).splitlines()
     rows = [line.split()[:2] for line in lines]
     assert rows == [["family", "notes"], ["bass", "2"], ["unknown", "1"], ["all", "3"]]
     bass = NoteFilter(families=["bass"], velocities=[2])
@@ -357,7 +358,7 @@ def test_commands_leave_out_what_is_no_sound(model, tmp_path, caplog):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["x-0_embeddings.npy"]
     assert make_tfrecord([path], tmp_path / "json") == 1
     entries = json.loads((tmp_path / "json" / "examples.json").read_text())
-    assert list(entries) == ["x-00"]
+    assert list(entries) == ["x-0"]
 
 
 def test_some_overshoot_is_no_fault(model, tmp_path):

@@ -9,6 +9,7 @@ import magenta_nsynth
 
 LEVELS = [
     {
+        "bundled",
         "errors",
         "config",
         "files",
@@ -25,7 +26,7 @@ LEVELS = [
     {"weights", "generation", "notes"},
     {"embeddings", "training"},
     {"api"},
-    {"commands"},
+    {"commands", "compat"},
     {"cli"},
 ]
 # Within the bottom level the modules stand on each other.

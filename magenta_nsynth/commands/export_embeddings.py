@@ -184,6 +184,8 @@ def make_shards(work: Work, numbers: Sequence[int]) -> None:
         encoding(clips, work.model, export.files.batch_size) as results,
         Progress(total, "notes") as progress,
     ):
+        if total:
+            progress.update(0)  # a bar at once; the first batch takes a while
         for number, group in itertools.groupby(results, key=lambda pair: pair[0]):
             try:
                 with shards.writing(number) as writer:

@@ -28,7 +28,7 @@ from magenta_nsynth.embeddings.embedding import check_finite
 from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
-from magenta_nsynth.formatting import format_duration
+from magenta_nsynth.formatting import counted, format_duration
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip, file_name
 from magenta_nsynth.notes.inputs import Inputs
@@ -125,12 +125,18 @@ def generate(
     wanted = {path for _, path in pending(pairs, output.skip_existing, UNFINISHED)}
     jobs = _jobs(model, found, paths, wanted, options, failures)
 
+    num_saved = 0
+
     def save(job: Job, audio: np.ndarray) -> None:
+        nonlocal num_saved
         audio = model.finish(job.embedding, audio, options)
         write_audio(job.path, audio, options.wav_depth)
+        num_saved += 1
 
     generate_jobs(model, jobs, len(wanted), options, save, failures)
-    return failures.report(num_inputs)
+    status = failures.report(num_inputs)
+    logging.info("Written: %s in %s.", counted(num_saved, "sound"), folder)
+    return status
 
 
 def _find(
@@ -352,6 +358,8 @@ def generate_jobs(
       KeyboardInterrupt: its message says what was kept.
     """
     size = options.batch_size
+    if num_jobs:  # the first sound takes a while
+        logging.info("Preparing %s ...", counted(num_jobs, "sound"))
     if not model.makes_steps:
         jobs = iter(jobs)
         with Progress(num_jobs, "sounds") as progress:

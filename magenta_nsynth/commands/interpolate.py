@@ -35,6 +35,7 @@ from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.embeddings.npy_csv import csv_path
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source, check_folder, expand
+from magenta_nsynth.formatting import counted
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip
 from magenta_nsynth.notes.inputs import Inputs
@@ -108,9 +109,16 @@ def interpolate(
         write_embeddings(manifest, files, mixed)
         if mixing.sum:
             write_sums(manifest, notes, generation)
-        if model is None or not mixing.generate:
-            return 0
-        return write_sounds(manifest, model, notes, generation, mixing.match_loudness)
+        status = 0
+        if model is not None and mixing.generate:
+            status = write_sounds(
+                manifest, model, notes, generation, mixing.match_loudness
+            )
+        logging.info(
+            "%s in %s; manifest.json describes each file.",
+            *(counted(len(mixed), "mix", "mixes"), folder),
+        )
+        return status
 
 
 def _find(inputs: Inputs, output: Output) -> list[Source]:

@@ -42,6 +42,7 @@ from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.embeddings.interpolation import mix
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand, refuse_collisions
+from magenta_nsynth.formatting import counted
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.parallel import in_processes
@@ -389,6 +390,7 @@ def draw_each(
         files = list(subjects.subjects)
         refuse_collisions([s.source for s in files], map(path_of, files))
     make_folder(output.save_path)
+    num_written = 0
     with Progress(subjects.number, "sounds") as progress:
         todo = _to_do(subjects, path_of, maker, output.skip_existing, progress)
 
@@ -408,8 +410,11 @@ def draw_each(
         for path, result in in_processes(write_figure, calls(), num_workers):
             with maker.noting(path), writing(path):
                 result()
+                num_written += 1
             progress.advance()
-    return maker.report(subjects.number)
+    status = maker.report(subjects.number)
+    logging.info("Written: %s in %s.", counted(num_written, "picture"), folder)
+    return status
 
 
 def _to_do(

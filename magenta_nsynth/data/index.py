@@ -52,6 +52,19 @@ class NoteIndex:
         """The paths of the files."""
         return self.table.files
 
+    def spread(self, count: int) -> "NoteIndex":
+        """The index of `count` of the notes, evenly spaced; of all if there are fewer.
+
+        Args:
+          count: 1 or more.
+        """
+        if count >= self.num_notes:
+            return self
+        chosen = np.arange(count) * self.num_notes // count
+        lengths = None if self.num_samples is None else self.num_samples[chosen]
+        table = self.table.select(chosen)
+        return dataclasses.replace(self, table=table, num_samples=lengths)
+
     def demanding(self, demand: Demand) -> "NoteIndex":
         """The index for a reader with this demand.
 
@@ -159,7 +172,7 @@ class NoteIndex:
             message = explain(error, self.table, self._demands or [_AUDIO])
             if message is None:
                 raise
-            raise InputError(message) from error
+            raise InputError(message) from None
 
 
 def _listed(files: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "Embedding",
     "EmbeddingWriter",
     "NoteLabels",
+    "array_summary",
     "check_encoding",
     "check_finite",
     "check_z",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Embedding:
     """A note's embedding, and what is known about the note.
 
@@ -47,10 +48,22 @@ class Embedding:
     peak: float = 1.0
     audio: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        pitch = f", pitch {self.pitch}" if self.pitch != UNKNOWN else ""
+        return (
+            f"<Embedding {self.name!r}: {array_summary(self.rows)}, "
+            f"{self.num_samples:,} samples{pitch}>"
+        )
+
     @property
     def pitch(self) -> int:
         """The MIDI pitch, or -1."""
         return int(self.labels.get("pitch", UNKNOWN))
+
+
+def array_summary(array: np.ndarray) -> str:
+    """An array's type and shape, such as "float32 [125, 16]"."""
+    return f"{array.dtype} {list(array.shape)}"
 
 
 class EmbeddingWriter(Protocol):

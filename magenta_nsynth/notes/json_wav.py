@@ -466,8 +466,8 @@ def _save(note: Note | InputError, folder: str, as_float: bool) -> _Saved:
         try:
             write_audio(path, note.audio, "float" if as_float else 16, note.sample_rate)
         except AudioError as error:
-            if isinstance(error.__cause__, OSError):  # perhaps a full disk
-                raise error.__cause__ from None
+            if isinstance(error.__context__, OSError):  # perhaps a full disk
+                raise error.__context__ from None
             raise
     if as_float:
         return _Saved(note)
