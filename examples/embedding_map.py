@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from magenta_nsynth.embeddings.shards import open_embeddings
+from magenta_nsynth.embeddings.exported import open_embeddings
 from magenta_nsynth.errors import NSynthError
 
 

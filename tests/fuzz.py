@@ -368,7 +368,7 @@ def read_csv(path: pathlib.Path) -> int:
 
 
 def read_export(path: pathlib.Path) -> int:
-    from magenta_nsynth.embeddings.shards import open_embeddings
+    from magenta_nsynth.embeddings.exported import open_embeddings
 
     notes = open_embeddings(path.parent)
     notes.verify()

@@ -22,7 +22,8 @@ from magenta_nsynth.models.spectral import (
 )
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights import engine
-from magenta_nsynth.weights.checkpoint import Checkpoint, summarize
+from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.summary import summarize
 
 TINY = SpectralConfig(width=8, num_latent=124)
 

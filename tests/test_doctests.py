@@ -35,7 +35,7 @@ def test_examples(name, tmp_path, monkeypatch):
     """With the bundled checkpoints below the working directory, as in a clone."""
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     monkeypatch.chdir(tmp_path)
-    if name == "magenta_nsynth.embeddings.shards":
+    if name == "magenta_nsynth.embeddings.exported":
         export("exported")
     results = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert results.attempted

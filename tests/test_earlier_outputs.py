@@ -15,7 +15,7 @@ import tensorflow as tf
 from binaries import names, run
 
 import magenta_nsynth
-from magenta_nsynth.embeddings.shards import open_embeddings
+from magenta_nsynth.embeddings.exported import open_embeddings
 from magenta_nsynth.errors import InputError
 
 DATE = 1_600_000_000  # of the sources when the outputs were made

@@ -27,8 +27,9 @@ from magenta_nsynth.api import WaveNet, load_model
 from magenta_nsynth.audio.resample import resample
 from magenta_nsynth.commands.export_embeddings import export_embeddings
 from magenta_nsynth.data.writing import note_to_example
+from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
 from magenta_nsynth.embeddings.npy_csv import NpyCsvWriter
-from magenta_nsynth.embeddings.shards import FORMATS, Embeddings, open_embeddings
+from magenta_nsynth.embeddings.shards import FORMATS
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.notes import tfds_clips
 from magenta_nsynth.notes.inputs import Inputs

@@ -314,14 +314,17 @@ BAD = {
 }
 
 
+def bad_record(kind):
+    return example(**{"audio": tone(), "note_str": b"a", **BAD[kind][0]})
+
+
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_no_sound_is_refused_everywhere(kind, model, tmp_path):
-    fields, words = BAD[kind]
-    record = example(**{"audio": tone(), "note_str": b"a", **fields})
-    path = tfrecords.write(tmp_path / "x.tfrecord", [ddsp(0), record])
-    where = f"{path}, record 1 (from 0): "
+def test_what_is_no_sound_is_refused(kind, tmp_path):
+    """In Python, and by both graphs with the same words."""
+    path = tfrecords.write(tmp_path / "x.tfrecord", [ddsp(0), bad_record(kind)])
     [_, error] = clips_of(path, min_samples=512)
-    assert str(error).startswith(where) and words in str(error)
+    assert str(error).startswith(f"{path}, record 1 (from 0): ")
+    assert BAD[kind][1] in str(error)
     index = open_notes(path, min_samples=512)
     for dataset in (
         training_batches(index, 512, 2),
@@ -330,17 +333,31 @@ def test_what_is_no_sound_is_refused_everywhere(kind, model, tmp_path):
         with pytest.raises(InputError) as raised:
             list(itertools.islice(iterate(dataset, index), 3))
         assert str(raised.value) == str(error)
+    kept = open_notes(path, skip_corrupt=True, min_samples=512)
+    assert (kept.num_notes, kept.num_skipped) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["negative rate", "int64", "empty"])
+def test_evaluation_refuses_it(kind, tmp_path):
+    path = tfrecords.write(tmp_path / "x.tfrecord", [ddsp(0), bad_record(kind)])
+    [_, error] = clips_of(path, min_samples=512)
     with pytest.raises(InputError) as raised:
         evaluated(path)
     assert str(raised.value) == str(error)
-    kept = open_notes(path, skip_corrupt=True, min_samples=512)
-    assert (kept.num_notes, kept.num_skipped) == (1, 1)
+
+
+def test_commands_leave_out_what_is_no_sound(model, tmp_path, caplog):
+    records = [ddsp(0), *map(bad_record, BAD)]
+    path = tfrecords.write(tmp_path / "x.tfrecord", records)
     assert save_embeddings(model, [path], tmp_path / "out") == 1
+    for number, (_, words) in enumerate(BAD.values(), 1):
+        [line] = [m for m in caplog.messages if f"record {number} (from 0)" in m]
+        assert words in line
     assert save_embeddings(model, [path], tmp_path / "out", skip_corrupt=True) == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["x-0_embeddings.npy"]
     assert make_tfrecord([path], tmp_path / "json") == 1
     entries = json.loads((tmp_path / "json" / "examples.json").read_text())
-    assert list(entries) == ["x-0"]
+    assert list(entries) == ["x-00"]
 
 
 def test_some_overshoot_is_no_fault(model, tmp_path):

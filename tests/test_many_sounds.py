@@ -12,7 +12,7 @@ from magenta_nsynth import api
 from magenta_nsynth.api import WaveNet
 from magenta_nsynth.audio import load_audio
 from magenta_nsynth.commands.export_embeddings import export_embeddings
-from magenta_nsynth.embeddings.shards import open_embeddings
+from magenta_nsynth.embeddings.exported import open_embeddings
 
 FORMATS = {
     ".flac": ("FLAC", "PCM_16"),

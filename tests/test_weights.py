@@ -17,7 +17,8 @@ from magenta_nsynth.config import SpectralConfig, WaveNetConfig, read_fields
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, WaveNetEncoder
 from magenta_nsynth.weights import engine, paths, tables
-from magenta_nsynth.weights.checkpoint import Checkpoint, summarize
+from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.summary import summarize
 
 
 @pytest.fixture
