@@ -305,17 +305,16 @@ const setUpPad = () => {
     field.prepend(dot);
   }
   const corners = [["top left", 0, 0], ["top right", 1, 0], ["bottom left", 0, 1], ["bottom right", 1, 1]];
-  for (const [place, x, y] of corners) {
-    const shares = grid.sources(x, y);
-    const named = data.names.filter((_, i) => shares[i] > 0.99);
-    if (!named.length) continue;
-    if (grid.ys.length === 1 && y === 1) continue; // a single row: named once
-    if (grid.xs.length === 1 && x === 1) continue;
+  corners.forEach(([place, x, y], corner) => {
+    const source = grid.sources(x, y).findIndex((share) => share > 0.99);
+    pad.style.setProperty(`--p${corner}`, source < 0 ? "transparent" : `var(--c${source})`);
+    // A single row or column is named once.
+    if (source < 0 || (grid.ys.length === 1 && y === 1) || (grid.xs.length === 1 && x === 1)) return;
     const label = document.createElement("span");
     label.className = `corner ${place}`;
-    label.textContent = label.title = named[0];
+    label.textContent = label.title = data.names[source];
     pad.append(label);
-  }
+  });
   pad.addEventListener("pointerdown", (event) => {
     pad.setPointerCapture(event.pointerId);
     pad.focus({focusVisible: false});

@@ -75,9 +75,9 @@ def instrument_page(
       sounds: each sound once.
       controllers: the MIDI controllers "across" and "down".
     """
-    title = " \u00d7 ".join(map(readable, names))
+    shown = [readable(name).replace("_", " ") for name in names]
     data = {
-        "names": [readable(name) for name in names],
+        "names": shown,
         "pitches": list(pitches),
         "points": [dataclasses.asdict(point) for point in points],
         "sounds": [_sound(sound) for sound in sounds],
@@ -88,7 +88,7 @@ def instrument_page(
     # "<" could end the script that holds the data.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return string.Template(template).substitute(
-        title=html.escape(title),
+        title=html.escape(" \u00d7 ".join(shown)),
         data=text,
         script=(folder / "instrument.js").read_text(encoding="utf-8"),
     )
