@@ -18,7 +18,9 @@ _SLOPE_DB = 5.0  # the most that the level may rise or fall in a second
 _NUM_ENDS = 12  # places that are tried for the end
 _LENGTH_BONUS = 0.1  # of a loop of twice the length, as a share of likeness
 _LEVEL_COST = 0.1  # of each decibel
-_COMPARED = 4  # samples at the seam
+# Samples on either side of the seam that are the same as at the start of the loop:
+# what a player resamples there must not depend on the sound after the loop.
+_SAME = 32
 _QUIETEST_DB = -60.0  # sounds below are silence
 _FLOOR = 1e-9
 
@@ -38,15 +40,16 @@ class Loop(NamedTuple):
 def add_loop(audio: np.ndarray) -> tuple[np.ndarray, Loop | None]:
     """Finds the best loop in the steady part of a sound, and makes it seamless.
 
-    The last 40 ms of the loop change into what precedes its start, with the power of
-    both kept, so that the end of the loop runs into its start.
+    The last 40 ms of the loop change into what precedes its start, and what follows
+    the loop changes back from what follows its start, with the power of both kept. So
+    the end of the loop runs into its start, and the sound can also be played through.
 
     Args:
       audio: [t] float.
 
     Returns:
-      The sound, float32 [t], changed within the loop alone, and the loop; or the sound
-      as it is and None where no part of it is steady for 0.2 s.
+      The sound, float32 [t], changed within 40 ms of the end of the loop alone, and the
+      loop; or the sound as it is and None where no part of it is steady for 0.2 s.
 
     Examples:
       >>> import numpy as np
@@ -72,7 +75,7 @@ def _best(audio: np.ndarray) -> Loop | None:
     if not len(sounding) or level.max() < _QUIETEST_DB:
         return None
     first = int(sounding[0]) + _LEVEL_WINDOW
-    last = min(int(sounding[-1]) + _LEVEL_WINDOW // 2, len(audio) - _COMPARED)
+    last = min(int(sounding[-1]) + _LEVEL_WINDOW // 2, len(audio) - _FADE)
     earliest = max(first, _FADE)
     best, best_score = None, -math.inf
     for end in np.linspace(earliest + _SHORTEST, last, _NUM_ENDS).astype(int):
@@ -116,24 +119,31 @@ def _likeness(audio: np.ndarray, end: int, starts: np.ndarray) -> np.ndarray:
 
 def _crossfaded(audio: np.ndarray, loop: Loop) -> np.ndarray:
     """The sound with the end of the loop running into its start."""
-    end = slice(loop.end - _FADE, loop.end)
-    before, goal = audio[end], audio[loop.start - _FADE : loop.start]
-    size = math.sqrt(float(np.dot(before, before) * np.dot(goal, goal)))
-    likeness = float(np.dot(before, goal)) / size if size else 1.0
-    # Up to the last samples, which are those before the start.
-    angle = np.minimum(np.arange(_FADE) / (_FADE - _COMPARED), 1) * np.pi / 2
+    start, end = loop
+    result = audio.copy()
+    result[end - _FADE : end] = _fade(
+        audio[end - _FADE : end], audio[start - _FADE : start]
+    )
+    result[end : end + _FADE] = _fade(
+        audio[end : end + _FADE][::-1], audio[start : start + _FADE][::-1]
+    )[::-1]
+    return result
+
+
+def _fade(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """From one signal [640] to another, which is there for the last samples."""
+    size = math.sqrt(float(np.dot(one, one) * np.dot(other, other)))
+    likeness = max(float(np.dot(one, other)) / size, 0.0) if size else 1.0
+    angle = np.minimum(np.arange(_FADE) / (_FADE - _SAME), 1) * np.pi / 2
     fall, rise = np.cos(angle), np.sin(angle)
     # Alike signals add up, others add only their powers.
-    power = np.sqrt(np.maximum(1 + 2 * max(likeness, 0.0) * fall * rise, _FLOOR))
-    result = audio.copy()
-    result[end] = (fall * before + rise * goal) / power
-    return result
+    return (fall * one + rise * other) / np.sqrt(1 + 2 * likeness * fall * rise)
 
 
 def seam_db(audio: np.ndarray, loop: Loop) -> float:
     """How far the end of a loop is from running into its start, in decibels.
 
-    Compares the last samples of the loop with those before its start.
+    Compares the samples before and after both.
 
     Args:
       audio: [t] float, as it is stored.
@@ -143,8 +153,10 @@ def seam_db(audio: np.ndarray, loop: Loop) -> float:
       The largest difference, relative to the loop's peak; -180 if there is none. A
       loop above -60 dB may click.
     """
-    last = audio[loop.end - _COMPARED + 1 : loop.end].astype(np.float64)
-    before = audio[loop.start - _COMPARED + 1 : loop.start].astype(np.float64)
+    around = np.arange(-_SAME + 1, _SAME - 1)
+    there, back = (
+        audio[place + around].astype(np.float64) for place in (loop.end, loop.start)
+    )
     peak = float(np.abs(audio[loop.start : loop.end]).max(initial=0))
-    error = float(np.abs(last - before).max())
+    error = float(np.abs(there - back).max())
     return 20 * math.log10(max(error / max(peak, _FLOOR), _FLOOR))

@@ -168,7 +168,7 @@ class Engine {
         layer = this.start(voice, sound, time);
         if (!layer) continue;
         // Sounds of different mixes are not in phase: their powers add up.
-        layer.gain.gain.setValueAtTime(isNew ? Math.sqrt(share) : 0, time);
+        layer.gain.gain.value = isNew ? Math.sqrt(share) : 0;
       }
       if (!isNew) layer.gain.gain.setTargetAtTime(Math.sqrt(share), time, GLIDE);
     }
