@@ -78,9 +78,9 @@ def _best(audio: np.ndarray) -> Loop | None:
     last = min(int(sounding[-1]) + _LEVEL_WINDOW // 2, len(audio) - _FADE)
     earliest = max(first, _FADE)
     best, best_score = None, -math.inf
+    if earliest + _SHORTEST > last:
+        return None
     for end in np.linspace(earliest + _SHORTEST, last, _NUM_ENDS).astype(int):
-        if earliest + _SHORTEST > end:
-            return None
         starts = np.arange(earliest, end - _SHORTEST + 1)
         likeness = _likeness(audio, end, starts)
         lengths = end - starts
