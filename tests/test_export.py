@@ -31,7 +31,7 @@ from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
 from magenta_nsynth.embeddings.npy_csv import NpyCsvWriter
 from magenta_nsynth.embeddings.shards import FORMATS
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.notes import tfds_clips
+from magenta_nsynth.notes import dataset_clips
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
@@ -295,7 +295,7 @@ class FakeTFDS(types.ModuleType):
                 "pitch": 22,
                 "velocity": 50,
                 "instrument": {"family": 0, "source": 2, "label": 7},
-                "qualities": {q: q == "dark" for q in tfds_clips.QUALITIES},
+                "qualities": {q: q == "dark" for q in dataset_clips.QUALITIES},
             }
             for name, clip in zip(IDS, self.clips, strict=False)
         ]
@@ -322,11 +322,11 @@ def test_tensorflow_datasets(run, tmp_path, clips, golden_tiny, monkeypatch):
     with pytest.raises(InputError, match="no such data set"):
         run(paths=["tfds:nsynth/none@test"])
     sys.modules["tensorflow_datasets"].rate = 8_000
-    slow = list(tfds_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
+    slow = list(dataset_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
     assert np.array_equal(slow[0].audio, resample(clips[0], 8_000))
     loud = FakeTFDS([clip * 32_000 for clip in clips])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", loud)
-    bad = list(tfds_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
+    bad = list(dataset_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
     assert "note 0 (a/b.c): samples reach" in str(bad[0])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match="pip install tensorflow-datasets"):

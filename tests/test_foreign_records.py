@@ -357,7 +357,7 @@ def test_commands_leave_out_what_is_no_sound(model, tmp_path, caplog):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["x-0_embeddings.npy"]
     assert make_tfrecord([path], tmp_path / "json") == 1
     entries = json.loads((tmp_path / "json" / "examples.json").read_text())
-    assert list(entries) == ["x-00"]
+    assert list(entries) == ["x-0"]
 
 
 def test_some_overshoot_is_no_fault(model, tmp_path):
