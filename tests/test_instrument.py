@@ -102,6 +102,7 @@ def test_the_corners_are_an_instrument_before_the_rest(model, sources, tmp_path)
     model.sounds = sounds
     assert make(model, sources, out, nsynth_super=True, batch_size=32) == 0
     assert seen == [(4, False), (5, True)]
+    assert len(manifest(out)["points"]) == 9 and (out / "nsynth_super").exists()
 
 
 def test_batches_are_as_few_as_allowed_and_alike(model, sources, tmp_path):
@@ -266,6 +267,16 @@ def test_a_silent_source(model, sources, tmp_path, caplog):
         levels[1]["loudness_lufs"], abs=0.1
     )
     assert "r0c2_060.wav: no clear pitch instead of pitch 60" in caplog.text
+
+
+def test_the_noise_of_silence_is_not_made_loud(model, sources, tmp_path):
+    noise = np.random.default_rng(0).normal(0, 5e-4, 8000).astype(np.float32)
+    save_audio(tmp_path / "none_C4.wav", noise)
+    out = tmp_path / "out"
+    make(model, [sources[0], tmp_path / "none_C4.wav"], out, grid="1x2")
+    facts = manifest(out)["sounds"]["sounds/r0c1_060.wav"]
+    assert facts["gain"] == 1 and facts["loop"] is None
+    assert np.abs(load_audio(out / "sounds/r0c1_060.wav")).max() < 0.003
 
 
 def test_tuning(model, tmp_path, caplog):
@@ -638,7 +649,7 @@ def test_loudness_is_that_of_ffmpeg(tmp_path):
         pytest.skip("needs ffmpeg")
     rng = np.random.default_rng(0)
     sounds = [tone(48, 3.0), tone(84, 3.0, 0.1), rng.normal(0, 0.05, 48_000)]
-    sounds.append(np.concatenate([tone(60, 2.0), 0.001 * tone(60, 2.0)]))
+    sounds.append(np.concatenate([tone(60, 2.0), 0.05 * tone(60, 2.0)]))
     for sound in sounds:
         save_audio(tmp_path / "sound.wav", sound.astype(np.float32))
         words = ["ffmpeg", "-nostats", "-i", str(tmp_path / "sound.wav"), "-af",
