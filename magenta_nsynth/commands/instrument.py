@@ -39,7 +39,7 @@ from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.embeddings.interpolation import mix
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import check_folder, expand
-from magenta_nsynth.formatting import format_duration
+from magenta_nsynth.formatting import format_bytes, format_duration
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip
 from magenta_nsynth.notes.naming import NameRules
@@ -48,6 +48,7 @@ __all__ = ["Order", "make_instrument"]
 
 _MOST_SECONDS = 4.0  # unless --seconds says more: NSynth's notes are that long
 _LOCK = ".generating.lock"
+_LARGE_PAGE = 100_000_000  # bytes; decoded, its sounds take five times as many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +126,13 @@ def make_instrument(model: Autoencoder, order: Order) -> int:
         return status
     samples = _write(facts, plan, folder, order)
     log_tuning(samples, order.finishing.tune)
+    size = os.path.getsize(os.path.join(folder, "index.html"))
+    if size > _LARGE_PAGE:
+        logging.warning(
+            "index.html has %s, which may be too much for a browser; a smaller --grid, "
+            "fewer --pitches or less --seconds make it smaller.",
+            format_bytes(size),
+        )
     logging.info(
         "%s: open index.html in a browser, or an .sfz file of sfz/ in a sampler.",
         folder,

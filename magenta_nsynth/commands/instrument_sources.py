@@ -28,7 +28,8 @@ _PIANO = range(21, 109)
 _MIDDLE = 60  # the pitch of a sound that has none
 # What a name says of the pitch, at its end.
 _PITCH_PART = re.compile(
-    r"[\W_]*(?:\d{3}-\d{3}|(?:midi|pitch)?[ _-]?\d{1,3}|(?<![^\W_])[A-G](?:#|♯|b|♭|s)?-?\d)\Z",
+    r"[\W_]*(?:\d{3}-\d{3}|(?:midi|pitch)?[ _-]?\d{1,3}|"
+    r"(?<![^\W_])[A-G](?:#|♯|b|♭|s)?-?\d)\Z",
     re.IGNORECASE,
 )
 
