@@ -80,8 +80,9 @@ class Engine {
     this.volume = 0.7;
   }
 
+  /** At 0.7, eight of the loudest notes still reach the limiter's linear part alone. */
   set volume(value) {
-    this.output.gain.value = 0.6 * value * value;
+    this.output.gain.value = 0.3 * value * value;
   }
 
   noteOn(note, velocity = 100, time = this.context.currentTime) {
