@@ -56,7 +56,7 @@ setup(
     packages=find_packages(include=["magenta_nsynth", "magenta_nsynth.*"]),
     package_data={
         "magenta_nsynth": ["py.typed"],
-        "magenta_nsynth.plotting": ["page.html"],
+        "magenta_nsynth.plotting": ["*.html", "*.js"],
     },
     scripts=sorted(
         str(path.relative_to(HERE)) for path in (HERE / "bin").glob("nsynth_*")
