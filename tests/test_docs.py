@@ -81,9 +81,12 @@ def clone(tmp_path_factory):
     TrainingState(new_autoencoder(config)).save(folder / "small" / "model.ckpt-0")
     (folder / "small_baseline").symlink_to(ROOT / "tests" / "data" / "baseline_tiny")
     (folder / "notes").mkdir()
-    for path in (ROOT / "checkpoints" / "notes").glob("*.wav"):
+    notes = ROOT / "checkpoints" / "notes"
+    for path in notes.rglob("*.wav"):
         rate, audio = wavfile.read(path)
-        wavfile.write(folder / "notes" / path.name, rate, audio[:SAMPLES])
+        short = folder / "notes" / path.relative_to(notes)
+        short.parent.mkdir(exist_ok=True)
+        wavfile.write(short, rate, audio[:SAMPLES])
     return folder.parent
 
 
@@ -174,7 +177,9 @@ def all_flags():
     """The flags of all commands, from their --help."""
     names = sorted(path.name for path in (ROOT / "bin").glob("nsynth_*"))
     text = "\n".join(run(name, "--help").stdout for name in names)
-    return {"help", *re.findall(r"^  --(?:\[no\])?(\w+)", text, re.MULTILINE)}
+    found = re.findall(r"^  --(\[no\])?(\w+)", text, re.MULTILINE)
+    off = {f"no{name}" for can_be_off, name in found if can_be_off}
+    return {"help", *off, *(name for _, name in found)}
 
 
 def test_extras_and_files_that_the_pages_name_exist():
