@@ -166,7 +166,9 @@ class _Models:
         share = graph.input(self.rows, 2 * self.config.width)
         self.past.append(past)
         self.shares.append(share)
-        sums = graph.dense(x, kernel, layer.bias, int8=self._int8)
+        # The first layer's input is little more than the last samples, in which 8 bits
+        # are missed most.
+        sums = graph.dense(x, kernel, layer.bias, int8=self._int8 and number > 0)
         return graph.add(sums, share, "none" if self._int8 else "clip")
 
     def _gate(self, graph: LiteGraph, sums: int) -> int:
