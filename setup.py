@@ -2,8 +2,10 @@
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(
@@ -18,7 +20,32 @@ VERSION = re.search(
 WITH_IO = 'python_version < "3.13" and sys_platform != "win32"'
 WITHOUT_IO = 'python_version >= "3.13" or sys_platform == "win32"'
 
+# Later versions require NumPy 2, which TensorFlow 2.17 does not support.
+PANDAS = [f"pandas>=2.1,<3; {WITH_IO}", f"pandas>=2.1; {WITHOUT_IO}"]
+PYARROW = [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"]
+
+RUFF = "ruff==0.17.6"
+
+# What an installed package has of checkpoints/: `magenta_nsynth.bundled` finds it.
+BUNDLED = ("small", "notes")
+
+
+class BuildWithData(build_py):
+    """Copies the bundled checkpoint and sounds into the package that is built."""
+
+    def run(self) -> None:
+        """As the usual step, and copies them."""
+        super().run()
+        if self.editable_mode:  # the package stays in the clone, beside them
+            return
+        target = pathlib.Path(self.build_lib, "magenta_nsynth", "bundled")
+        shutil.rmtree(target, ignore_errors=True)  # another version's
+        for name in BUNDLED:
+            shutil.copytree(HERE / "checkpoints" / name, target / name)
+
+
 setup(
+    cmdclass={"build_py": BuildWithData},
     name="magenta-nsynth",
     version=VERSION,
     description="NSynth for TensorFlow 2, loading the released weights",
@@ -29,7 +56,7 @@ setup(
     packages=find_packages(include=["magenta_nsynth", "magenta_nsynth.*"]),
     package_data={
         "magenta_nsynth": ["py.typed"],
-        "magenta_nsynth.plotting": ["page.html"],
+        "magenta_nsynth.plotting": ["*.html", "*.js"],
     },
     scripts=sorted(
         str(path.relative_to(HERE)) for path in (HERE / "bin").glob("nsynth_*")
@@ -50,16 +77,24 @@ setup(
     ],
     extras_require={
         "dev": [
+            "build>=1.2",
             "codespell==2.4.3",
             "hypothesis>=6",
             "mypy==2.4.1",
             "pytest>=8",
             "pytest-xdist>=3.6",
-            "ruff==0.17.6",
+            RUFF,
             "soundfile>=0.13",
         ],
-        # Later versions require NumPy 2, which TensorFlow 2.17 does not support.
-        "parquet": [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"],
+        "docs": [
+            "mkdocs==1.6.1",
+            "mkdocs-material==9.8.2",
+            "mkdocstrings==1.0.8",
+            "mkdocstrings-python==2.0.11",
+            RUFF,  # formats signatures
+        ],
+        "notebook": ["jupyterlab>=4", *PANDAS],
+        "parquet": [*PYARROW, *PANDAS],
         "beam": ["apache-beam>=2.60"],
     },
 )

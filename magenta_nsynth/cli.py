@@ -1,6 +1,5 @@
 """Shared by the binaries: flags from options, --help, and one-line errors."""
 
-import contextlib
 import dataclasses
 import errno
 import logging as python_logging
@@ -9,14 +8,15 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 from absl import flags, logging
 
+import magenta_nsynth
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.formatting import one_line
-from magenta_nsynth.importing import without_matplotlib
+from magenta_nsynth.importing import set_log_level, tensorflow_import
 from magenta_nsynth.options import Option, options_of, with_defaults
 
 __all__ = ["OF_THE_ORIGINAL", "Flags", "load_tensorflow", "run", "show"]
@@ -109,7 +109,8 @@ def run(
 ) -> None:
     """Parses the flags, calls `main` with the options, and exits.
 
-    --help prints `doc` and the flags and exits with 0, without importing TensorFlow.
+    --help prints `doc` and the flags, --version the version; both exit with 0, without
+    importing TensorFlow.
     An `NSynthError`, an `OSError` or a lack of memory prints one line and exits with 1.
     Ctrl-C exits with 130, and a closed pipe on standard output with 141. Any other
     exception is a bug and shows its traceback.
@@ -134,6 +135,9 @@ def run(
     except flags.Error as error:
         _fail(program, f"{' '.join(str(error).splitlines())} (--help lists the flags.)")
 
+    only_text = FLAGS.help or FLAGS.version
+    version = f"{program} {magenta_nsynth.__version__}"
+
     def call() -> int | None:
         values = [group.read() for group in groups]
         if takes_words:
@@ -142,7 +146,9 @@ def run(
         return main(*values)
 
     try:
-        status = _help(doc, program, headings) if FLAGS.help else _run(call, program)
+        if only_text:
+            print(_help(doc, program, headings) if FLAGS.help else version)
+        status = 0 if only_text else _run(call, program)
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
@@ -150,7 +156,7 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):
             _fail(program, f"standard output: {error.strerror}.")
-        status = 0 if FLAGS.help else _CLOSED_PIPE  # closed by `| head -1`, say
+        status = 0 if only_text else _CLOSED_PIPE  # closed by `| head -1`, say
     sys.exit(status)
 
 
@@ -161,13 +167,14 @@ def _heading(cls: type) -> str:
 def _define_general(aliases: Mapping[str, str]) -> list[str]:
     """Defines the flags of every binary, and the aliases; returns their names."""
     flags.DEFINE_boolean("help", False, "Show this text.", short_name="h")
+    flags.DEFINE_boolean("version", False, "Show the version.")
     flags.DEFINE_enum(
         "log", "INFO", list(_LOG_LEVELS), "The least severe messages to show.",
         case_sensitive=False,
     )  # fmt: skip
     for alias, name in aliases.items():
         flags.DEFINE_alias(alias, name)
-    return ["log", *aliases]
+    return ["log", "version", *aliases]
 
 
 def _refuse_words(words: Sequence[str]) -> None:
@@ -179,13 +186,12 @@ def _refuse_words(words: Sequence[str]) -> None:
         )
 
 
-def _help(doc: str, program: str, headings: Mapping[str, Sequence[str]]) -> int:
-    print(doc.strip().format(program=program))
-    print("\nFlags:")
+def _help(doc: str, program: str, headings: Mapping[str, Sequence[str]]) -> str:
+    blocks = [doc.strip().format(program=program), "\nFlags:"]
     for heading, names in headings.items():
-        print(f"\n  {heading}")
-        print("\n".join(_flag_help(name) for name in names))
-    return 0
+        blocks.append(f"\n  {heading}")
+        blocks += [_flag_help(name) for name in names]
+    return "\n".join(blocks)
 
 
 def _run(call: Callable[[], int | None], program: str) -> int:
@@ -238,13 +244,14 @@ def show(text: str) -> None:
 def load_tensorflow() -> None:
     """Imports TensorFlow without its start messages, or a traceback on Ctrl-C.
 
-    Since TensorFlow 2.18 its C++ code writes messages to standard error before it reads
-    TF_CPP_MIN_LOG_LEVEL; only --log=DEBUG shows them.
+    Only --log=DEBUG shows the messages, and a TF_CPP_MIN_LOG_LEVEL of the user's.
     """
-    with _silence(FLAGS.log.upper() != "DEBUG") as restore:
+    if "tensorflow" not in sys.modules:
+        logging.info("Loading TensorFlow ...")
+    with tensorflow_import() as restore_errors:
 
         def stop(*_: object) -> None:
-            restore()
+            restore_errors()
             _stop(os.path.basename(sys.argv[0]), "")
 
         # A module whose import is interrupted may report a broken installation, and
@@ -257,9 +264,8 @@ def load_tensorflow() -> None:
         for number in replaced:
             signal.signal(number, stop)
         try:
-            with without_matplotlib():
-                import keras  # noqa: F401
-                import tensorflow  # noqa: F401
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
         except (ImportError, MemoryError, OSError) as error:
             if re.search("failed to map segment|Cannot allocate memory", str(error)):
                 raise MemoryError from error
@@ -289,26 +295,6 @@ def _orderly_stops() -> list[int]:
     """Lists the signals that ask a program to end, other than that of Ctrl-C."""
     names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
-
-
-@contextlib.contextmanager
-def _silence(silent: bool) -> Iterator[Callable[[], None]]:
-    """Discards standard error in the block; yields a function that restores it."""
-    if not silent or sys.stderr is None:
-        yield lambda: None
-        return
-    kept = os.dup(2)
-
-    def restore() -> None:
-        os.dup2(kept, 2)
-
-    with open(os.devnull, "w", encoding="utf-8") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield restore
-    finally:
-        restore()
-        os.close(kept)
 
 
 def _with_help_flag(argv: Sequence[str]) -> list[str]:
@@ -341,11 +327,7 @@ def _set_up_logging(level: str) -> None:
     logging.get_absl_logger().setLevel(root.level)
     root.setLevel(max(root.level, python_logging.WARNING))
     logging.get_absl_handler().setFormatter(_OneLine("%(levelname)s: %(message)s"))
-    # TensorFlow's C++ code reports its devices at every start; errors that matter
-    # become Python exceptions.
-    os.environ.setdefault(
-        "TF_CPP_MIN_LOG_LEVEL", "0" if level.upper() == "DEBUG" else "3"
-    )
+    set_log_level(verbose=level.upper() == "DEBUG")
 
 
 def _describe(error: OSError) -> str:

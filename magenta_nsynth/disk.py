@@ -47,7 +47,7 @@ def disk_errors(path: str) -> Iterator[None]:
         advice = "choose another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "free some space and run again; finished files are kept"
-        raise InputError(f"{name}: {error.strerror or error}; {advice}.") from error
+        raise InputError(f"{name}: {error.strerror or error}; {advice}.") from None
 
 
 def require_space(path: str, num_bytes: int) -> None:

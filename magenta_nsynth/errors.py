@@ -11,6 +11,7 @@ __all__ = [
     "AudioError",
     "CheckpointError",
     "InputError",
+    "InstallationError",
     "NSynthError",
     "TrainingError",
 ]
@@ -48,3 +49,7 @@ class CheckpointError(NSynthError):
 
 class TrainingError(NSynthError):
     """A training run that can't continue from its current state."""
+
+
+class InstallationError(NSynthError):
+    """Installed packages that don't fit each other."""

@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ __all__ = [
     "Source",
     "atomic_path",
     "check_folder",
+    "check_inputs",
     "expand",
     "find_sources",
     "is_hidden",
@@ -43,6 +45,7 @@ _MOST_LEVELS = 32  # of nested arrays and objects; ours have 6
 
 # Created by macOS (in archives), Synology and Windows.
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
+_SCHEME = re.compile(r"\w{2,}:")  # not a Windows drive
 _MOST_KINDS = 5  # file extensions that are counted individually in a message
 
 
@@ -231,6 +234,22 @@ def check_folder(save_path: str | os.PathLike) -> None:
         raise InputError(f"{save_path}: --save_path must be a folder.")
 
 
+def check_inputs(
+    paths: Iterable[str | os.PathLike], flag: str = "--source_path"
+) -> None:
+    """Raises InputError if there are no paths, or nothing is where one points.
+
+    This takes no time, and is for programs that take seconds to start. What the paths
+    lead to is not looked at, nor are data sets named like "tfds:nsynth".
+    """
+    named = [os.fspath(path) for path in paths if os.fspath(path)]
+    if not named:
+        raise InputError(f"Nothing to read: give {flag}, a file, a folder or a glob.")
+    for path in named:
+        if not _SCHEME.match(path):
+            matches_of(expand(path), f"give another {flag}")
+
+
 def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None:
     """Raises InputError if an output would be written twice or replace an input."""
     taken: dict[str, str] = {}
@@ -283,7 +302,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
                 os.unlink(temporary)
             # A full disk, say: name the file that the user asked for.
             if isinstance(error, OSError) and error.errno:
-                raise type(error)(error.errno, error.strerror, str(path)) from error
+                raise type(error)(error.errno, error.strerror, str(path)) from None
             raise
 
 
@@ -415,9 +434,9 @@ def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """
     try:
         text = json.dumps(content, indent=1, allow_nan=False)
-    except ValueError as error:
+    except ValueError:
         raise InputError(
             f"{path}: not written, because a number in it is NaN or infinite."
-        ) from error
+        ) from None
     with atomic_path(path) as temporary:
         pathlib.Path(temporary).write_text(text + "\n", encoding="ascii")

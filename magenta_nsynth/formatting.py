@@ -4,6 +4,7 @@ import math
 import re
 
 __all__ = [
+    "counted",
     "format_bytes",
     "format_clock",
     "format_duration",
@@ -11,6 +12,11 @@ __all__ = [
     "one_line",
     "readable",
 ]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and what is counted: "1 sound", "1,200 sounds"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def format_duration(seconds: float) -> str:

@@ -151,7 +151,6 @@ def refuse_other_model(options: Any, model: str) -> None:
             owner = "the WaveNet" if described.model == "wavenet" else "the baseline"
             refuse_changed(
                 options,
-                f"is for {owner}, and this is another model's checkpoint; leave it "
-                "out.",
+                f"is for {owner}, and this is the other model; leave it out.",
                 field.name,
             )

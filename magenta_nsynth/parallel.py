@@ -1,6 +1,7 @@
-"""Calls in other processes, a few at a time, in the order they were asked for."""
+"""Calls in threads or other processes, a few at a time; results come in order."""
 
 import collections
+import errno
 import functools
 import itertools
 import multiprocessing
@@ -9,18 +10,33 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from magenta_nsynth.errors import NSynthError
+from magenta_nsynth.disk import disk_errors
+from magenta_nsynth.errors import AudioError, InputError, NSynthError
 
-__all__ = ["in_processes"]
+__all__ = ["in_order", "in_processes", "num_cores"]
 
 Key = TypeVar("Key")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+# Samples in memory at once (1 GB), not counting one file of any length.
+_SAMPLES_AT_ONCE = 2**28
+_TYPICAL_SAMPLES = 64_000
+# After these errors, no other task could succeed either.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Calls per worker that have been taken and not been returned: enough to keep it busy,
 # few enough to hold little in memory.
 _TAKEN = 4
+
+
+def num_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def in_processes(
@@ -81,3 +97,80 @@ def _end_with_parent() -> None:
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def in_order(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    num_threads: int,
+    cost: Callable[[Task], int] = lambda _: 0,
+    skip: Callable[[Task], str] = lambda _: "",
+    most_samples: int = _SAMPLES_AT_ONCE,
+) -> Iterator[tuple[Task, Result | NSynthError]]:
+    """Calls `function` on each task in threads; results come in the tasks' order.
+
+    Threads, not processes: decoding, resampling and writing, which take the time,
+    release the interpreter's lock.
+
+    Args:
+      function: handles a task. NSynthErrors count as results, and so do the operating
+        system's errors, except a full disk.
+      tasks: taken only as fast as results are consumed.
+      num_threads: calls at once.
+      cost: the number of samples of a task, to limit memory; 0 if unknown.
+      skip: a task's error if it is known beforehand, else "".
+      most_samples: in memory at once, not counting one task's.
+
+    Yields:
+      (task, its result or error).
+
+    Raises:
+      NSynthError: `tasks` raised it; after all results of the tasks before.
+      InputError: the disk is full.
+    """
+
+    def call(task: Task) -> Result | NSynthError:
+        problem = skip(task)
+        return InputError(problem) if problem else _attempt(function, task)
+
+    waiting: collections.deque[tuple[Task, Future[Result | NSynthError]]]
+    waiting = collections.deque()
+    held = 0
+    end: StopIteration | NSynthError | None = None
+    with ThreadPoolExecutor(num_threads) as pool:
+        try:
+            tasks = iter(tasks)
+            while end is None or waiting:
+                few = len(waiting) <= 4 * num_threads and held <= most_samples
+                if end is None and (few or not waiting):
+                    try:
+                        task = next(tasks)
+                    # What comes before the damage in an archive is still used.
+                    except (StopIteration, NSynthError) as error:
+                        end = error
+                        continue
+                    held += cost(task) or _TYPICAL_SAMPLES
+                    waiting.append((task, pool.submit(call, task)))
+                else:
+                    task, future = waiting.popleft()
+                    with disk_errors(""):  # while the error names the right file
+                        result = future.result()
+                    yield task, result
+                    held -= cost(task) or _TYPICAL_SAMPLES
+        finally:
+            for _, future in waiting:
+                future.cancel()
+    if isinstance(end, NSynthError):
+        raise end
+
+
+def _attempt(function: Callable[[Task], Result], task: Task) -> Result | NSynthError:
+    try:
+        return function(task)
+    except NSynthError as error:
+        return error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise
+        name = error.filename2 or error.filename
+        return AudioError(f"{name}: {error.strerror or error}.")

@@ -1,11 +1,12 @@
 """One progress display for everything that takes long: files, bytes, audio samples."""
 
+import contextlib
 import logging
 import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from magenta_nsynth.formatting import (
@@ -16,7 +17,7 @@ from magenta_nsynth.formatting import (
     one_line,
 )
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "reporting"]
 
 _REDRAW_SECONDS = 0.2  # on a terminal
 _LOG_SECONDS = 20.0  # elsewhere
@@ -177,6 +178,30 @@ class Progress:
                 self._stream.flush()
         except (OSError, ValueError):  # a closed pipe, a full disk, a closed file
             self._stream = None
+
+
+@contextlib.contextmanager
+def reporting(
+    progress: bool | Callable[[int, int], None] | None, total: int, unit: str
+) -> Iterator[Callable[[int], None]]:
+    """A block that reports how much is done, in the way that a caller asked for.
+
+    Args:
+      progress: True shows a `Progress`; a function is called with how much is done and
+        with the total; None and False report nothing.
+      total: how much there is to do.
+      unit: as for `Progress`.
+
+    Yields:
+      A function to call with how much is done in all.
+    """
+    if callable(progress):
+        yield lambda done: progress(done, total)
+    elif progress:
+        with Progress(total, unit) as display:
+            yield display.update
+    else:
+        yield lambda _: None
 
 
 def _width(text: str) -> int:

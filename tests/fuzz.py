@@ -327,7 +327,7 @@ def read_sound(path: pathlib.Path) -> np.ndarray:
 
 
 def read_npy(path: pathlib.Path) -> np.ndarray:
-    from magenta_nsynth.embeddings.arrays import check_encoding, load_array
+    from magenta_nsynth.embeddings.embedding import check_encoding, load_array
 
     array = np.array(load_array(str(path)))
     return check_encoding(array, 16, str(path))

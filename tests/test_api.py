@@ -13,7 +13,11 @@ import tensorflow as tf
 from scipy.io import wavfile
 
 import magenta_nsynth as nsynth
+from magenta_nsynth.api.sounds import as_clips
 from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
+from magenta_nsynth.embeddings.embedding import Embedding
+from magenta_nsynth.embeddings.exported import ExportedNote
+from magenta_nsynth.importing import tensorflow_import
 from magenta_nsynth.models import wavenet
 from magenta_nsynth.weights import engine
 
@@ -46,6 +50,12 @@ def test_public_names_exist_and_importing_is_cheap():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert float(run.stdout) < 0.2
+
+
+def test_help_begins_with_the_public_names():
+    for name in nsynth._HOME:
+        assert name in nsynth.__doc__, name
+    assert dir(nsynth) == sorted(nsynth.__all__)
 
 
 def test_type_checkers_see_the_public_names():
@@ -103,10 +113,72 @@ def test_every_form_of_audio(model, golden_tiny, near, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "offset", "scale"),
+    [
+        ("int8", 0, 2**7),
+        ("uint8", 2**7, 2**7),
+        ("int16", 0, 2**15),
+        ("int32", 0, 2**31),
+        ("float16", 0, 1),
+        ("float64", 0, 1),
+        ("longdouble", 0, 1),
+        (tf.bfloat16.as_numpy_dtype, 0, 1),
+    ],
+)
+def test_every_type_of_sample(dtype, offset, scale):
+    steps = np.array([-0.5, -0.25, 0.0, 0.75])  # exact in each of them
+    [clip], _ = as_clips((steps * scale + offset).astype(dtype), 0, lambda x, _: x)
+    assert clip.dtype == np.float32
+    np.testing.assert_array_equal(clip, steps)
+
+
+class Tensor:
+    """As those of other libraries: NumPy can read it, or not if it is elsewhere."""
+
+    def __init__(self, values, device="cpu"):
+        self.values, self.device = values, device
+
+    def __array__(self, dtype=None, copy=None):
+        if self.device != "cpu":
+            raise TypeError(f"can't convert {self.device} tensor to numpy.")
+        return np.asarray(self.values, dtype)
+
+
+def test_arrays_of_other_libraries(model, golden_tiny, near):
+    audio, reference = golden_tiny["audio"], golden_tiny["raw_encoding"]
+    near(model.encode(Tensor(audio[0])), reference[0])
+    near(model.encode(Tensor(audio[0][:, None])), reference[0])  # a table's column
+    near(model.encode(tf.constant(audio)), reference)
+    one, other = model.encode([Tensor(audio[0]), tf.constant(audio[1])])
+    near(one, reference[0])
+    near(other, reference[1])
+    with pytest.raises(nsynth.InputError, match=r"Tensor .*can't convert cuda tensor"):
+        model.encode(Tensor(audio[0], "cuda"))
+    sound = model.generate(Tensor(one), 20, seed=0)
+    np.testing.assert_array_equal(sound, model.generate(one, 20, seed=0))
+
+
+def test_a_column_of_paths(model, golden_tiny, near, tmp_path):
+    paths = [str(tmp_path / f"{i}.wav") for i in range(2)]
+    for path, audio in zip(paths, golden_tiny["audio"], strict=True):
+        wavfile.write(path, 16_000, audio)
+    for column in (np.array(paths), np.array(paths, object)):
+        encodings = model.encode(column)
+        near(encodings[1], golden_tiny["raw_encoding"][1])
+
+
+@pytest.mark.parametrize(
     ("audio", "message"),
     [
         (np.zeros([2, 6144, 2]), "mix several channels"),
-        (np.zeros(6144, np.int16), "divide 16-bit integers by"),
+        (np.zeros([6144, 2]), r"the last axis .* 2 channels"),
+        ([np.zeros([6144, 2])], r"sound 0: the last axis .* 2 channels"),
+        ((16_000, np.zeros(6144)), "a rate and samples"),
+        ((np.zeros(6144), 16_000), "a rate and samples"),
+        (np.zeros(6144, np.int64), "not int64"),
+        (np.zeros(6144, np.complex64), "not complex64"),
+        (None, "not NoneType"),
+        (np.full(6144, 9000.0), "divide by 32768"),
         (np.full(6144, np.nan), "NaN"),
         (np.zeros(511), "511"),
         ([], "empty"),
@@ -196,6 +268,73 @@ def test_generate_takes_what_encode_gives(model, golden_tiny):
     assert model.generate(model.encode(audio), 100, seed=0).shape == (2, 100)
     several = model.encode([audio[0], audio[1, :1024]])
     assert [len(clip) for clip in model.generate(several, seed=0)] == [6144, 1024]
+
+
+def test_reconstruction_is_encoding_and_generating(model, golden_tiny):
+    audio = golden_tiny["audio"]
+    wanted = model.generate(model.encode(audio[0, :700]), seed=3, temperature=0.5)
+    sound = model.reconstruct(audio[0], 700, seed=3, temperature=0.5)
+    np.testing.assert_array_equal(sound, wanted)
+    assert model.reconstruct(audio, 600, seed=0).shape == (2, 512)
+
+
+def test_progress(model, golden_tiny, capsys):
+    z, seen = model.encode(golden_tiny["audio"][0]), []
+    model.generate(z, 100, seed=0)
+    assert capsys.readouterr().err == ""
+    model.generate(z, 100, seed=0, progress=True)
+    assert "100/100 samples" in capsys.readouterr().err
+    model.generate(z, 100, seed=0, progress=lambda *pair: seen.append(pair))
+    assert seen[-1] == (100, 100) and capsys.readouterr().err == ""
+
+
+def test_what_models_say_of_themselves(tiny_checkpoint, baseline_checkpoint, capsys):
+    model = nsynth.load_wavenet(tiny_checkpoint, use_ema=True)
+    assert repr(model) == (
+        f"<WaveNet {tiny_checkpoint!r}: 16 numbers per 512 samples, width 16, "
+        "averaged weights>"
+    )
+    model.summary()
+    baseline = nsynth.load_baseline(baseline_checkpoint)
+    assert repr(baseline).startswith(f"<Baseline {baseline_checkpoint!r}: z of")
+    baseline.summary()
+    text = capsys.readouterr().out
+    assert "WaveNet autoencoder" in text and "spectral baseline" in text
+
+
+def test_the_repr_of_an_embedding():
+    rows = np.zeros([125, 16], np.float32)
+    embedding = Embedding("flute", "flute.wav", rows, 64_000, {"pitch": 60})
+    text = "<Embedding 'flute': float32 [125, 16], 64,000 samples, pitch 60>"
+    assert repr(embedding) == text
+    note = ExportedNote("a", 60, 75, "flute", "acoustic", (), 64_000, rows)
+    assert repr(note).endswith("num_samples=64000, embedding='float32 [125, 16]')")
+
+
+def test_the_bundled_checkpoint_has_a_name(tmp_path, monkeypatch, tiny_checkpoint):
+    monkeypatch.chdir(tmp_path)
+    assert nsynth.load_wavenet("small").config.width == 64
+    notes = nsynth.example_notes()
+    assert len(notes) == 6 and nsynth.load_audio(notes[1]).shape == (64_000,)
+    (tmp_path / "small").symlink_to(os.path.dirname(tiny_checkpoint))
+    assert nsynth.load_wavenet("small").config.width == 16
+    (tmp_path / "small").unlink()
+    (tmp_path / "small").mkdir()
+    with pytest.raises(nsynth.CheckpointError, match="nsynth_checkpoint download"):
+        nsynth.load_wavenet("small")
+
+
+def test_a_numpy_that_does_not_fit_is_named(monkeypatch):
+    versions = {"numpy": "2.4.6", "tensorflow": "2.17.1"}
+    monkeypatch.setattr("importlib.metadata.version", versions.__getitem__)
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    message = pytest.raises(nsynth.NSynthError, match=r"NumPy 2\.4 .* 2\.17 .*numpy<2")
+    with message, tensorflow_import():
+        pass
+    for fitting in ({"numpy": "1.26.4"}, {"tensorflow": "2.18.0"}):
+        monkeypatch.setattr("importlib.metadata.version", {**versions, **fitting}.get)
+        with tensorflow_import():
+            pass
 
 
 def test_config_and_options(tiny_checkpoint):

@@ -127,6 +127,29 @@ def test_other_rates_are_resampled(tmp_path, rate):
     np.testing.assert_allclose(audio[500:-500], expected[500:-500], atol=1e-4)
 
 
+@pytest.mark.parametrize("sr", [8_000, 22_050, 44_100, None])
+def test_any_rate_on_request(tmp_path, sr):
+    """Against a sine at that rate."""
+    samples = sine(44_100).astype("<f4").tobytes()
+    path = wav(tmp_path / "a.wav", fmt(FLOAT, 1, 44_100, 32), samples)
+    audio, rate = load_audio(path, sr=sr), sr or 44_100
+    assert len(audio) == rate
+    np.testing.assert_allclose(audio[500:-500], sine(rate)[500:-500], atol=1e-4)
+    np.testing.assert_array_equal(load_audio(path, 500, sr), audio[:500])
+
+
+def sine(rate):
+    """A second of 440 Hz."""
+    return np.sin(2 * np.pi * 440 * np.arange(rate) / rate) / 2
+
+
+@pytest.mark.parametrize("sr", [0, -16_000, 999, 16_000.5, "16k"])
+def test_what_is_no_rate(tmp_path, sr):
+    path = wav(tmp_path / "a.wav", fmt(PCM, 1, 16_000, 16), packed(ramp(16), 16))
+    with pytest.raises(InputError, match="sr must be"):
+        load_audio(path, sr=sr)
+
+
 def test_harmless_chunks_leave_no_warning(tmp_path):
     extra = chunk(b"LIST", b"abc") + chunk(b"cue ", b"\0" * 28) + chunk(b"odd!", b"1")
     header, data = fmt(PCM, 1, 16_000, 16), packed(ramp(16), 16)

@@ -60,6 +60,19 @@ def test_other_bit_depths_are_refused(tmp_path):
         save_audio(tmp_path / "a.wav", np.zeros(9, "f4"), bit_depth=24)
 
 
+@pytest.mark.parametrize("name", ["a.mp3", "a.flac", "a.b.OGG"])
+def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=r"only WAV files .*/a(\.b)?\.wav,"):
+        save_audio(tmp_path / name, np.zeros(9, "f4"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_wav_in_any_case_and_no_extension(tmp_path):
+    for name in ("a.WAV", "a"):
+        save_audio(tmp_path / name, np.zeros(9, "f4"))
+        assert wavfile.read(tmp_path / name)[0] == 16_000
+
+
 def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "a.wav"
@@ -74,12 +87,12 @@ def test_where_nothing_can_be_written(tmp_path):
 )
 def test_whole_frames(caplog, length, kept):
     audio = np.arange(length)
-    with caplog.at_level("INFO", logger="absl"):
+    with caplog.at_level("DEBUG", logger="absl"):  # as INFO, only the first
         np.testing.assert_array_equal(trim_to_frames(audio, 512, "x.wav"), audio[:kept])
     if length == kept:
         assert not caplog.records
     else:
-        [record] = caplog.records
+        record = caplog.records[-1]
         for part in ("x.wav", str(length), str(length - kept), "512"):
             assert part in record.getMessage()
 

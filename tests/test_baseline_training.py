@@ -10,7 +10,7 @@ import tensorflow as tf
 import tfrecords
 from notes import make_notes
 
-from magenta_nsynth.commands.evaluate import table
+from magenta_nsynth.commands.evaluation_tables import Measured, table
 from magenta_nsynth.commands.options import Network
 from magenta_nsynth.commands.train import train as run_training
 from magenta_nsynth.data.filters import NoteFilter
@@ -19,7 +19,8 @@ from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.models.spectral import SpectralAutoencoder
 from magenta_nsynth.schema import Note
-from magenta_nsynth.training.evaluation import SpectralEvaluator
+from magenta_nsynth.training.batches import shortened, with_shortened_notes
+from magenta_nsynth.training.evaluation import NoteLosses, SpectralEvaluator
 from magenta_nsynth.training.options import NetworkShape, Saving, Steps, TrainingNotes
 from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.training.trainer import Trainer
@@ -249,6 +250,71 @@ def test_evaluate_prints_a_table(tmp_path, notes, whole):
     assert "513 or more" in line
 
 
+def test_shortened_notes():
+    audio = tf.ones([200, 4000])
+    position = tf.constant(5, tf.int64)
+    short = shortened(audio, 1000, 2**32 - 1, position).numpy()
+    lengths = short.sum(axis=1).astype(int)
+    for clip, length in zip(short, lengths, strict=True):
+        assert clip[:length].all() and not clip[length:].any()
+    assert 1000 <= lengths.min() < 1200 and lengths.max() == 4000
+    assert 0.4 < np.mean(lengths == 4000) < 0.6
+    assert np.median(lengths[lengths < 4000]) == pytest.approx(2500, abs=400)
+    again = shortened(audio, 1000, 2**32 - 1, position)
+    assert np.array_equal(short, again)
+    for other in ((7, position), (2**32 - 1, position + 1)):
+        assert not np.array_equal(short, shortened(audio, 1000, *other))
+    whole = shortened(audio[:, :900], 1000, 0, position)
+    assert np.array_equal(whole, audio[:, :900])
+
+
+def test_shortened_notes_of_several_workers():
+    batches = [
+        {"audio": np.ones([4, 900], np.float32), "pitch": np.arange(4) + 10 * i}
+        for i in range(3)
+    ]
+
+    def of(part, num_parts, first=0):
+        rows = slice(4 // num_parts * part, 4 // num_parts * (part + 1))
+        own = [{name: v[rows] for name, v in b.items()} for b in batches[first:]]
+        dataset = tf.data.Dataset.from_generator(
+            lambda: own,
+            output_signature={
+                "audio": tf.TensorSpec([None, 900]),
+                "pitch": tf.TensorSpec([None], tf.int64),
+            },
+        )
+        made = with_shortened_notes(dataset, 100, 3, first, (part, num_parts))
+        return list(made.as_numpy_iterator())
+
+    whole = of(0, 1)
+    for i, (one, other) in enumerate(zip(of(0, 2), of(1, 2), strict=True)):
+        for name, values in whole[i].items():
+            np.testing.assert_array_equal(
+                np.concatenate([one[name], other[name]]), values
+            )
+    np.testing.assert_array_equal(of(0, 1, 2)[0]["audio"], whole[2]["audio"])
+    assert len({tuple(batch["audio"].sum(axis=1)) for batch in whole}) == 3
+    assert whole[1]["pitch"].tolist() == [10, 11, 12, 13]
+
+
+def test_training_with_shortened_notes(tmp_path, notes):
+    words = [*SMALL, "--num_steps=2", "--seed=3"]
+    result = train(notes, tmp_path / "short", *words, "--shortest_note=600")
+    assert result.returncode == 0, result.stderr
+    assert train(notes, tmp_path / "whole", *words).returncode == 0
+    tensors = [tensors_of(tmp_path / name) for name in ("short", "whole")]
+    names = [name for name in tensors[0] if name.endswith("weights")]
+    assert names
+    assert not all(np.array_equal(*(t[name] for t in tensors)) for name in names)
+    for flags, expected in (
+        (["--shortest_note=4096"], "--shortest_note=4096 must be below"),
+        (["--shortest_note=-1"], "--shortest_note"),
+    ):
+        line = binaries.error_line(train(notes, tmp_path / "l", *SMALL, *flags))
+        assert expected in line
+
+
 def test_losses_are_the_originals(data, baseline_start):
     golden = dict(np.load(data / "baseline_tiny" / "inference.npz"))
     evaluator = SpectralEvaluator(engine.load_autoencoder(baseline_start))
@@ -291,7 +357,8 @@ def test_the_recipe():
     trainer = Trainer(SpectralAutoencoder())
     assert trainer.state.betas == (0.5, 0.999)
     assert recipe.describe(0.0123456) == "loss 0.012346"
-    lines = table(np.float32([0.25, 0.5]), np.array([0, 4]), recipe).splitlines()
+    losses = NoteLosses(np.float32([0.25, 0.5]), np.array([0, 4]), None)
+    lines = table(Measured(recipe, losses)).splitlines()
     assert [line.split() for line in lines] == [
         ["family", "notes", "loss"],
         ["bass", "1", "0.250000"],

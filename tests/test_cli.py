@@ -9,16 +9,11 @@ import sys
 import textwrap
 
 import pytest
-from binaries import command, environment, error_line, finish, run
+from binaries import ROOT, command, environment, error_line, finish, run
 
-BINARIES = [
-    "nsynth_checkpoint",
-    "nsynth_export_embeddings",
-    "nsynth_generate",
-    "nsynth_interpolate",
-    "nsynth_rainbowgram",
-    "nsynth_save_embeddings",
-]
+import magenta_nsynth
+
+BINARIES = sorted(path.name for path in (ROOT / "bin").iterdir())
 
 
 @pytest.mark.parametrize("name", BINARIES)
@@ -133,7 +128,7 @@ FLAGS = {
 }
 
 
-@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.parametrize("name", FLAGS)
 def test_flags_and_defaults(name):
     text = run(name, "--help").stdout.partition("Flags:")[2]
     shown = dict(re.findall(r"^  --(\S+)\n((?: {6}.*\n)+)", text, re.MULTILINE))
@@ -179,9 +174,44 @@ def program(tmp_path):
         for name, content in modules:
             (tmp_path / f"{name}.py").write_text(content, encoding="utf-8")
         words = [sys.executable, str(path), *arguments]
-        return finish(words, env=environment(tmp_path), **limits)
+        env = environment(tmp_path) | limits.pop("env", {})
+        return finish(words, env=env, **limits)
 
     return run_program
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_the_version_is_the_packages(name):
+    result = run(name, "--version")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{name} {magenta_nsynth.__version__}\n"
+
+
+# A file that is there, and what is missing beside it.
+HERE = "--source_path=README.md"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("nsynth_generate", [HERE, "--save_path=x"], "model.ckpt-200000: no such"),
+        ("nsynth_generate", ["--source_path=no.wav", "--save_path=x"], "no.wav"),
+        ("nsynth_generate", ["--checkpoint_path=small"], "--source_path"),
+        ("nsynth_save_embeddings", [HERE], "Give --save_path"),
+        ("nsynth_save_embeddings", [HERE, "--save_path=x"], "No checkpoint given"),
+        ("nsynth_export_embeddings", ["--source_path=no*.wav"], "matches nothing"),
+        ("nsynth_rainbowgram", ["--source_path=no.wav", "--save_path=x"], "no.wav"),
+        ("nsynth_evaluate", [HERE, "--checkpoint_path=no"], "no: no such checkpoint"),
+        ("nsynth_make_tfrecord", [HERE], "Give --save_path"),
+        ("nsynth_train", ["--train_path=no", "--logdir=x"], "another --train_path"),
+        ("nsynth_checkpoint", ["inspect", "no"], "no: no such checkpoint"),
+    ],
+)
+def test_paths_are_checked_before_tensorflow_is_imported(name, arguments, words):
+    text = "import runpy, sys; sys.modules['tensorflow'] = None; sys.argv.pop(0); "
+    text += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    run_binary = [sys.executable, "-c", text, *command(name, *arguments)[1:]]
+    assert words in error_line(finish(run_binary, env=environment(), cwd=ROOT))
 
 
 def test_what_main_returns_is_the_status(program):
@@ -252,7 +282,7 @@ def test_a_working_folder_that_is_gone_is_said(program, tmp_path):
 def test_too_little_address_space_is_said_before_tensorflow_aborts(program):
     limit = (resource.RLIMIT_AS, (600_000_000, 600_000_000))
     options = {"preexec_fn": lambda: resource.setrlimit(*limit), "modules": NOISY}
-    line = error_line(program("cli.load_tensorflow()", **options))
+    line = error_line(program("cli.load_tensorflow()", "--log=WARN", **options))
     assert line == "program: Not enough memory; end other programs."
 
 
@@ -313,6 +343,7 @@ def test_log_levels(program, level, shown):
     assert (result.returncode, result.stdout, result.stderr) == (0, "", shown)
 
 
+LOADING = "INFO: Loading TensorFlow ...\n"
 # In TensorFlow's place: it greets on the file, not on Python's sys.stderr.
 NOISY = [("keras", ""), ("tensorflow", "import os; os.write(2, b'hello from C++\\n')")]
 
@@ -322,8 +353,20 @@ def test_tensorflows_greetings_are_not_shown(program, level, greeting):
     body = "cli.load_tensorflow()\nos.write(2, b'after')"
     result = program(body, f"--log={level}", modules=NOISY)
     assert result.returncode == 0
-    assert result.stderr.startswith(greeting) and result.stderr.endswith("after")
-    assert greeting or result.stderr == "after"
+    assert result.stderr.startswith(f"{LOADING}{greeting}")
+    assert result.stderr.endswith("after")
+    assert greeting or result.stderr == f"{LOADING}after"
+
+
+def test_a_level_that_the_user_set_stays(program):
+    body = "print(os.environ['TF_CPP_MIN_LOG_LEVEL'])\ncli.load_tensorflow()"
+    for level, greets in (("1", True), ("3", False)):
+        env = {"TF_CPP_MIN_LOG_LEVEL": level}
+        result = program(body, modules=NOISY, env=env)
+        assert result.stdout == f"{level}\n"
+        assert ("hello" in result.stderr) == greets
+    assert program(body, modules=NOISY).stdout == "3\n"
+    assert program(body, "--log=DEBUG", modules=NOISY).stdout == "0\n"
 
 
 def test_a_failing_import_is_shown(program):
@@ -343,7 +386,8 @@ except BaseException as error:
 """
     modules = [("keras", ""), ("tensorflow", content)]
     result = program("cli.load_tensorflow()", modules=modules)
-    assert (result.returncode, result.stderr) == (130, "\nprogram: stopped.\n")
+    assert result.returncode == 130
+    assert result.stderr == f"{LOADING}\nprogram: stopped.\n"
 
 
 def test_ctrl_c_after_the_import_is_an_interrupt_again(program):

@@ -365,7 +365,7 @@ def test_a_length_that_can_not_be(tmp_path, length, packed):
     # At the end, where reading ahead would meet it.
     change(path, lambda content: content + damaged)
     script = "import sys; from magenta_nsynth.data.reading import *; "
-    script += "from magenta_nsynth.notes.record_clips import RecordClips; "
+    script += "from magenta_nsynth.notes.dataset_clips import RecordClips; "
     script += "index = open_notes(sys.argv[1], skip_corrupt=True); "
     script += "print(len(list(read_notes(index)))); "
     script += "clips = RecordClips(sys.argv[1:], 1, True); "

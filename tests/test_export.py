@@ -31,7 +31,7 @@ from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
 from magenta_nsynth.embeddings.npy_csv import NpyCsvWriter
 from magenta_nsynth.embeddings.shards import FORMATS
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.notes import tfds_clips
+from magenta_nsynth.notes import dataset_clips
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
@@ -295,7 +295,7 @@ class FakeTFDS(types.ModuleType):
                 "pitch": 22,
                 "velocity": 50,
                 "instrument": {"family": 0, "source": 2, "label": 7},
-                "qualities": {q: q == "dark" for q in tfds_clips.QUALITIES},
+                "qualities": {q: q == "dark" for q in dataset_clips.QUALITIES},
             }
             for name, clip in zip(IDS, self.clips, strict=False)
         ]
@@ -322,11 +322,11 @@ def test_tensorflow_datasets(run, tmp_path, clips, golden_tiny, monkeypatch):
     with pytest.raises(InputError, match="no such data set"):
         run(paths=["tfds:nsynth/none@test"])
     sys.modules["tensorflow_datasets"].rate = 8_000
-    slow = list(tfds_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
+    slow = list(dataset_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
     assert np.array_equal(slow[0].audio, resample(clips[0], 8_000))
     loud = FakeTFDS([clip * 32_000 for clip in clips])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", loud)
-    bad = list(tfds_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
+    bad = list(dataset_clips.TFDSClips(*source["paths"]).read(np.arange(1), 0))
     assert "note 0 (a/b.c): samples reach" in str(bad[0])
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match="pip install tensorflow-datasets"):
@@ -749,8 +749,10 @@ def test_of_many_remarks_some_are_shown(run, tmp_path, clips, caplog):
     notes = [note_to_example(Note(f"{i}", clips[3])) for i in range(30)]
     path = tfrecords.write(tmp_path / "many.tfrecord", notes)
     with caplog.at_level("INFO", logger="absl"):
-        assert run(paths=[path], notes_per_shard=30, batch_size=30) == 0
-    assert sum("88 of 600 samples" in message for message in caplog.messages) == 20
+        options = {"notes_per_shard": 30, "batch_size": 30, "sample_length": 512}
+        assert run(paths=[path], **options) == 0
+    cut = "600 samples are cut to 512"
+    assert sum(cut in message for message in caplog.messages) == 20
     assert "And 10 more messages like these." in caplog.text
 
 
@@ -898,6 +900,9 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
         beam.export_with_beam = lambda e, r, o: print(r, o)
         sys.modules["magenta_nsynth.commands.export_beam"] = beam
         from magenta_nsynth import cli
+        from magenta_nsynth.commands.options import Network
+        from magenta_nsynth.notes.inputs import Inputs
+        Network.check = Inputs.check = lambda self: None
         cli.load_tensorflow = lambda: None
         sys.argv = sys.argv[1:]
         import runpy
@@ -923,6 +928,7 @@ def test_the_binaries_flags_reach_the_job(tmp_path):
     ):  # fmt: skip
         assert part in text, part
     beam = ("--runner=DirectRunner", "--runner_option=--direct_num_workers=2")
+    beam += ("--save_path=o",)
     assert shown(*beam) == (0, "DirectRunner ('--direct_num_workers=2',)\n")
     assert "--num_shards can't be used with" in shown(*beam, "--num_shards=2")[1]
     assert "needs --runner" in shown(beam[1])[1]

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from magenta_nsynth.config import SpectralConfig
-from magenta_nsynth.embeddings.arrays import save_array
-from magenta_nsynth.embeddings.embedding import Embedding
+from magenta_nsynth.embeddings.embedding import Embedding, save_array
 from magenta_nsynth.embeddings.encode_many import ahead, encoding
 from magenta_nsynth.embeddings.files import CodeFiles
 from magenta_nsynth.errors import AudioError, InputError

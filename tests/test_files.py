@@ -13,7 +13,7 @@ import pytest
 from magenta_nsynth import files
 from magenta_nsynth.audio import load_audio, save_audio
 from magenta_nsynth.disk import only_writer
-from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.embedding import load_array
 from magenta_nsynth.embeddings.npy_csv import read_note_csv
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import (

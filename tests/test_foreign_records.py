@@ -18,11 +18,11 @@ from tfrecords import example
 
 from magenta_nsynth import api
 from magenta_nsynth.api import Baseline, WaveNet
-from magenta_nsynth.audio.level import MAX_LEVEL, level_problem
+from magenta_nsynth.audio.loudness import MAX_LEVEL, level_problem
 from magenta_nsynth.audio.resample import resample
-from magenta_nsynth.commands.evaluate import evaluate_notes, table
+from magenta_nsynth.commands.evaluation_tables import Measured, table
 from magenta_nsynth.commands.export_embeddings import export_embeddings
-from magenta_nsynth.commands.picture_sources import find_subjects
+from magenta_nsynth.commands.picture_panels import find_subjects
 from magenta_nsynth.data.rates import at_16_khz
 from magenta_nsynth.data.reading import (
     NoteFilter,
@@ -32,9 +32,10 @@ from magenta_nsynth.data.reading import (
     training_batches,
 )
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.notes.dataset_clips import RecordClips
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.record_clips import RecordClips
 from magenta_nsynth.schema import QUALITIES
+from magenta_nsynth.training.evaluation import evaluate_notes
 from magenta_nsynth.training.recipes import RECIPES
 
 
@@ -147,7 +148,7 @@ def test_audio_alone_is_enough(kind, model, baseline, opened_once, tmp_path, cap
 def test_evaluation_knows_the_families_that_there_are(tmp_path):
     path = tfrecords.write(tmp_path / "x.tfrecord", [tfds(0), ddsp(1), tfds(2)])
     result = evaluated(path)
-    lines = table(result.losses, result.families, RECIPES["wavenet"]).splitlines()
+    lines = table(Measured(RECIPES["wavenet"], result)).splitlines()
     rows = [line.split()[:2] for line in lines]
     assert rows == [["family", "notes"], ["bass", "2"], ["unknown", "1"], ["all", "3"]]
     bass = NoteFilter(families=["bass"], velocities=[2])
@@ -314,14 +315,17 @@ BAD = {
 }
 
 
+def bad_record(kind):
+    return example(**{"audio": tone(), "note_str": b"a", **BAD[kind][0]})
+
+
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_no_sound_is_refused_everywhere(kind, model, tmp_path):
-    fields, words = BAD[kind]
-    record = example(**{"audio": tone(), "note_str": b"a", **fields})
-    path = tfrecords.write(tmp_path / "x.tfrecord", [ddsp(0), record])
-    where = f"{path}, record 1 (from 0): "
+def test_what_is_no_sound_is_refused(kind, tmp_path):
+    """In Python, and by both graphs with the same words."""
+    path = tfrecords.write(tmp_path / "x.tfrecord", [ddsp(0), bad_record(kind)])
     [_, error] = clips_of(path, min_samples=512)
-    assert str(error).startswith(where) and words in str(error)
+    assert str(error).startswith(f"{path}, record 1 (from 0): ")
+    assert BAD[kind][1] in str(error)
     index = open_notes(path, min_samples=512)
     for dataset in (
         training_batches(index, 512, 2),
@@ -330,12 +334,26 @@ def test_what_is_no_sound_is_refused_everywhere(kind, model, tmp_path):
         with pytest.raises(InputError) as raised:
             list(itertools.islice(iterate(dataset, index), 3))
         assert str(raised.value) == str(error)
+    kept = open_notes(path, skip_corrupt=True, min_samples=512)
+    assert (kept.num_notes, kept.num_skipped) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["negative rate", "int64", "empty"])
+def test_evaluation_refuses_it(kind, tmp_path):
+    path = tfrecords.write(tmp_path / "x.tfrecord", [ddsp(0), bad_record(kind)])
+    [_, error] = clips_of(path, min_samples=512)
     with pytest.raises(InputError) as raised:
         evaluated(path)
     assert str(raised.value) == str(error)
-    kept = open_notes(path, skip_corrupt=True, min_samples=512)
-    assert (kept.num_notes, kept.num_skipped) == (1, 1)
+
+
+def test_commands_leave_out_what_is_no_sound(model, tmp_path, caplog):
+    records = [ddsp(0), *map(bad_record, BAD)]
+    path = tfrecords.write(tmp_path / "x.tfrecord", records)
     assert save_embeddings(model, [path], tmp_path / "out") == 1
+    for number, (_, words) in enumerate(BAD.values(), 1):
+        [line] = [m for m in caplog.messages if f"record {number} (from 0)" in m]
+        assert words in line
     assert save_embeddings(model, [path], tmp_path / "out", skip_corrupt=True) == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["x-0_embeddings.npy"]
     assert make_tfrecord([path], tmp_path / "json") == 1

@@ -18,10 +18,11 @@ import pytest
 import tensorflow as tf
 from notes import SMALL, SMALL_FLAGS, make_notes
 
-from magenta_nsynth.commands.evaluate import table
+from magenta_nsynth.commands.evaluation_tables import Measured, table
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.schema import Note, parse_note_str
+from magenta_nsynth.training.evaluation import NoteLosses
 from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import Checkpoint
@@ -363,11 +364,13 @@ def start_workers(notes, logdir, *flags):
 
 
 def test_two_workers_have_the_losses_of_one(tmp_path, notes, whole):
-    flags = ("--num_steps=8", "--save_summaries_secs=0")
+    flags = ["--num_steps=8", "--save_summaries_secs=0", f"--eval_path={notes}"]
+    flags.append("--reconstruct_steps=4")  # the chief makes them, the other waits
     workers = start_workers(notes, tmp_path / "two", *flags)
     for worker in workers:
         _, errors = worker.communicate(timeout=120)
         assert worker.returncode == 0, errors
+        assert ("Step 4: 12 reconstructions" in errors) == (worker is workers[0])
     one, two = losses_of(whole[0]), losses_of(tmp_path / "two")
     assert sorted(two) == list(range(1, 9))
     for step, loss in two.items():
@@ -483,7 +486,8 @@ def test_evaluate_agrees_with_the_library(tmp_path, whole):
 
 def test_the_table_of_unknown_families():
     recipe = RECIPES["wavenet"]
-    lines = table(np.float32([1, 2, 4]), np.array([-1, 10, 99]), recipe).splitlines()
+    losses = NoteLosses(np.float32([1, 2, 4]), np.array([-1, 10, 99]), None)
+    lines = table(Measured(recipe, losses)).splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["vocal", "1", "2.0000"], ["unknown", "2", "2.5000"], ["all", "3", "2.3333"],
     ]  # fmt: skip

@@ -65,7 +65,7 @@ def new_trainer(start, num_towers=1, **options):
     return trainer
 
 
-@pytest.mark.parametrize("num_towers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("num_towers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_five_steps_are_the_originals(
     tmp_path, start, trace, tiny_checkpoint, num_towers
 ):
@@ -134,12 +134,12 @@ def assert_same_bits(one, other):
 
 
 @pytest.mark.parametrize("num_towers", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_a_step_is_the_same_to_the_bit_every_time(start, num_towers):
+def test_a_step_is_the_same_to_the_bit_every_time(small_start, num_towers):
     audio = tf.constant(recipe.clips(2048, 5, batch=3))
     states = []
-    trainer = new_trainer(start, num_towers)
+    trainer = new_trainer(small_start, num_towers)
     for _ in range(6):
-        trainer.state.restore(start)
+        trainer.state.restore(small_start)
         for _ in range(2):
             trainer.train_step(audio, 1e-3)
         states.append(state_of(trainer))

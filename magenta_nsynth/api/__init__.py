@@ -29,8 +29,8 @@ def load_model(
     """Opens a checkpoint of either model. Its tensors show which one it is.
 
     Args:
-      checkpoint_path: a prefix, one of its files, or the folder; or an opened
-        checkpoint.
+      checkpoint_path: a prefix, one of its files, or the folder; "small", the
+        bundled one; or an opened checkpoint.
       model: "wavenet" or "baseline", which the checkpoint then has to be.
       use_ema: as for `WaveNet`.
       hop_length: as for `WaveNet`.

@@ -74,6 +74,10 @@ class Autoencoder(Encoder, Protocol):
         """The encoder, a Keras model."""
         ...
 
+    def summary(self) -> None:
+        """Prints a description of the checkpoint."""
+        ...
+
     def encode(self, sounds: Any, sample_length: int = 0) -> Any:
         """Encodes sounds: paths or arrays of any length."""
         ...

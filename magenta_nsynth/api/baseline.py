@@ -12,7 +12,7 @@ from absl import logging
 from magenta_nsynth.api.sounds import as_clips, as_embeddings
 from magenta_nsynth.config import NUM_PITCHES, PHASES
 from magenta_nsynth.data.reading import NOTE_SAMPLES
-from magenta_nsynth.embeddings.arrays import check_z
+from magenta_nsynth.embeddings.embedding import check_z
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.generation.options import Generation
@@ -27,6 +27,7 @@ from magenta_nsynth.options import check_limits, refuse_changed, refuse_other_mo
 from magenta_nsynth.spectral import ispecgram, specgram
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import CheckpointLike, open_checkpoint
+from magenta_nsynth.weights.summary import summarize
 
 __all__ = ["Baseline", "Prepared", "load_baseline"]
 
@@ -137,21 +138,33 @@ class Baseline:
         """The size of a row of z."""
         return self.config.num_latent
 
+    def __repr__(self) -> str:
+        return (
+            f"<Baseline {self.checkpoint_path!r}: z of {self.num_latent} numbers for "
+            "4 s>"
+        )
+
+    def summary(self) -> None:
+        """Prints the checkpoint's layers, embedding, parameters, step and contents."""
+        print(summarize(self.checkpoint))
+
     def encode(self, sounds: Any, sample_length: int = 0) -> Any:
         """Encodes sounds of any length. Each window of 256 frames has its own code.
 
         Args:
-          sounds: a path; an array [t], [b, t] or [b, t, 1] of floats in [-1, 1] at 16
-            kHz; or a list of paths and arrays [t] of any lengths.
+          sounds: a path; an array [t], [t, 1], [b, t] or [b, t, 1] at 16 kHz; or a list
+            of paths and arrays [t] of any lengths. Arrays are floats in [-1, 1] or 8-,
+            16- or 32-bit integers of full range, and whatever np.asarray takes.
           sample_length: cuts each sound to this many samples; 0 keeps all.
 
         Returns:
-          float32 [k, 1984] for a path or [t]; [b, k, 1984] for [b, t] and [b, t, 1]; a
+          float32 [k, 1984] for one sound; [b, k, 1984] for [b, t] and [b, t, 1]; a
           list for a list. k is 1 for up to 65,535 samples (4.1 s), plus 1 for each
           further 65,536.
 
         Raises:
-          InputError: another shape or dtype, or values that aren't finite.
+          InputError: another shape or dtype, several channels, or values that aren't
+            finite.
           AudioError: a file that can't be read, or a clip of less than 513 samples.
         """
         clips, pack = as_clips(sounds, sample_length, self.check_clip)

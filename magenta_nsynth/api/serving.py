@@ -87,7 +87,7 @@ def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> li
                     tf.saved_model.save(module, written, signatures)
             except tf.errors.OpError as error:
                 reason = (error.message.splitlines() or [""])[0]
-                raise InputError(f"{path}: can't be written ({reason}).") from error
+                raise InputError(f"{path}: can't be written ({reason}).") from None
             os.replace(written, path)
     return paths
 

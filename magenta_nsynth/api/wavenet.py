@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from magenta_nsynth.api.sounds import as_clips, as_embeddings
 from magenta_nsynth.audio import trim_to_frames
-from magenta_nsynth.embeddings.arrays import check_encoding
 from magenta_nsynth.embeddings.clip_encoder import ClipEncoder
+from magenta_nsynth.embeddings.embedding import check_encoding
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.generation.options import Generation
@@ -22,8 +22,10 @@ from magenta_nsynth.models.wavenet import (
     negative_log_likelihood,
 )
 from magenta_nsynth.options import check_limits, refuse_other_model
+from magenta_nsynth.progress import reporting
 from magenta_nsynth.weights import engine
 from magenta_nsynth.weights.checkpoint import CheckpointLike, open_checkpoint
+from magenta_nsynth.weights.summary import summarize
 
 __all__ = ["WaveNet", "load_wavenet"]
 
@@ -71,8 +73,8 @@ class WaveNet:
         """Opens a TF1 checkpoint and reads its config, but no weights yet.
 
         Args:
-          checkpoint_path: a prefix, one of its files, or the folder; or an opened
-            checkpoint.
+          checkpoint_path: a prefix, one of its files, or the folder; "small", the
+            bundled one; or an opened checkpoint.
           use_ema: loads the averages of the weights instead of the weights themselves.
           hop_length: samples per frame, if it is neither 512 nor in config.json.
           num_stages: layers per cycle of dilations, if it is neither 10 nor there.
@@ -109,23 +111,37 @@ class WaveNet:
     def _clip_encoder(self) -> ClipEncoder:
         return ClipEncoder(self.encoder)
 
+    def __repr__(self) -> str:
+        averaged = ", averaged weights" if self.use_ema else ""
+        return (
+            f"<WaveNet {self.checkpoint_path!r}: {self.num_latent} numbers per "
+            f"{self.config.ae_hop_length} samples, width {self.config.width}{averaged}>"
+        )
+
+    def summary(self) -> None:
+        """Prints the checkpoint's layers, embedding, parameters, step and contents."""
+        config = self.config
+        print(summarize(self.checkpoint, config.ae_hop_length, config.num_stages))
+
     def encode(
         self, sounds: Any, sample_length: int = 0, batch_size: int = 16
     ) -> np.ndarray | list[np.ndarray]:
         """Encodes sounds of any length.
 
         Args:
-          sounds: a path; an array [t], [b, t] or [b, t, 1] of floats in [-1, 1] at 16
-            kHz; or a list of paths and arrays [t] of any lengths.
+          sounds: a path; an array [t], [t, 1], [b, t] or [b, t, 1] at 16 kHz; or a list
+            of paths and arrays [t] of any lengths. Arrays are floats in [-1, 1] or 8-,
+            16- or 32-bit integers of full range, and whatever np.asarray takes.
           sample_length: cuts each sound to this many samples; 0 keeps all.
           batch_size: the most clips to encode side by side.
 
         Returns:
-          float32 [frames, bottleneck] for a path or [t]; [b, frames, bottleneck] for
+          float32 [frames, bottleneck] for one sound; [b, frames, bottleneck] for
           [b, t] and [b, t, 1]; a list for a list. frames = samples // hop length.
 
         Raises:
-          InputError: another shape or dtype, or values that aren't finite.
+          InputError: another shape or dtype, several channels, or values that aren't
+            finite.
           AudioError: a file that can't be read, or a clip shorter than a frame.
         """
         clips, pack = as_clips(sounds, sample_length, self.check_clip)
@@ -160,7 +176,7 @@ class WaveNet:
         seed: int | None = None,
         temperature: float = 1.0,
         uniforms: np.ndarray | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: bool | Callable[[int, int], None] | None = None,
         precision: str = "float32",
     ) -> np.ndarray | list[np.ndarray]:
         """Generates sound from embeddings, sample by sample.
@@ -172,8 +188,8 @@ class WaveNet:
           seed: each clip draws from np.random.RandomState(seed); None seeds it afresh.
           temperature: divides the logits; 0 takes the likeliest sample.
           uniforms: [samples, b] in [0, 1) to draw with, instead of a seed.
-          progress: called with (samples done, total samples) every half second. If it
-            raises an exception, generation stops.
+          progress: True shows a bar. A function is called with (samples done, total
+            samples) every half second; if it raises an exception, generation stops.
           precision: "float32", or "int8": the layers' weights rounded to 8 bits, which
             is several times as fast on processors and is always done there. The draws
             differ, and may also differ between kinds of processors.
@@ -201,13 +217,50 @@ class WaveNet:
         if uniforms is not None:
             total = min(total, len(uniforms))
         stream = self.stream(encodings, total, seed, temperature, uniforms, precision)
-        for block in stream:
-            blocks.append(block)
-            done += block.shape[1]
-            if progress is not None:
-                progress(done, total)
+        with reporting(progress, total, "samples") as report:
+            for block in stream:
+                blocks.append(block)
+                done += block.shape[1]
+                report(done)
         audio = np.concatenate(blocks, axis=1)
         return pack([clip[:n] for clip, n in zip(audio, lengths, strict=True)])
+
+    def reconstruct(
+        self,
+        sounds: Any,
+        sample_length: int = 0,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        progress: bool | Callable[[int, int], None] | None = None,
+    ) -> np.ndarray | list[np.ndarray]:
+        """Encodes sounds and generates them again from their embeddings.
+
+        Args:
+          sounds: as in `encode`.
+          sample_length: as in `encode`.
+          seed: as in `generate`.
+          temperature: as in `generate`.
+          progress: as in `generate`.
+
+        Returns:
+          float32 in [-1, 1] at 16 kHz, in the form of `sounds`: whole frames, so that
+          up to a hop length less one sample is missing at the end.
+
+        Raises:
+          InputError: as in `encode`.
+          AudioError: as in `encode`.
+
+        Examples:
+          >>> import magenta_nsynth as nsynth
+          >>> model = nsynth.load_wavenet("checkpoints/small")
+          >>> note = "checkpoints/notes/organ_pipe_060.wav"
+          >>> model.reconstruct(note, sample_length=1024, seed=0).shape
+          (1024,)
+        """
+        encoding = self.encode(sounds, sample_length)
+        return self.generate(
+            encoding, seed=seed, temperature=temperature, progress=progress
+        )
 
     def stream(
         self,

@@ -121,9 +121,9 @@ def _frames(path: str) -> Iterator[tuple[int, np.ndarray]]:
             raise AudioError(
                 f"{path}: damaged or truncated, or not decodable ({what}); get the "
                 "file again, or convert it to 16-bit WAV."
-            ) from error
+            ) from None
         except OSError as error:
-            raise AudioError(f"{path}: can't be read ({error.strerror}).") from error
+            raise AudioError(f"{path}: can't be read ({error.strerror}).") from None
         if os.fstat(file.fileno()).st_size < num_bytes:
             raise AudioError(
                 f"{path}: truncated while being read; wait until it is finished."
@@ -150,7 +150,7 @@ def _opened(path: str) -> BinaryIO:
             raise AudioError(f"{path}: not a file; give a sound file.")
         return open(path, "rb")
     except OSError as error:
-        raise AudioError(f"{path}: can't be read ({error.strerror}).") from error
+        raise AudioError(f"{path}: can't be read ({error.strerror}).") from None
 
 
 def _checked_frames(

@@ -11,7 +11,10 @@ __all__ = ["trim_to_frames"]
 def trim_to_frames(
     audio: np.ndarray, hop_length: int, name: str = "audio"
 ) -> np.ndarray:
-    """Drops the samples at the end that don't fill a frame, and logs how many.
+    """Drops the samples at the end that don't fill a frame.
+
+    The first time it is logged as INFO, and after that as DEBUG: in a folder most
+    sounds have such samples.
 
     Args:
       audio: [n] or [n, ...], any dtype.
@@ -35,11 +38,13 @@ def trim_to_frames(
             f"at least {hop_length} (one frame) are needed."
         )
     if num_kept < num_samples:
-        logging.info(
-            "%s: dropping the last %d of %d samples, which don't fill a frame of %d.",
-            name,
-            num_samples - num_kept,
-            num_samples,
-            hop_length,
+        dropped = (name, num_samples - num_kept, num_samples, hop_length)
+        logging.log_first_n(
+            logging.INFO,
+            "%s: dropping the last %d of %d samples, which don't fill a frame of %d "
+            "(likewise in other sounds, without a message).",
+            1,
+            *dropped,
         )
+        logging.debug("%s: dropping %d of %d samples; a frame has %d.", *dropped)
     return audio[:num_kept]

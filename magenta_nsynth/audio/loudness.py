@@ -1,8 +1,6 @@
-"""Loudness, and weighted sums of signals: what mixes of embeddings are compared with.
+"""Levels: of samples, of mixes, and how loud a sound is."""
 
-NumPy alone.
-"""
-
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +10,48 @@ from absl import logging
 from magenta_nsynth.errors import InputError
 
 __all__ = [
+    "MAX_LEVEL",
     "clipping_scale",
+    "level_problem",
     "loudness_scale",
     "match_loudness",
     "normalized_weights",
     "rms",
     "sum_signals",
 ]
+
+# Full scale is 1. Floating-point sound may exceed it by a few dB. Beyond 18 dB the
+# samples are integers that were never scaled, or damaged.
+MAX_LEVEL = 8.0
+
+_INTEGER_BITS = (8, 16, 24, 32)
+
+
+def level_problem(peak: float) -> str:
+    """Describes what is wrong with sound of this peak, and what to do.
+
+    Args:
+      peak: the largest magnitude of its samples; NaN if one of them is NaN.
+
+    Returns:
+      Words that follow the sound's name in a message; "" if nothing is wrong.
+    """
+    if not math.isfinite(peak):
+        return "has NaN or infinite samples"
+    if peak <= MAX_LEVEL:
+        return ""
+    for bits in _INTEGER_BITS:
+        full = 2 ** (bits - 1)
+        if peak <= full:
+            return (
+                f"samples reach {peak:.6g}; they look like {bits}-bit integers in "
+                f"floating-point form: divide by {full}"
+            )
+    return (
+        f"samples reach {peak:.6g}, where full scale is 1; they are not sound, or "
+        "have another number format"
+    )
+
 
 _MOST_GAIN = 100.0  # 40 dB
 

@@ -24,15 +24,15 @@ _STEP = 2**17  # least number of input samples per piece
 _MOST_PHASES = 20_000
 
 
-def resampled_length(num_samples: int, rate: int) -> int:
-    """The number of samples at 16 kHz that `num_samples` at `rate` Hz become."""
-    up, down = _ratio(rate)
+def resampled_length(num_samples: int, rate: int, target: int = SAMPLE_RATE) -> int:
+    """The number of samples at `target` Hz that `num_samples` at `rate` Hz become."""
+    up, down = _ratio(rate, target)
     return -(-num_samples * up // down)
 
 
-def _ratio(rate: int) -> tuple[int, int]:
-    """Numbers of samples at 16 kHz and at `rate` Hz with the same duration."""
-    ratio = Fraction(SAMPLE_RATE, rate).limit_denominator(_MOST_PHASES)
+def _ratio(rate: int, target: int) -> tuple[int, int]:
+    """Numbers of samples at `target` Hz and at `rate` Hz with the same duration."""
+    ratio = Fraction(target, rate).limit_denominator(_MOST_PHASES)
     return ratio.numerator, ratio.denominator
 
 
@@ -57,23 +57,26 @@ def resample(audio: np.ndarray, rate: int) -> np.ndarray:
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
 
-def resample_blocks(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    """As `resample`, block by block.
+def resample_blocks(
+    blocks: Iterable[np.ndarray], rate: int, target: int = SAMPLE_RATE
+) -> Iterator[np.ndarray]:
+    """As `resample`, block by block, and to any rate.
 
     The result does not depend on how the audio is cut into blocks.
 
     Args:
       blocks: [n] float each, at `rate`.
       rate: in Hz, above 0.
+      target: the rate to resample to, likewise.
 
     Yields:
-      [m] float32 at 16 kHz, in order.
+      [m] float32 at `target`, in order.
     """
-    if rate == SAMPLE_RATE:
+    if rate == target:
         for block in blocks:
             yield block.astype(np.float32, copy=False)
         return
-    up, down = _ratio(rate)
+    up, down = _ratio(rate, target)
     taps = _design(up, down)
     half = len(taps) // 2
     # A piece starts at a multiple of `down`, where an output sample coincides with an
@@ -96,7 +99,7 @@ def resample_blocks(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndar
     num_left = len(pending) - context
     if num_left:
         piece = np.concatenate([pending, np.zeros(context, np.float32)])
-        num_out = resampled_length(num_left, rate)
+        num_out = resampled_length(num_left, rate, target)
         yield _filter(piece, taps, up, down)[lead:][:num_out]
 
 

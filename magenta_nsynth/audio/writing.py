@@ -21,14 +21,15 @@ def save_audio(
     """Writes a mono WAV file. Readers never see it half-written.
 
     Args:
-      path: the file to write. Its folder is created if necessary.
+      path: the file to write, .wav or without an extension. Its folder is created if
+        necessary.
       audio: [n] float, normally in [-1, 1).
       bit_depth: "float" writes float32 samples unchanged, as the original does. 16
         writes rounded 16-bit integers, and clips samples outside [-1, 1).
       rate: the rate in Hz, for the header. Nothing is resampled.
 
     Raises:
-      InputError: another shape or bit depth, or no samples.
+      InputError: another shape, bit depth or extension, or no samples.
       AudioError: NaN or infinite samples, or the file can't be written.
 
     Examples:
@@ -39,7 +40,14 @@ def save_audio(
       >>> nsynth.load_audio("sine.wav").shape
       (16000,)
     """
-    write_audio(expand(path), audio, bit_depth, rate)
+    path = expand(path)
+    stem, extension = os.path.splitext(path)
+    if extension.lower() not in ("", ".wav"):
+        raise InputError(
+            f"{path}: only WAV files are written; name it {stem}.wav, and convert it "
+            "with another program, such as ffmpeg."
+        )
+    write_audio(path, audio, bit_depth, rate)
 
 
 def write_audio(
@@ -71,4 +79,4 @@ def write_audio(
             wavfile.write(temporary, rate, samples)
     except OSError as error:
         reason = error.strerror or error
-        raise AudioError(f"{path}: can't be written ({reason}).") from error
+        raise AudioError(f"{path}: can't be written ({reason}).") from None

@@ -97,7 +97,7 @@ def make_folder(save_path: str | os.PathLike, flag: str = "--save_path") -> None
     except OSError as error:
         raise InputError(
             f"{save_path}: can't be written to ({error.strerror}); give another {flag}."
-        ) from error
+        ) from None
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def writing(output: str) -> Iterator[None]:
         os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
         yield
     except (OSError, AudioError) as error:
-        reason = error if isinstance(error, OSError) else error.__cause__
+        reason = error if isinstance(error, OSError) else error.__context__
         if not isinstance(reason, OSError):
             raise
         if reason.errno in _NO_SPACE:

@@ -26,7 +26,6 @@ from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
 from magenta_nsynth.progress import Progress
-from magenta_nsynth.weights.checkpoint import Checkpoint
 from magenta_nsynth.weights.engine import weights_digest
 
 __all__ = ["LEFT_OUT", "Export", "Work", "export_embeddings", "make_shards"]
@@ -83,7 +82,7 @@ class Work:
     def shards(self) -> ExportShards:
         """The shards, from a plan that is the same on every machine."""
         export, config = self.export, self.model.config
-        checkpoint = Checkpoint(self.model.checkpoint_path)
+        checkpoint = self.model.checkpoint
         files = export.files
         identity = {
             "software": {
@@ -185,6 +184,8 @@ def make_shards(work: Work, numbers: Sequence[int]) -> None:
         encoding(clips, work.model, export.files.batch_size) as results,
         Progress(total, "notes") as progress,
     ):
+        if total:
+            progress.update(0)  # a bar at once; the first batch takes a while
         for number, group in itertools.groupby(results, key=lambda pair: pair[0]):
             try:
                 with shards.writing(number) as writer:

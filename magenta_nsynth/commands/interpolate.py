@@ -30,11 +30,12 @@ from magenta_nsynth.commands.mix_plan import Mix, plan_mixes
 from magenta_nsynth.commands.options import Output
 from magenta_nsynth.config import H512_BO16, NFFT_1024
 from magenta_nsynth.disk import only_writer
-from magenta_nsynth.embeddings.arrays import load_array
+from magenta_nsynth.embeddings.embedding import load_array
 from magenta_nsynth.embeddings.files import Embedding, EmbeddingFiles, files_of
 from magenta_nsynth.embeddings.npy_csv import csv_path
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import Source, check_folder, expand
+from magenta_nsynth.formatting import counted
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip
 from magenta_nsynth.notes.inputs import Inputs
@@ -108,9 +109,16 @@ def interpolate(
         write_embeddings(manifest, files, mixed)
         if mixing.sum:
             write_sums(manifest, notes, generation)
-        if model is None or not mixing.generate:
-            return 0
-        return write_sounds(manifest, model, notes, generation, mixing.match_loudness)
+        status = 0
+        if model is not None and mixing.generate:
+            status = write_sounds(
+                manifest, model, notes, generation, mixing.match_loudness
+            )
+        logging.info(
+            "%s in %s; manifest.json describes each file.",
+            *(counted(len(mixed), "mix", "mixes"), folder),
+        )
+        return status
 
 
 def _find(inputs: Inputs, output: Output) -> list[Source]:

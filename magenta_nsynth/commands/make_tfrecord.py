@@ -14,8 +14,7 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import check_folder, expand
 from magenta_nsynth.notes.archive import make_from_archive
 from magenta_nsynth.notes.inputs import Inputs
-from magenta_nsynth.notes.json_wav import LABELS_FILE, plan_folder
-from magenta_nsynth.notes.json_wav_writing import export_json_wav
+from magenta_nsynth.notes.json_wav import LABELS_FILE, export_json_wav, plan_folder
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import recognise
 from magenta_nsynth.notes.own_sounds import Cut, plan_own_audio

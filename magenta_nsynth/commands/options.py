@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import check_folder
 from magenta_nsynth.options import option
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Network:
     checkpoint_path: str = option(
         "",
         "The TF1 checkpoint: its prefix (model.ckpt-200000), one of its files, or a "
-        "folder, for the latest checkpoint in it.",
+        "folder, for the latest checkpoint in it. small is the bundled WaveNet.",
     )
     model: str = option(
         "",
@@ -57,6 +58,12 @@ class Network:
         "config.json.",
         low=1,
     )
+
+    def check(self) -> None:
+        """Raises CheckpointError if there is no checkpoint. Imports no TensorFlow."""
+        from magenta_nsynth.weights.paths import resolve_checkpoint
+
+        resolve_checkpoint(self.checkpoint_path)
 
     def open(self, dtype: str | None = None) -> "Autoencoder":
         """Opens the checkpoint.
@@ -90,6 +97,10 @@ class Output:
     skip_existing: bool = option(
         False, "Skip files whose output exists, to resume an interrupted run."
     )
+
+    def check(self) -> None:
+        """Raises InputError unless it is a folder or does not exist yet."""
+        check_folder(self.save_path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,7 +107,7 @@ class PictureOutput:
         refuse_changed(self, reason, "skip_existing", "format", "num_workers")
         if not self.save_path:
             reason = "does nothing without a figure (--save_path); leave it out."
-            refuse_changed(look, reason, "axis", "dpi", "height", "font", "own_width")
+            refuse_changed(look, reason, "axis", "dpi", "height", "font")
         if look.titles:
             refuse_changed(self, "does nothing with --titles; leave it out.", "names")
 

@@ -22,7 +22,7 @@ from magenta_nsynth.commands.common import (
     writing,
 )
 from magenta_nsynth.commands.generate import UNFINISHED, Job, embed, generate_jobs
-from magenta_nsynth.commands.picture_sources import Subject, Subjects
+from magenta_nsynth.commands.picture_panels import Subject, Subjects
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.errors import InputError

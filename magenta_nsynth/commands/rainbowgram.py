@@ -1,25 +1,54 @@
-"""Sounds, notes or embeddings in, pictures out: one figure, or one file per sound."""
+"""Pictures of sounds, notes or embeddings: a figure, a file each, or a circle."""
 
 import dataclasses
+import itertools
 import os
+import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 from absl import logging
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.commands.circle import Circle
-from magenta_nsynth.commands.common import make_folder, writing
+from magenta_nsynth.audio import read_audio
+from magenta_nsynth.audio.loudness import sum_signals
+from magenta_nsynth.commands.common import (
+    check_arguments,
+    generated_name,
+    make_folder,
+    writing,
+)
+from magenta_nsynth.commands.generate import embed
+from magenta_nsynth.commands.picture_labels import (
+    labelled,
+    labelled_alone,
+    listed,
+)
 from magenta_nsynth.commands.picture_options import (
     Additions,
     PictureOutput,
     RainbowgramOptions,
 )
-from magenta_nsynth.commands.picture_panels import PanelMaker
-from magenta_nsynth.commands.picture_sounds import reconstruct
-from magenta_nsynth.commands.picture_sources import Subject, Subjects, find_subjects
+from magenta_nsynth.commands.picture_panels import (
+    PanelMaker,
+    Subject,
+    Subjects,
+    find_subjects,
+)
+from magenta_nsynth.commands.picture_sounds import (
+    claimed_folder,
+    generate_missing,
+    reconstruct,
+    settings_of,
+)
 from magenta_nsynth.data.filters import NoteFilter
+from magenta_nsynth.embeddings.embedding import save_array
+from magenta_nsynth.embeddings.files import Embedding
+from magenta_nsynth.embeddings.interpolation import mix
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand, refuse_collisions
+from magenta_nsynth.formatting import counted
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.parallel import in_processes
@@ -29,9 +58,152 @@ from magenta_nsynth.plotting.page import check_page_folder, write_page
 from magenta_nsynth.plotting.panel import Panel
 from magenta_nsynth.progress import Progress
 
-__all__ = ["draw_each", "draw_one_figure", "draw_rainbowgrams"]
+__all__ = ["Circle", "draw_each", "draw_one_figure", "draw_rainbowgrams"]
 
-_PAIR = ("Original", "Reconstruction")
+_ROWS = ("Sounds and their sums", "Generated from embeddings and their means")
+# What a picture is of one sound, and of two neighbours.
+_ABOVE = ("original", "sum of the signals")
+_BELOW = ("reconstruction", "mean of the embeddings")
+
+
+class Circle:
+    """Sounds around a circle, and between neighbours their sums and means.
+
+    The columns are the first sound, the first and second, the second, and so on to the
+    last and first, and the first again (two sounds: a line). The upper row shows the
+    mean of the signals, the lower what is generated from the mean of the embeddings.
+
+    Source: the figure of NSynth's announcement.
+    """
+
+    def __init__(self, subjects: Subjects) -> None:
+        """Takes two sounds or more, in order.
+
+        Raises:
+          InputError: too few, or others than sound files.
+        """
+        self._sounds: list[Subject] = []
+        if subjects.are_files:
+            self._sounds = [s for s in subjects.subjects if not s.source.is_npy]
+        if len(self._sounds) < max(2, subjects.number):
+            raise InputError("--circle needs two sound files or more.")
+        self._columns = _columns(len(self._sounds))
+        self._names = [
+            " + ".join(self._sounds[i].name for i in members)
+            for members in self._columns
+        ]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The rows and columns."""
+        return len(_ROWS), len(self._columns)
+
+    @property
+    def heading(self) -> str:
+        """The heading of a page, unless the user gives another."""
+        return f"Between {listed([sound.name for sound in self._sounds])}"
+
+    def labelled(self, look: Look) -> Look:
+        """A look with the labels of the circle, unless it has others."""
+        return dataclasses.replace(
+            look,
+            row_labels=look.row_labels or _ROWS,
+            column_labels=look.column_labels or self._names,
+        )
+
+    def panels(
+        self,
+        model: WaveNet,
+        maker: PanelMaker,
+        folder: str,
+        generation: Generation,
+    ) -> tuple[list[Panel], int]:
+        """Makes the sounds and their panels, row by row.
+
+        Args:
+          model: the opened checkpoint.
+          maker: of the panels.
+          folder: for generated sounds; those that are finished are used again.
+          generation: how.
+
+        Returns:
+          The panels; and 0, or 1 if a sound could not be generated, which is logged.
+
+        Raises:
+          NSynthError: a sound can't be used.
+          InputError: as `claimed_folder`.
+        """
+        make_folder(folder, "--sounds_path")
+        check_arguments(model, folder, 0, generation.batch_size)
+        clips = [subject.load_sound() for subject in self._sounds]
+        sounds = [embed(model, clip) for clip in clips]
+        rows = [mix([sounds[i].rows for i in members]) for members in self._columns]
+        sums = [
+            sum_signals([clips[i].audio[: sounds[i].num_samples] for i in members])
+            for members in self._columns
+        ]
+        generated, status = self._generate(model, folder, rows, generation)
+        panels = [
+            maker.sound(name, audio)
+            for name, audio in zip(self._names, sums, strict=True)
+        ]
+        panels += [
+            maker.sound(name, audio, z)
+            for name, audio, z in zip(self._names, generated, rows, strict=True)
+        ]
+        kinds = [
+            row[len(members) - 1]
+            for row, members in itertools.product((_ABOVE, _BELOW), self._columns)
+        ]
+        return [
+            dataclasses.replace(panel, caption=f"{panel.name}: {kind}")
+            for panel, kind in zip(panels, kinds, strict=True)
+        ], status
+
+    def _generate(
+        self,
+        model: WaveNet,
+        folder: str,
+        rows: Sequence[np.ndarray],
+        generation: Generation,
+    ) -> tuple[list[np.ndarray], int]:
+        """The sound of each column, and the exit status; equal columns share one."""
+        mixes = {}  # by the name of its file
+        stems = []
+        for name, members, z in zip(self._names, self._columns, rows, strict=True):
+            # The numbers tell apart sounds of one name, and shortened names.
+            number = "+".join(str(i + 1) for i in members)
+            words = re.sub(r"[^\w+.-]+", "_", name.replace(" + ", "+"))[:60]
+            stems.append(f"{number}_{words}_embeddings")
+            mixes[stems[-1]] = z
+        checksums = {
+            generated_name(s): zlib.crc32(z.tobytes()) for s, z in mixes.items()
+        }
+        settings = settings_of(model, generation)
+        paths = {s: os.path.join(expand(folder), generated_name(s)) for s in mixes}
+        with claimed_folder(folder, settings, checksums):
+            embeddings = {}
+            for stem, z in mixes.items():
+                where = os.path.join(expand(folder), f"{stem}.npy")
+                with writing(where):
+                    save_array(where, z)
+                num_samples = model.config.num_samples(len(z))
+                embedding = Embedding(stem, where, z, num_samples)
+                embeddings[paths[stem]] = lambda embedding=embedding: embedding
+            status = generate_missing(model, embeddings, generation)
+        return [read_audio(paths[stem]) for stem in stems], status
+
+
+def _columns(count: int) -> list[tuple[int, ...]]:
+    """The sounds of each column: one, or two neighbours."""
+    if count == 2:
+        return [(0,), (0, 1), (1,)]
+    columns: list[tuple[int, ...]] = []
+    for i in range(count):
+        columns += [(i,), (i, (i + 1) % count)]
+    return [*columns, (0,)]
+
+
 _MANY = 200  # pictures that take a while to draw
 _WORTH_PROCESSES = 8  # files; fewer are drawn faster than processes start
 
@@ -83,7 +255,7 @@ def draw_rainbowgrams(
         check_figure(rows * columns, rows, columns, look)  # before hours of work
         _make_place(output)
         panels, status = circle.panels(model, maker, sounds_path, generation)
-        _write(output, panels, rows, columns, look)
+        _write(output, panels, circle.grid, look, look.title or circle.heading)
         return max(status, maker.report(len(panels)))
     draw = draw_one_figure if output.is_figure else draw_each
     return draw(subjects, maker, output, look)
@@ -127,47 +299,16 @@ def draw_one_figure(
             panels += maker.of(subject)
             progress.advance()
     if not all(panel.message for panel in panels):
-        captions = _captions(look, panels, columns)
-        look = _labelled(look, panels, columns, per_subject, output.names)
+        names = [panel.name for panel in panels]
+        look, captions, heading = labelled(
+            look, names, columns, per_subject, output.names
+        )
         panels = [
             dataclasses.replace(panel, caption=caption)
             for panel, caption in zip(panels, captions, strict=True)
         ]
-        _write(output, panels, rows, columns, look)
+        _write(output, panels, (rows, columns), look, heading)
     return maker.report(subjects.number)
-
-
-def _captions(look: Look, panels: Sequence[Panel], columns: int) -> list[str]:
-    """What a page calls each panel: its title and labels in the figure."""
-    captions = list(look.titles) or [panel.caption or panel.name for panel in panels]
-    for labels, number in ((look.row_labels, 0), (look.column_labels, 1)):
-        if labels:
-            captions = [
-                f"{caption} - {labels[divmod(i, columns)[number]]}"
-                for i, caption in enumerate(captions)
-            ]
-    return captions
-
-
-def _labelled(
-    look: Look,
-    panels: Sequence[Panel],
-    columns: int,
-    per_subject: int,
-    names: bool | None,
-) -> Look:
-    """The look with labels of pairs, and with names if nothing else identifies them."""
-    has_labels = bool(look.row_labels or look.column_labels)
-    if per_subject == 2 and not look.column_labels:
-        look = dataclasses.replace(look, column_labels=_PAIR * (columns // 2))
-    if look.titles or names is False:
-        return look
-    titles = [panel.name for panel in panels]
-    if names is None and per_subject == 2 and columns == 2 and not look.row_labels:
-        return dataclasses.replace(look, row_labels=titles[::2])
-    if names is None and (has_labels or len(panels) == 1):
-        return look
-    return dataclasses.replace(look, titles=titles)
 
 
 def _make_place(output: PictureOutput) -> None:
@@ -184,9 +325,20 @@ def _make_place(output: PictureOutput) -> None:
 
 
 def _write(
-    output: PictureOutput, panels: Sequence[Panel], rows: int, columns: int, look: Look
+    output: PictureOutput,
+    panels: Sequence[Panel],
+    grid: tuple[int, int],
+    look: Look,
+    heading: str,
 ) -> None:
     """Writes the figure and the page, if they have a path.
+
+    Args:
+      output: where they go.
+      panels: what they show.
+      grid: the rows and columns.
+      look: of the figure.
+      heading: of the page.
 
     Raises:
       InputError: one can't be written, or is too large.
@@ -196,12 +348,11 @@ def _write(
             logging.info("Drawing %d pictures.", len(panels))
         path = expand(output.save_path)
         with writing(path):
-            write_figure(path, panels, rows, columns, look)
-        logging.info("%s: %d x %d pictures.", output.save_path, rows, columns)
+            write_figure(path, panels, *grid, look)
+        logging.info("%s: %d x %d pictures.", output.save_path, *grid)
     if output.html:
         folder = expand(output.html)
-        title = look.title or os.path.basename(os.path.abspath(folder))
-        page = write_page(folder, panels, columns, title)
+        page = write_page(folder, panels, grid[1], heading, look.own_width)
         logging.info("%s: open it in a browser.", page)
 
 
@@ -235,6 +386,7 @@ def draw_each(
         files = list(subjects.subjects)
         refuse_collisions([s.source for s in files], map(path_of, files))
     make_folder(output.save_path)
+    num_written = 0
     with Progress(subjects.number, "sounds") as progress:
         todo = _to_do(subjects, path_of, maker, output.skip_existing, progress)
 
@@ -244,18 +396,19 @@ def draw_each(
                 if any(panel.message for panel in panels):
                     progress.advance()
                     continue
-                own_look = dataclasses.replace(
-                    look,
-                    titles=[panel.name for panel in panels] if output.names else (),
-                    column_labels=_PAIR if maker.per_subject == 2 else (),
+                own_look = labelled_alone(
+                    look, subject.name, maker.per_subject, output.names
                 )
                 yield path, (path, panels, 1, len(panels), own_look)
 
         for path, result in in_processes(write_figure, calls(), num_workers):
             with maker.noting(path), writing(path):
                 result()
+                num_written += 1
             progress.advance()
-    return maker.report(subjects.number)
+    status = maker.report(subjects.number)
+    logging.info("Written: %s in %s.", counted(num_written, "picture"), folder)
+    return status
 
 
 def _to_do(

@@ -21,6 +21,7 @@ from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.embeddings.encode_many import encoding
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import Source, expand, refuse_collisions
+from magenta_nsynth.formatting import counted
 from magenta_nsynth.notes.clips import Clip, Clips, SoundClips
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
@@ -59,8 +60,8 @@ def save_embeddings(
       InputError: there is nothing to read, two sounds have the same output, or an
         argument can't be used.
 
-    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py; README lists
-    the differences.
+    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py. The
+    differences are listed in docs/reference/differences.md.
     """
     check_arguments(model, output.save_path, inputs.sample_length, batch_size)
     check_rules(model, rules)
@@ -104,7 +105,7 @@ class _Saver:
         self._folder = expand(output.save_path)
         self._skip_existing = output.skip_existing
         self._failures = Failures()
-        self._num_done = self._num_damaged = 0
+        self._num_done = self._num_damaged = self._num_written = 0
 
     def save(self, clips: Clips) -> int:
         """Saves all clips; returns the exit status."""
@@ -122,13 +123,22 @@ class _Saver:
             encoding(planned, self._model, self._batch_size, True) as results,
             Progress(num_clips, "files" if clips.files else "notes") as progress,
         ):
+            if num_clips:
+                progress.update(0)  # a bar at once; the first batch takes a while
             for (output, _), group in itertools.groupby(results, lambda pair: pair[0]):
                 self._save(output, (result for _, result in group), progress)
         if self._num_done:
             logging.info("%d of %d are done already.", self._num_done, num_outputs)
         if num_damaged := self._num_damaged + len(clips.lost):
             logging.warning("%d damaged notes are left out.", num_damaged)
-        return self._failures.report(num_outputs)
+        status = self._failures.report(num_outputs)
+        what = "file of embeddings", "files of embeddings"
+        if not self._model.files.holds_sets:
+            what = "embedding", "embeddings"
+        logging.info(
+            "Written: %s in %s.", counted(self._num_written, *what), self._folder
+        )
+        return status
 
     def _save(
         self,
@@ -143,6 +153,7 @@ class _Saver:
                 with self._model.files.writing(output) as writer:
                     for result in itertools.chain([first], good):
                         writer.add(result)
+                self._num_written += 1
         for _ in results:  # those after a failure
             progress.advance()
 

@@ -2,33 +2,43 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from absl import logging
 
+from magenta_nsynth.api import load_model
 from magenta_nsynth.commands.options import Network
+from magenta_nsynth.commands.reconstruct import DEFAULT_SAMPLES, reconstruct_notes
 from magenta_nsynth.config import H512_BO16, NFFT_1024, Config, WaveNetConfig
 from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.data.reading import NoteIndex, open_notes
 from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.options import refuse_other_model
 from magenta_nsynth.training.evaluation import make_evaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in, newest_in
 from magenta_nsynth.training.loop import TrainingLoop
 from magenta_nsynth.training.options import NetworkShape, Saving, Steps, TrainingNotes
 from magenta_nsynth.training.recipes import Recipe
+from magenta_nsynth.training.reconstruction import Reconstructions
 from magenta_nsynth.training.trainer import Trainer, choose_strategy, set_up_towers
 from magenta_nsynth.training.workers import Cluster
 from magenta_nsynth.weights.checkpoint import Checkpoint
-from magenta_nsynth.weights.engine import new_autoencoder, read_config, require_model
+from magenta_nsynth.weights.engine import (
+    FREE_FIELDS,
+    new_autoencoder,
+    read_config,
+    require_model,
+)
 
 __all__ = ["train"]
 
-# Fields of a config that no shape shows; flags decide them, unless config.json does.
-_FREE_FIELDS = {"ae_hop_length", "num_stages", "ae_num_stages", "rescale_inputs"}
+# Of reconstructions for TensorBoard.
+_NUM_RECONSTRUCTED = 16
+_GRIFFIN_LIM_ITERATIONS = 100
 
 
 def train(
@@ -41,7 +51,7 @@ def train(
 ) -> int:
     """Trains until the last step, Ctrl-C, or a loss that isn't finite.
 
-    Source: NSynth, both train.py. Differs: see the list in the README.
+    Source: NSynth, both train.py. Differs: see docs/reference/differences.md.
 
     Args:
       network: the checkpoint to start from, if `saving.logdir` has none; and the model.
@@ -69,6 +79,10 @@ def train(
     eval_notes = None
     if any(notes.eval_path):
         eval_notes = _open_notes(notes.eval_path, recipe, notes.skip_corrupt)
+    elif saving.reconstruct_steps:
+        raise InputError(
+            "--reconstruct_steps needs --eval_path, the notes to reconstruct."
+        )
     with contextlib.ExitStack() as stack:
         folder = None
         if cluster.is_chief:
@@ -76,14 +90,14 @@ def train(
             stack.callback(folder.close)
         starts = _starts(saving.logdir, network.checkpoint_path)
         config = _config(model, fields, starts[0] if starts else None)
-        _check_crop(recipe, config)
+        _check_crop(recipe, config, steps.shortest_note)
         stop = _last_step(steps, recipe, starts[0] if starts else None)
         keras.utils.set_random_seed(steps.seed)  # for the weights of a new network
-        if strategy is not None:
-            stack.enter_context(strategy.scope())
         dtype = "mixed_bfloat16" if steps.mixed_precision else None
-        autoencoder = new_autoencoder(config, dtype)
-        trainer = Trainer(autoencoder, num_towers, steps.average_decay, strategy)
+        # Only here: reconstructions open checkpoints of their own, on the chief alone.
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            autoencoder = new_autoencoder(config, dtype)
+            trainer = Trainer(autoencoder, num_towers, steps.average_decay, strategy)
         damaged = _restore(trainer, starts)
         if folder is not None:
             folder.damaged.update(damaged)
@@ -97,6 +111,7 @@ def train(
             eval_notes=eval_notes,
             evaluator=make_evaluator(autoencoder, num_towers),
             strategy=strategy,
+            reconstruct=_reconstruction(model, recipe, eval_notes),
         )
         loop.run(stop)
     return 0
@@ -162,6 +177,28 @@ def _open_notes(
     )
 
 
+def _reconstruction(
+    model: str, recipe: Recipe, notes: NoteIndex | None
+) -> Callable[[str], Reconstructions] | None:
+    """Makes the function that measures reconstructions by a checkpoint."""
+    if notes is None:
+        return None
+    chosen = notes.spread(_NUM_RECONSTRUCTED)
+    options = Generation(batch_size=_NUM_RECONSTRUCTED, seed=0)
+    if model == "baseline":
+        options = dataclasses.replace(
+            options, griffin_lim_iterations=_GRIFFIN_LIM_ITERATIONS
+        )
+    num_samples = DEFAULT_SAMPLES[model]
+
+    def reconstruct(prefix: str) -> Reconstructions:
+        opened = load_model(prefix, model, use_ema=model == "wavenet")
+        least = max(opened.min_samples, recipe.crop_length)
+        return reconstruct_notes(opened, chosen, options, num_samples, least)
+
+    return reconstruct
+
+
 def _starts(logdir: str, checkpoint_path: str) -> list[Checkpoint]:
     """The checkpoints to start from: the first one that is undamaged counts."""
     starts = checkpoints_in(logdir)
@@ -184,7 +221,7 @@ def _config(model: str, fields: dict[str, Any], start: Checkpoint | None) -> Con
     asked = {
         name: value
         for name, value in fields.items()
-        if name in _FREE_FIELDS and name not in stated
+        if name in FREE_FIELDS and name not in stated
     }
     config = dataclasses.replace(config, **asked)
     differing = [
@@ -201,7 +238,7 @@ def _config(model: str, fields: dict[str, Any], start: Checkpoint | None) -> Con
     return config
 
 
-def _check_crop(recipe: Recipe, config: Config) -> None:
+def _check_crop(recipe: Recipe, config: Config, shortest: int) -> None:
     length = recipe.crop_length
     if isinstance(config, WaveNetConfig):
         hop = config.ae_hop_length
@@ -214,6 +251,11 @@ def _check_crop(recipe: Recipe, config: Config) -> None:
         raise InputError(
             f"--crop_length must be {config.min_samples} to {config.max_samples} "
             f"samples for the baseline, not {length}."
+        )
+    if shortest >= length:
+        raise InputError(
+            f"--shortest_note={shortest} must be below --crop_length={length}, or "
+            "nothing is cut."
         )
 
 

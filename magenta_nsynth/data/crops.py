@@ -16,7 +16,7 @@ from magenta_nsynth.data.features import (
     parse_note,
 )
 from magenta_nsynth.data.index import NoteIndex
-from magenta_nsynth.data.runs import NoteTable, plan_runs, read_run
+from magenta_nsynth.data.records import NoteTable, plan_runs, read_run
 from magenta_nsynth.errors import InputError
 
 __all__ = ["Window", "block_starts", "training_batches", "windows"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.audio.level import MAX_LEVEL
+from magenta_nsynth.audio.loudness import MAX_LEVEL
 from magenta_nsynth.audio.resample import MAX_RATE, MIN_RATE
 from magenta_nsynth.config import NUM_PITCHES, SAMPLE_RATE
 from magenta_nsynth.data.rates import at_16_khz

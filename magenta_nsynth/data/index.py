@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from magenta_nsynth.data.checks import DATA_ERRORS, advice, explain, inspect
+from magenta_nsynth.data.examples import DATA_ERRORS, advice, explain, inspect
 from magenta_nsynth.data.features import Demand, feature_names
 from magenta_nsynth.data.filters import NoteFilter
-from magenta_nsynth.data.records import Layout, find_records, read_layout
-from magenta_nsynth.data.runs import NoteTable
+from magenta_nsynth.data.records import Layout, NoteTable, find_records, read_layout
 from magenta_nsynth.errors import InputError
 
 __all__ = ["NoteIndex", "find_notes", "open_notes", "table_of"]
@@ -52,6 +51,19 @@ class NoteIndex:
     def files(self) -> tuple[str, ...]:
         """The paths of the files."""
         return self.table.files
+
+    def spread(self, count: int) -> "NoteIndex":
+        """The index of `count` of the notes, evenly spaced; of all if there are fewer.
+
+        Args:
+          count: 1 or more.
+        """
+        if count >= self.num_notes:
+            return self
+        chosen = np.arange(count) * self.num_notes // count
+        lengths = None if self.num_samples is None else self.num_samples[chosen]
+        table = self.table.select(chosen)
+        return dataclasses.replace(self, table=table, num_samples=lengths)
 
     def demanding(self, demand: Demand) -> "NoteIndex":
         """The index for a reader with this demand.
@@ -160,7 +172,7 @@ class NoteIndex:
             message = explain(error, self.table, self._demands or [_AUDIO])
             if message is None:
                 raise
-            raise InputError(message) from error
+            raise InputError(message) from None
 
 
 def _listed(files: tuple[str, ...]) -> str:

@@ -42,9 +42,10 @@ def at_16_khz(
     )
 
 
-# Traced once, not for every dataset.
+# Traced once, not for every dataset; not inlined, or every dataset optimizes it again.
 @tf.function(
     autograph=False,
+    experimental_attributes={"_noinline": True},
     input_signature=[
         tf.TensorSpec([None], tf.float32),
         *[tf.TensorSpec([], tf.int64)] * 3,

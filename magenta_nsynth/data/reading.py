@@ -24,7 +24,7 @@ from magenta_nsynth.data.features import (
 )
 from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.data.index import NoteIndex, open_notes
-from magenta_nsynth.data.runs import plan_runs, read_run
+from magenta_nsynth.data.records import plan_runs, read_run
 from magenta_nsynth.errors import InputError
 
 __all__ = [

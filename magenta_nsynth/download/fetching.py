@@ -186,7 +186,9 @@ class _Download:
 
     @property
     def _other_way(self) -> str:
-        return f"Or download it in a browser from {self.url} and pass the file."
+        return (
+            f"Or download it in a browser from {self.url} and pass the file with --url."
+        )
 
     def _attempt(self, progress: Progress) -> None:
         """Makes one request, for what is missing if that can be had alone."""

@@ -1,19 +1,24 @@
 """The WaveNet encoder for clips of any length, with limited memory."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from magenta_nsynth.models.encoder_parts import encode_next, layer_specs, silence
 from magenta_nsynth.models.wavenet import WaveNetEncoder
+from magenta_nsynth.parallel import num_cores
 
 __all__ = ["ClipEncoder"]
 
-# Frames in a piece of a long clip: a note of 4 s is one piece.
-_PIECE_FRAMES = 125
-# Samples in a call of the network. More are no faster, and each takes 2 kB of memory.
-_SAMPLES_PER_CALL = 4 * 64_000
+# Frames in a piece of a long clip. Pieces are encoded side by side, and each costs the
+# time of 12 frames more: its context.
+_PIECE_FRAMES = 500
+# Bytes of a layer's output. On processors it should stay in a core's cache; on GPUs it
+# has to fit into memory several times.
+_LAYER_BYTES = {"CPU": 2**21, "GPU": 2**27}
 
 
 class _Piece(NamedTuple):
@@ -43,10 +48,11 @@ class _Piece(NamedTuple):
 class ClipEncoder:
     """Encodes clips with a `WaveNetEncoder`, compiled once for all lengths.
 
-    A clip's embedding does not depend on the other clips: only pieces of equal length
-    share a batch, because padding would change the last frames. A long clip is cut into
-    pieces that overlap by the network's receptive field, so the numbers are the same as
-    without cuts.
+    On processors each clip has a call of its own, and as many calls run side by side as
+    there are cores: a batch is no faster, and its activations leave the caches. On GPUs
+    clips of equal length share a batch; padding would change the last frames. A long
+    clip is cut into pieces that overlap by the network's receptive field, so the
+    numbers are the same as without cuts.
     """
 
     def __init__(
@@ -59,44 +65,53 @@ class ClipEncoder:
           piece_frames: the frames in a piece, without its overlap.
         """
         self.config = encoder.config
+        self._encoder = encoder
         self._piece_frames = piece_frames
-        self._encode = tf.function(
-            lambda audio: encoder(audio),
-            input_signature=[tf.TensorSpec([None, None], tf.float32)],
+        self._has_gpu = bool(tf.config.list_logical_devices("GPU"))
+        layer_bytes = _LAYER_BYTES["GPU" if self._has_gpu else "CPU"]
+        self._most_samples = layer_bytes // (4 * self.config.ae_width)
+        self._pool = ThreadPoolExecutor(1 if self._has_gpu else num_cores())
+        batch_size = None if self._has_gpu else 1
+        self._encode_next = tf.function(
+            lambda audio, past, after: encode_next(encoder, audio, past, after),
+            input_signature=[
+                tf.TensorSpec([batch_size, None], tf.float32),
+                layer_specs(encoder, batch_size),
+                layer_specs(encoder, batch_size),
+            ],
+            autograph=False,
         )
 
     def __call__(
         self, clips: Sequence[np.ndarray], batch_size: int = 16
     ) -> list[np.ndarray]:
-        """Encodes each clip.
+        """Encodes each clip. Several threads may call it at once.
 
         Args:
           clips: each [t] float32 in [-1, 1] at 16 kHz, of any length. Samples after
             the last whole frame are dropped.
-          batch_size: the largest number of clips, or pieces, encoded side by side.
+          batch_size: on GPUs, the largest number of clips, or pieces, in a batch.
 
         Returns:
           [t // hop, bottleneck] float32 per clip.
         """
-        hop = self.config.ae_hop_length
         width = self.config.ae_bottleneck_width
         encodings = [
             np.empty([self.config.num_frames(len(clip)), width], np.float32)
             for clip in clips
         ]
-        pieces = sorted(
-            (
-                piece
-                for i, encoding in enumerate(encodings)
-                for piece in self._pieces(i, len(encoding))
-            ),
-            key=lambda piece: piece.length,
-        )
-        for batch in _batches(pieces, batch_size):
-            audio = np.stack([clips[p.clip][p.start : p.stop] for p in batch])
-            frames = self._encode(audio.astype(np.float32, copy=False)).numpy()
-            if frames.shape[1] != batch[0].length // hop:
-                raise AssertionError("the encoder's hop is not the config's")
+        pieces = [
+            piece
+            for i, encoding in enumerate(encodings)
+            for piece in self._pieces(i, len(encoding))
+        ]
+        batches = self._batches(pieces, batch_size)
+        # A single call is made in this thread: with several calls of one clip each, the
+        # callers' threads are side by side already.
+        run = map if len(batches) == 1 else self._pool.map
+        for batch, frames in zip(
+            batches, run(lambda batch: self._encode(clips, batch), batches), strict=True
+        ):
             for piece, result in zip(batch, frames, strict=True):
                 num_frames = piece.last - piece.first
                 encodings[piece.clip][piece.first : piece.last] = result[
@@ -115,15 +130,32 @@ class ClipEncoder:
             start, stop = max(first - halo, 0), min(last + halo, num_frames)
             yield _Piece(clip, start * hop, stop * hop, first, last, first - start)
 
+    def _batches(self, pieces: list[_Piece], batch_size: int) -> list[list[_Piece]]:
+        """Groups pieces of equal length for a GPU, as many as fit into a call."""
+        if not self._has_gpu:
+            return [[piece] for piece in pieces]
+        batches: list[list[_Piece]] = []
+        for piece in sorted(pieces, key=lambda piece: piece.length):
+            limit = max(1, min(batch_size, self._most_samples // piece.length))
+            batch = batches[-1] if batches else []
+            if batch and batch[0].length == piece.length and len(batch) < limit:
+                batch.append(piece)
+            else:
+                batches.append([piece])
+        return batches
 
-def _batches(pieces: list[_Piece], batch_size: int) -> Iterator[list[_Piece]]:
-    """Groups adjacent pieces of equal length, as many as fit into a call."""
-    batch: list[_Piece] = []
-    for piece in pieces:
-        limit = max(1, min(batch_size, _SAMPLES_PER_CALL // piece.length))
-        if batch and (batch[0].length != piece.length or len(batch) >= limit):
-            yield batch
-            batch = []
-        batch.append(piece)
-    if batch:
-        yield batch
+    def _encode(self, clips: Sequence[np.ndarray], pieces: list[_Piece]) -> np.ndarray:
+        """Encodes pieces of equal length: [b, frames, bottleneck] float32."""
+        audio = np.stack([clips[p.clip][p.start : p.stop] for p in pieces])
+        audio = audio.astype(np.float32, copy=False)
+        hop, reach = self.config.ae_hop_length, self.config.encoder_reach
+        length, step = pieces[0].length, max(1, self._most_samples // hop) * hop
+        past = ends = silence(self._encoder, len(pieces))
+        no_end = [zeros[:, :, :0] for zeros in ends]
+        frames, start = [], 0
+        for stop in [*range(reach + step, length, step), length]:
+            after = ends if stop == length else no_end
+            part, past = self._encode_next(audio[:, start:stop], past, after)
+            frames.append(part.numpy())
+            start = stop
+        return np.concatenate(frames, axis=1)

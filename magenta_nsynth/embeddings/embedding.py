@@ -1,18 +1,32 @@
-"""The embedding of one note, and the note's labels by name."""
+"""The embedding of one note with the note's labels, and its array on disk."""
 
 import dataclasses
+import io
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from magenta_nsynth.config import NUM_PITCHES
+from magenta_nsynth.errors import InputError
+from magenta_nsynth.files import atomic_path, open_file
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
 
-__all__ = ["Embedding", "EmbeddingWriter", "NoteLabels"]
+__all__ = [
+    "Embedding",
+    "EmbeddingWriter",
+    "NoteLabels",
+    "array_summary",
+    "check_encoding",
+    "check_finite",
+    "check_z",
+    "load_array",
+    "save_array",
+]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Embedding:
     """A note's embedding, and what is known about the note.
 
@@ -34,10 +48,22 @@ class Embedding:
     peak: float = 1.0
     audio: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        pitch = f", pitch {self.pitch}" if self.pitch != UNKNOWN else ""
+        return (
+            f"<Embedding {self.name!r}: {array_summary(self.rows)}, "
+            f"{self.num_samples:,} samples{pitch}>"
+        )
+
     @property
     def pitch(self) -> int:
         """The MIDI pitch, or -1."""
         return int(self.labels.get("pitch", UNKNOWN))
+
+
+def array_summary(array: np.ndarray) -> str:
+    """An array's type and shape, such as "float32 [125, 16]"."""
+    return f"{array.dtype} {list(array.shape)}"
 
 
 class EmbeddingWriter(Protocol):
@@ -92,3 +118,123 @@ def _midi(value: int) -> int:
 
 def _name(names: Sequence[str], index: int) -> str:
     return names[index] if 0 <= index < len(names) else ""
+
+
+def load_array(path: str, in_memory: bool = True) -> np.ndarray:
+    """Reads the array of a .npy file.
+
+    Args:
+      path: the file.
+      in_memory: False maps the file to memory, so that parts are read when used.
+
+    Raises:
+      InputError: it can't be read, or is not a .npy file.
+    """
+    try:
+        with open_file(path):  # refuses a pipe, for which NumPy would wait
+            return np.load(path, None if in_memory else "r", allow_pickle=False)
+    except InputError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: can't be read ({reason}).") from None
+    except Exception as error:  # a damaged header can raise almost any error
+        reason = (str(error).splitlines() or [""])[0][:100]
+        raise InputError(
+            f"{path}: not a .npy array, or damaged ({reason}); save it again with "
+            "np.save."
+        ) from None
+
+
+def check_encoding(
+    encoding: np.ndarray, num_channels: int | None, name: str = "the encoding"
+) -> np.ndarray:
+    """Checks a WaveNet's embedding of one clip: [frames, bottleneck] float32.
+
+    Args:
+      encoding: [frames, bottleneck] or [1, frames, bottleneck] numbers.
+      num_channels: the decoder's bottleneck width; None accepts any.
+      name: its name in errors.
+
+    Raises:
+      InputError: another shape, no frames, not numbers, NaN or infinity.
+    """
+    encoding = np.asarray(encoding)
+    if encoding.ndim == 3 and len(encoding) == 1:
+        encoding = encoding[0]
+    if encoding.ndim == 3:
+        raise InputError(
+            f"{name}: contains {len(encoding)} clips (shape {encoding.shape}) instead "
+            "of one; save each as an array [frames, channels]."
+        )
+    wanted = encoding.shape[-1:] if num_channels is None else (num_channels,)
+    if encoding.ndim != 2 or not encoding.size or encoding.shape[1:] != wanted:
+        expected = (
+            "an embedding has shape [frames, channels]"
+            if num_channels is None
+            else f"an embedding for these weights has shape [frames, {num_channels}]"
+        )
+        raise InputError(f"{name}: {expected}, not {list(encoding.shape)}.")
+    if encoding.dtype.kind not in "fiu":
+        raise InputError(f"{name}: expected numbers, got {encoding.dtype}.")
+    return _finite_float32(encoding, name)
+
+
+def check_z(z: Any, num_latent: int, name: str = "z") -> np.ndarray:
+    """Checks the baseline's embedding of one or several clips: [k, num_latent] float32.
+
+    Args:
+      z: [num_latent], [k, num_latent], or the network's [1, 1, num_latent], floats.
+      num_latent: the model's.
+      name: its name in errors.
+
+    Raises:
+      InputError: another shape or dtype, NaN or infinity.
+    """
+    array = np.asarray(z)
+    good = array.ndim > 0 and array.size > 0 and array.shape[-1] == num_latent
+    if not good or (array.ndim > 2 and array.size != num_latent):
+        raise InputError(
+            f"{name}: expected z of shape [{num_latent}] or [rows, {num_latent}], not "
+            f"{list(array.shape)}; it is another model's, or not a z."
+        )
+    if array.dtype.kind != "f":
+        raise InputError(f"{name}: expected floats, got {array.dtype}.")
+    return _finite_float32(array.reshape(-1, num_latent), name)
+
+
+def _finite_float32(array: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
+        values = array.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: contains NaN or infinite values.")
+    return values
+
+
+def check_finite(embedding: np.ndarray, name: str) -> None:
+    """Raises InputError if an embedding contains NaN or infinity; before writing it.
+
+    Args:
+      embedding: any shape.
+      name: the clip that was encoded, for the message.
+    """
+    if not np.isfinite(embedding).all():
+        raise InputError(
+            f"{name}: its embedding has NaN or infinite values and is not written; "
+            "the weights or the mixed embeddings contain such, or very large values."
+        )
+
+
+def save_array(path: str, array: np.ndarray) -> None:
+    """Writes an array as .npy; a reader never sees an incomplete file.
+
+    Raises:
+      InputError: the array contains NaN or infinity.
+      OSError: it can't be written.
+    """
+    check_finite(array, path)
+    with atomic_path(path) as temporary:
+        # Errors of np.save itself do not state the reason.
+        content = io.BytesIO()
+        np.save(content, array)
+        pathlib.Path(temporary).write_bytes(content.getbuffer())

@@ -6,23 +6,28 @@ Each stage is at most a few steps ahead of the next one, so the memory does not 
 with the number of clips.
 """
 
+import collections
 import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import tensorflow as tf
 
-from magenta_nsynth.embeddings.arrays import check_finite
-from magenta_nsynth.embeddings.embedding import Embedding
+from magenta_nsynth.embeddings.embedding import Embedding, check_finite
 from magenta_nsynth.errors import NSynthError
 from magenta_nsynth.notes.clips import Clip
+from magenta_nsynth.parallel import num_cores
 
 __all__ = ["Encoder", "ahead", "encoding"]
 
 # A batch with this much audio takes no more clips: long clips don't wait for others.
 _SAMPLES_AT_ONCE = 16 * 64_000
+# Samples held per call that runs at once. A longer clip occupies several cores alone.
+_SAMPLES_PER_CALL = 4 * 64_000
 # Steps that a stage may be ahead of the next one.
 _BATCHES_AHEAD, _RESULTS_AHEAD = 1, 32
 
@@ -54,7 +59,10 @@ class Encoder(Protocol):
         ...
 
     def encode_prepared(self, clips: Sequence[Any]) -> list[np.ndarray]:
-        """Encodes prepared clips side by side: [rows, num_latent] float32 each."""
+        """Encodes prepared clips: [rows, num_latent] float32 each.
+
+        Several threads may call it at once.
+        """
         ...
 
 
@@ -65,23 +73,27 @@ def encoding(
     batch_size: int,
     across_keys: bool = False,
 ) -> Iterator[Iterator[_Encoded]]:
-    """Encodes clips in batches in the block, while others are read and written.
+    """Encodes clips in the block, while others are read and written.
 
-    All clips of a batch have the same key. So the result for a key does not depend on
-    clips with other keys, nor on where a run began.
+    On processors each clip has a call of its own, and there are as many calls at once
+    as cores. GPUs get batches. All clips of a batch have the same key. So the result
+    for a key does not depend on clips with other keys, nor on where a run began.
 
     Args:
       clips: (key, clip or error) pairs; those with equal keys are adjacent.
       encoder: the model.
-      batch_size: the largest number of clips encoded side by side; fewer if they are
+      batch_size: on GPUs, the largest number of clips in a batch; fewer if they are
         long.
       across_keys: whether a batch may contain clips with different keys.
 
     Yields:
       An iterator over (key, embedding or error) pairs, in the order of the clips.
     """
+    calls_at_once = 1
+    if not tf.config.list_logical_devices("GPU"):
+        batch_size, calls_at_once = 1, num_cores()
     batches = ahead(_batches(clips, encoder, batch_size, across_keys), _BATCHES_AHEAD)
-    results = ahead(_encoded(batches, encoder), _RESULTS_AHEAD)
+    results = ahead(_encoded(batches, encoder, calls_at_once), _RESULTS_AHEAD)
     try:
         yield results
     except KeyboardInterrupt:  # does not wait for a batch, which may take long
@@ -108,10 +120,13 @@ def _batches(
             batch, held = [], 0
         prepared = clip if isinstance(clip, NSynthError) else _prepared(clip, encoder)
         batch.append((key, prepared))
-        if not isinstance(prepared, NSynthError):
-            held += len(prepared[1].audio)
+        held += _num_samples(batch[-1])
     if batch:
         yield batch
+
+
+def _num_samples(item: _Prepared) -> int:
+    return 0 if isinstance(item[1], NSynthError) else len(item[1][1].audio)
 
 
 def _prepared(clip: Clip, encoder: Encoder) -> tuple[Any, Clip] | NSynthError:
@@ -123,19 +138,43 @@ def _prepared(clip: Clip, encoder: Encoder) -> tuple[Any, Clip] | NSynthError:
 
 
 def _encoded(
-    batches: Generator[list[_Prepared], None, None], encoder: Encoder
+    batches: Generator[list[_Prepared], None, None],
+    encoder: Encoder,
+    calls_at_once: int,
 ) -> Iterator[_Encoded]:
-    with contextlib.closing(batches):
-        for batch in batches:
-            good = [
-                entry[0] for _, entry in batch if not isinstance(entry, NSynthError)
-            ]
-            results = iter(encoder.encode_prepared(good) if good else ())
-            for key, entry in batch:
-                if isinstance(entry, NSynthError):
-                    yield key, entry
-                else:
-                    yield key, _embedding(entry[1], next(results))
+    """Encodes batches, several at a time; the results are in their order."""
+    pool = ThreadPoolExecutor(calls_at_once)
+    calls: collections.deque[tuple[int, Future[list[_Encoded]]]] = collections.deque()
+
+    def is_full() -> bool:
+        # One call more than there are threads, so that none of them has to wait.
+        return len(calls) > calls_at_once or (
+            len(calls) > 1
+            and sum(size for size, _ in calls) > calls_at_once * _SAMPLES_PER_CALL
+        )
+
+    try:
+        with contextlib.closing(batches):
+            for batch in batches:
+                size = sum(map(_num_samples, batch))
+                calls.append((size, pool.submit(_encoded_batch, batch, encoder)))
+                while is_full():
+                    yield from calls.popleft()[1].result()
+        for _, call in calls:
+            yield from call.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _encoded_batch(batch: list[_Prepared], encoder: Encoder) -> list[_Encoded]:
+    good = [entry[0] for _, entry in batch if not isinstance(entry, NSynthError)]
+    rows = iter(encoder.encode_prepared(good) if good else ())
+    return [
+        (key, entry)
+        if isinstance(entry, NSynthError)
+        else (key, _embedding(entry[1], next(rows)))
+        for key, entry in batch
+    ]
 
 
 def _embedding(clip: Clip, rows: np.ndarray) -> Embedding | NSynthError:

@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.data.records import read_layout
-from magenta_nsynth.embeddings.arrays import load_array
-from magenta_nsynth.embeddings.embedding import NoteLabels
+from magenta_nsynth.embeddings.embedding import NoteLabels, array_summary, load_array
 from magenta_nsynth.embeddings.manifest import MANIFEST, load_complete
 from magenta_nsynth.embeddings.npy_csv import csv_path, read_note_csv
 from magenta_nsynth.embeddings.shards import digest, import_pyarrow
@@ -50,6 +49,11 @@ class ExportedNote(NamedTuple):
     num_samples: int
     embedding: np.ndarray
 
+    def __repr__(self) -> str:
+        fields = {**self._asdict(), "embedding": array_summary(self.embedding)}
+        words = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        return f"ExportedNote({words})"
+
 
 class Embeddings:
     """A complete export. Iterating over it yields each `ExportedNote`, in order.
@@ -78,6 +82,12 @@ class Embeddings:
             os.path.join(self.folder, next(iter(shard["files"])))
             for shard in manifest["shards"]
         ]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Embeddings {self.folder!r}: {len(self)} notes, rows of "
+            f"{self.num_latent} numbers>"
+        )
 
     def __len__(self) -> int:
         return sum(self._num_notes)

@@ -14,16 +14,14 @@ from absl import logging
 
 from magenta_nsynth.config import SpectralConfig, WaveNetConfig
 from magenta_nsynth.data.reading import NOTE_SAMPLES
-from magenta_nsynth.embeddings.arrays import (
-    check_encoding,
-    check_z,
-    load_array,
-    save_array,
-)
 from magenta_nsynth.embeddings.embedding import (
     Embedding,
     EmbeddingWriter,
     NoteLabels,
+    check_encoding,
+    check_z,
+    load_array,
+    save_array,
 )
 from magenta_nsynth.embeddings.npy_csv import (
     NoteLine,

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from magenta_nsynth.audio.loudness import normalized_weights
-from magenta_nsynth.embeddings.arrays import check_encoding
+from magenta_nsynth.embeddings.embedding import check_encoding
 from magenta_nsynth.errors import InputError
 
 __all__ = [

@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 from magenta_nsynth.disk import disk_errors, locked_range, remove
-from magenta_nsynth.embeddings.arrays import check_finite
-from magenta_nsynth.embeddings.embedding import Embedding
+from magenta_nsynth.embeddings.embedding import Embedding, check_finite
 from magenta_nsynth.embeddings.shards import FORMATS, ShardWriter, digest
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, read_json, write_json

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from magenta_nsynth.config import NUM_PITCHES
-from magenta_nsynth.embeddings.arrays import check_finite
-from magenta_nsynth.embeddings.embedding import Embedding, NoteLabels
+from magenta_nsynth.embeddings.embedding import Embedding, NoteLabels, check_finite
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import open_file
 from magenta_nsynth.schema import UNKNOWN

@@ -73,6 +73,10 @@ class _WaveNetModel(ConfiguredModel):
                 f"{self.name} takes whole frames of {hop} samples, not {num_samples} "
                 f"samples: cut to {num_samples // hop * hop}, or pad."
             )
+        return self.companded(audio)
+
+    def companded(self, audio: tf.Tensor) -> tf.Tensor:
+        """What the layers take: float32 audio of any shape, companded to [-1, 1)."""
         return mu_law(audio) / 128.0 if self.config.rescale_inputs else audio
 
 
@@ -123,8 +127,12 @@ class WaveNetEncoder(_WaveNetModel):
         for dilatedconv, res in zip(self.ae_dilatedconv, self.ae_res, strict=True):
             d = dilatedconv(tf.nn.relu(h))
             h = h + res(tf.nn.relu(d))
+        return self.pooled(self.ae_bottleneck(h))
+
+    def pooled(self, z: tf.Tensor) -> tf.Tensor:
+        """The mean of each frame: [b, t, bottleneck] -> [b, t / hop, bottleneck]."""
         # Pooled in float32: in bfloat16 the mean of 512 values has an error of 8e-3.
-        z = tf.cast(self.ae_bottleneck(h), tf.float32)
+        z = tf.cast(z, tf.float32)
         channels = self.config.ae_bottleneck_width
         z = tf.reshape(z, [tf.shape(z)[0], -1, self.config.ae_hop_length, channels])
         return tf.reduce_mean(z, axis=2)

@@ -21,7 +21,8 @@ from magenta_nsynth.download.archives import read_members
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.notes.json_wav import LABELS_FILE, Entry, read_entries
 from magenta_nsynth.notes.record_making import Target, count_shards, write_missing
-from magenta_nsynth.notes.unread import file_stamp, in_order
+from magenta_nsynth.notes.unread import file_stamp
+from magenta_nsynth.parallel import in_order
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
 

@@ -14,7 +14,8 @@ from magenta_nsynth.files import Source, expand, open_file
 from magenta_nsynth.notes.json_wav import plan_folder
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.sound_labels import SoundLabels
-from magenta_nsynth.notes.unread import UnreadNote, file_stamp, in_order
+from magenta_nsynth.notes.unread import UnreadNote, file_stamp
+from magenta_nsynth.parallel import in_order
 
 __all__ = [
     "Clip",

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Literal
 
+from magenta_nsynth.files import check_inputs
 from magenta_nsynth.options import option
 
 __all__ = ["Inputs", "Kind"]
@@ -53,3 +54,7 @@ class Inputs:
     skip_corrupt: bool = option(
         False, "Leave out damaged notes and count them, instead of reporting failures."
     )
+
+    def check(self) -> None:
+        """Raises InputError if there is nothing to read."""
+        check_inputs(self.source_path)

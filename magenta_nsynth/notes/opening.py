@@ -19,11 +19,10 @@ from magenta_nsynth.files import (
 )
 from magenta_nsynth.notes.archive import ARCHIVE_EXTENSIONS
 from magenta_nsynth.notes.clips import Clips, JsonWavClips, SoundClips, read_list
+from magenta_nsynth.notes.dataset_clips import PREFIX, RecordClips, TFDSClips
 from magenta_nsynth.notes.inputs import Inputs, Kind
 from magenta_nsynth.notes.json_wav import LABELS_FILE
 from magenta_nsynth.notes.naming import NameRules, refuse_rules
-from magenta_nsynth.notes.record_clips import RecordClips
-from magenta_nsynth.notes.tfds_clips import PREFIX, TFDSClips
 
 __all__ = ["find_sounds_or_npy", "open_clips", "recognise"]
 

@@ -1,31 +1,18 @@
-"""Notes whose audio is still to be read, and reading in parallel."""
+"""Notes whose audio is still to be read."""
 
-import collections
 import dataclasses
-import errno
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.disk import disk_errors
-from magenta_nsynth.errors import AudioError, InputError, NSynthError
+from magenta_nsynth.errors import NSynthError
+from magenta_nsynth.parallel import in_order
 from magenta_nsynth.schema import Note
 
-__all__ = ["UnreadNote", "file_stamp", "in_order", "read_unread", "shuffled"]
-
-# Samples in memory at once (1 GB), not counting one file of any length.
-_SAMPLES_AT_ONCE = 2**28
-_TYPICAL_SAMPLES = 64_000
-# After these errors, no other task could succeed either.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+__all__ = ["UnreadNote", "file_stamp", "read_unread", "shuffled"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +77,7 @@ def read_unread(
         tasks,
         num_threads,
         skip=lambda task: task[1][0].problem,
-        cost=lambda task: task[1][0].file_samples or _TYPICAL_SAMPLES,
+        cost=lambda task: task[1][0].file_samples,
     ):
         for unread in pieces:
             if isinstance(audio, NSynthError):
@@ -105,80 +92,3 @@ def _cut(audio: np.ndarray, unread: UnreadNote) -> np.ndarray:
         return audio
     piece = audio[unread.start : unread.start + unread.length]
     return np.pad(piece, (0, unread.length - len(piece)))
-
-
-def in_order(
-    function: Callable[[Task], Result],
-    tasks: Iterable[Task],
-    num_threads: int,
-    cost: Callable[[Task], int] = lambda _: _TYPICAL_SAMPLES,
-    skip: Callable[[Task], str] = lambda _: "",
-    most_samples: int = _SAMPLES_AT_ONCE,
-) -> Iterator[tuple[Task, Result | NSynthError]]:
-    """Calls `function` on each task in threads; results come in the tasks' order.
-
-    Threads, not processes: decoding, resampling and writing, which take the time,
-    release the interpreter's lock.
-
-    Args:
-      function: handles a task. NSynthErrors count as results, and so do the operating
-        system's errors, except a full disk.
-      tasks: taken only as fast as results are consumed.
-      num_threads: calls at once.
-      cost: the number of samples of a task, to limit memory.
-      skip: a task's error if it is known beforehand, else "".
-      most_samples: in memory at once, not counting one task's.
-
-    Yields:
-      (task, its result or error).
-
-    Raises:
-      NSynthError: `tasks` raised it; after all results of the tasks before.
-      InputError: the disk is full.
-    """
-
-    def call(task: Task) -> Result | NSynthError:
-        problem = skip(task)
-        return InputError(problem) if problem else _attempt(function, task)
-
-    waiting: collections.deque[tuple[Task, Future[Result | NSynthError]]]
-    waiting = collections.deque()
-    held = 0
-    end: StopIteration | NSynthError | None = None
-    with ThreadPoolExecutor(num_threads) as pool:
-        try:
-            tasks = iter(tasks)
-            while end is None or waiting:
-                few = len(waiting) <= 4 * num_threads and held <= most_samples
-                if end is None and (few or not waiting):
-                    try:
-                        task = next(tasks)
-                    # What comes before the damage in an archive is still used.
-                    except (StopIteration, NSynthError) as error:
-                        end = error
-                        continue
-                    held += cost(task)
-                    waiting.append((task, pool.submit(call, task)))
-                else:
-                    task, future = waiting.popleft()
-                    with disk_errors(""):  # while the error names the right file
-                        result = future.result()
-                    yield task, result
-                    held -= cost(task)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-    if isinstance(end, NSynthError):
-        raise end
-
-
-def _attempt(function: Callable[[Task], Result], task: Task) -> Result | NSynthError:
-    try:
-        return function(task)
-    except NSynthError as error:
-        return error
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise
-        name = error.filename2 or error.filename
-        return AudioError(f"{name}: {error.strerror or error}.")

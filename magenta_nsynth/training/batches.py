@@ -11,7 +11,14 @@ from magenta_nsynth.data.reading import NoteIndex, training_batches
 from magenta_nsynth.training.options import Steps
 from magenta_nsynth.training.recipes import Recipe
 
-__all__ = ["distribute", "noisy_past", "run_batches", "with_noisy_past"]
+__all__ = [
+    "distribute",
+    "noisy_past",
+    "run_batches",
+    "shortened",
+    "with_noisy_past",
+    "with_shortened_notes",
+]
 
 _HALF = NUM_CLASSES // 2
 
@@ -28,7 +35,7 @@ def run_batches(
     Args:
       notes: the notes to train on.
       recipe: the run's.
-      steps: its options; here the seed and the noise count.
+      steps: its options; here the seed, the noise and the shortest note count.
       first_batch: the number of the first batch, which is the global step.
       strategy: divides each batch among its replicas; None for a single device.
 
@@ -47,11 +54,15 @@ def run_batches(
             features=recipe.features,
             needs_pitch=recipe.needs_pitch,
         ).map(recipe.batch)
-        if not steps.past_noise:
-            return batches
-        return with_noisy_past(
-            batches, steps.past_noise, steps.seed, first_batch, shard
-        )
+        if steps.past_noise:
+            return with_noisy_past(
+                batches, steps.past_noise, steps.seed, first_batch, shard
+            )
+        if steps.shortest_note:
+            return with_shortened_notes(
+                batches, steps.shortest_note, steps.seed, first_batch, shard
+            )
+        return batches
 
     if strategy is None:
         return iter(dataset((0, 1)))
@@ -138,3 +149,62 @@ def with_noisy_past(
         return {"audio": audio, "past": whole[part * rows : (part + 1) * rows]}
 
     return batches.enumerate(first_batch).map(add)
+
+
+def shortened(
+    audio: tf.Tensor, shortest: int, seed: int, position: tf.Tensor
+) -> tf.Tensor:
+    """Silences the end of about half of the clips.
+
+    To the baseline a short clip is one with a silent end, because its spectrogram is
+    filled up. The notes of the dataset are all of 4 s: whatever is silent for so long
+    has decayed, and is decoded as such.
+
+    Args:
+      audio: [b, t] float32.
+      shortest: what is left has at least this many samples.
+      seed: 0 to 2**32 - 1.
+      position: int64 scalar, 0 or more. Each position has other lengths.
+
+    Returns:
+      [b, t] float32.
+    """
+    seeds = tf.stack([tf.constant(seed, tf.int64), position])
+    total = tf.cast(tf.shape(audio)[1], tf.float32)
+    # In the upper half of the draws nothing is cut.
+    share = 2 * tf.random.stateless_uniform([tf.shape(audio)[0], 1], seeds)
+    lengths = shortest + share * tf.maximum(total - shortest, 0.0)
+    times = tf.range(tf.shape(audio)[1], dtype=tf.int32)
+    return tf.where(times[None] < tf.cast(lengths, tf.int32), audio, 0.0)
+
+
+def with_shortened_notes(
+    batches: tf.data.Dataset,
+    shortest: int,
+    seed: int,
+    first_batch: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Shortens notes of the baseline's batches.
+
+    Args:
+      batches: dicts of "audio" [b / n, t] and others, starting with batch
+        `first_batch`.
+      shortest: as for `shortened`.
+      seed: likewise. The lengths depend on it, the batch's number and the row alone.
+      first_batch: the number of the first batch.
+      shard: as for `with_noisy_past`.
+
+    Returns:
+      Dicts of the same features.
+    """
+    part, num_parts = shard
+
+    def shorten(position: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, Any]:
+        rows = tf.shape(batch["audio"])[0]
+        # As if all the batch were here: each row has a length of its own.
+        whole = tf.tile(batch["audio"], [num_parts, 1])
+        audio = shortened(whole, shortest, seed, position)
+        return {**batch, "audio": audio[part * rows : (part + 1) * rows]}
+
+    return batches.enumerate(first_batch).map(shorten)

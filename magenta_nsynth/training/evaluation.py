@@ -20,7 +20,7 @@ from magenta_nsynth.models.spectral import (
 )
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, clip_losses
 from magenta_nsynth.notes.clips import Clip
-from magenta_nsynth.notes.record_clips import read_notes_as_clips
+from magenta_nsynth.notes.dataset_clips import read_notes_as_clips
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import UNKNOWN
 from magenta_nsynth.spectral import ispecgram

@@ -56,7 +56,7 @@ class TrainingFolder:
             raise InputError(
                 f"{folder}: can't be written to ({error.strerror}); give another "
                 "--logdir."
-            ) from error
+            ) from None
         self.damaged: set[str] = set()
         self._written: list[str] = []
         if os.path.exists(os.path.join(self.path, "config.json")):

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from absl import logging
@@ -24,6 +24,7 @@ from magenta_nsynth.training.evaluation import Evaluator, evaluate_notes
 from magenta_nsynth.training.folder import TrainingFolder
 from magenta_nsynth.training.options import Saving, Steps
 from magenta_nsynth.training.recipes import Recipe
+from magenta_nsynth.training.reconstruction import Reconstructions
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.training.workers import WorkersLostError
@@ -53,6 +54,8 @@ class TrainingLoop:
       eval_notes: the notes to measure the loss on, if any.
       evaluator: measures it.
       strategy: divides the batches among devices; None for a single device.
+      reconstruct: measures reconstructions by a checkpoint, given its prefix; None if
+        there are none to make.
     """
 
     trainer: Trainer
@@ -64,6 +67,7 @@ class TrainingLoop:
     eval_notes: NoteIndex | None
     evaluator: Evaluator
     strategy: tf.distribute.Strategy | None = None
+    reconstruct: Callable[[str], Reconstructions] | None = None
 
     def __post_init__(self) -> None:
         """Opens the summaries."""
@@ -136,6 +140,9 @@ class TrainingLoop:
             self._summarise(loss, norm, rate, now)
         if self._step % saving.eval_steps == 0 or is_last:
             self._measure()
+        every = saving.reconstruct_steps
+        if every and (self._step % every == 0 or is_last):
+            self._measure_reconstructions()
         if now - self._save_time >= saving.save_secs and not is_last:
             self._try_to_save()
             self._save_time = time.monotonic()
@@ -164,17 +171,29 @@ class TrainingLoop:
         result.summarise(self._summaries, step, recipe)
         self.evaluator.show(self._summaries, step, result.first)
 
+    def _measure_reconstructions(self) -> None:
+        """Saves, and reconstructs notes with what was saved, as a user would."""
+        if self.reconstruct is None or self._summaries is None:
+            return
+        if not self._try_to_save():
+            return
+        result, step = self.reconstruct(self._last_saved), self._step
+        logging.info("Step %d: %s.", step, result.describe())
+        result.summarise(self._summaries, step)
+
     def _save(self) -> None:
         if self.folder is not None:
             with _uninterrupted():
                 self._last_saved = self.folder.save(self.trainer.state)
 
-    def _try_to_save(self) -> None:
+    def _try_to_save(self) -> bool:
         """Saves, or logs why not and goes on: next time the disk may have room."""
         try:
             self._save()
         except (CheckpointError, OSError) as error:
             logging.error("%s Training continues; saving will be tried again.", error)
+            return False
+        return True
 
     @contextlib.contextmanager
     def _saving_when_stopped(self, stop: int) -> Iterator[None]:

@@ -165,6 +165,14 @@ class Steps:
         low=0,
         model="wavenet",
     )
+    shortest_note: int = option(
+        0,
+        "Baseline: silences the end of half of the notes, at random, but leaves this "
+        "many samples or more, so that the network copes with sounds shorter than "
+        "those of the dataset. 0 leaves notes whole.",
+        low=0,
+        model="baseline",
+    )
     mixed_precision: bool = option(
         False, "Compute in bfloat16 and keep the weights in float32."
     )
@@ -220,6 +228,13 @@ class Saving:
     eval_steps: int = option(
         1000, "Steps between measurements of the loss on --eval_path.", low=1
     )
+    reconstruct_steps: int = option(
+        0,
+        "Steps between reconstructions of 16 notes of --eval_path; 0 makes none. "
+        "TensorBoard shows how many are in tune, and more. A WaveNet generates a "
+        "second of each with the averaged weights, which can take minutes.",
+        low=0,
+    )
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -238,9 +253,22 @@ class OriginalCluster:
     worker_replicas: int = option(1, "Does nothing; set TF_CONFIG instead.")
 
 
+def _orders(words: Sequence[str]) -> tuple[int, ...]:
+    try:
+        orders = tuple(int(word) for word in words)
+        if any(order < 1 for order in orders):
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"--linear_predictor={','.join(words)}: give numbers of samples, 1 or "
+            "more, separated by commas, such as 16,64."
+        ) from None
+    return orders
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How the loss is measured.
+    """What is measured, and how.
 
     Raises:
       InputError: a value out of range.
@@ -248,14 +276,35 @@ class Evaluation:
 
     sample_length: int | None = option(
         None,
-        "Samples to use of each note, from its centre; 0 uses whole notes, one at a "
-        "time. By default 6144, or 64000 for the baseline.",
+        "Samples to use of each note; 0 uses whole notes. The loss is that of the "
+        "note's centre, by default of 6144 samples, or 64000 for the baseline. "
+        "Reconstructed is the note's beginning, by default 16384 samples, or 64000.",
         low=0,
     )
     batch_size: int = option(8, "Notes that are computed side by side.", low=1)
+    limit: int = option(
+        0, "The most notes to use, evenly spaced over all; 0 uses all.", low=0
+    )
+    reconstruct: bool = option(
+        False,
+        "Also generate each note from its embedding, and measure pitch, level and "
+        "spectrum; the same for the originals, for noise with their envelopes, and the "
+        "pitch of the best constant tone.",
+    )
+    linear_predictor: Sequence[int] = option(
+        (),
+        "WaveNet: also show the loss of a linear predictor of this many samples (16,64 "
+        "for two of them), fitted to each note, to compare with.",
+        parse=_orders,
+        model="wavenet",
+    )
+    save_path: str = option(
+        "",
+        "The JSON file to write the figures to, or a folder for evaluation.json.",
+    )
     logdir: str = option(
         "",
-        "A folder for TensorBoard: the loss, and the first notes with their "
+        "A folder for TensorBoard: the figures, and the first notes with their "
         "reconstructions.",
     )
 

@@ -31,6 +31,7 @@ from magenta_nsynth.weights.checkpoint import (
 )
 
 __all__ = [
+    "FREE_FIELDS",
     "load_autoencoder",
     "load_part",
     "new_autoencoder",
@@ -57,8 +58,8 @@ _AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "wavenet": WaveNetAutoencoder,
     "baseline": SpectralAutoencoder,
 }
-# Config fields that no shape depends on.
-_FREE_FIELDS = {"ae_hop_length", "num_stages", "ae_num_stages", "rescale_inputs"}
+# Config fields that no shape shows; config.json states them, else flags do.
+FREE_FIELDS = {"ae_hop_length", "num_stages", "ae_num_stages", "rescale_inputs"}
 
 
 def require_model(checkpoint: Checkpoint, model: str) -> None:
@@ -145,7 +146,7 @@ def _check_stated(
     differing = [
         f"{name} is {stated[name]} there and {value} in the tensors"
         for name, value in config.to_dict().items()
-        if name in stated and name not in _FREE_FIELDS and stated[name] != value
+        if name in stated and name not in FREE_FIELDS and stated[name] != value
     ]
     if differing:
         raise CheckpointError(

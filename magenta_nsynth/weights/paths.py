@@ -7,6 +7,7 @@ import re
 
 from absl import logging
 
+from magenta_nsynth.bundled import CHECKPOINTS, bundled
 from magenta_nsynth.download.archives import is_archive, read_members
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import expand
@@ -29,7 +30,8 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
 
     Args:
       path: a prefix (model.ckpt-200000), one of its files (.index, .meta or
-        .data-00000-of-00001), or a folder, which means its latest checkpoint.
+        .data-00000-of-00001), or a folder, which means its latest checkpoint. "small"
+        is the bundled WaveNet, unless a path of that name exists.
 
     Returns:
       The prefix. Its .index and .data files exist.
@@ -47,6 +49,8 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
     # `expand` leaves existing paths alone, but a prefix is not itself a file.
     if not os.path.lexists(path + ".index"):
         path = expand(path)
+        if path in CHECKPOINTS and not os.path.lexists(path):
+            path = bundled(path)
     if not path:
         raise CheckpointError(
             "No checkpoint given: pass a prefix such as model.ckpt-200000, or a folder."
@@ -70,7 +74,8 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
     hint = f" Did you mean {_SUFFIX.sub('', near[-1])}?" if near else ""
     raise CheckpointError(
         f"{path}: no such checkpoint. Pass the folder that holds it, or its prefix, "
-        f"such as model.ckpt-200000.{hint}"
+        "such as model.ckpt-200000; 'nsynth_checkpoint download wavenet "
+        f"--save_path=weights' downloads the released weights.{hint}"
     )
 
 
@@ -180,7 +185,10 @@ def _advice_for_folder(folder: str) -> str:
         with contextlib.suppress(OSError):
             if complete_checkpoints(path):
                 return f"there is one in a subfolder: --checkpoint_path={path}"
-    return "run 'nsynth_checkpoint download', or pass another --checkpoint_path"
+    return (
+        f"'nsynth_checkpoint download wavenet --save_path={folder}' puts the released "
+        "weights there, or resumes a download; or pass another --checkpoint_path"
+    )
 
 
 def _advice_for_file(path: str) -> str:

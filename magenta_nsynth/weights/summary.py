@@ -1,6 +1,5 @@
 """Describes a checkpoint in a few lines."""
 
-import os
 from collections.abc import Collection
 
 import numpy as np
@@ -14,20 +13,24 @@ from magenta_nsynth.config import (
 )
 from magenta_nsynth.errors import CheckpointError
 from magenta_nsynth.weights import engine, tables
-from magenta_nsynth.weights.checkpoint import Checkpoint
+from magenta_nsynth.weights.checkpoint import (
+    Checkpoint,
+    CheckpointLike,
+    open_checkpoint,
+)
 
 __all__ = ["summarize"]
 
 
 def summarize(
-    path: str | os.PathLike,
+    path: CheckpointLike,
     hop_length: int | None = None,
     num_stages: int | None = None,
 ) -> str:
     """Describes a checkpoint: model, config, step and contents, from its index.
 
     Args:
-      path: any form that `resolve_checkpoint` takes.
+      path: any form that `resolve_checkpoint` takes, or an opened checkpoint.
       hop_length: as for `engine.read_config`.
       num_stages: as for `engine.read_config`.
 
@@ -42,7 +45,7 @@ def summarize(
       encoder:     30 layers of width 32, dilations 1..512, filter 3
       ...
     """
-    checkpoint = Checkpoint(path)
+    checkpoint = open_checkpoint(path)
     shapes = checkpoint.shapes
     lines = {"checkpoint": checkpoint.prefix}
     config = engine.read_config(checkpoint, hop_length, num_stages)
