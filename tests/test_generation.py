@@ -404,7 +404,7 @@ def test_other_filters_agree_with_the_teacher_forced_model(filter_length, engine
 
 @pytest.mark.parametrize("hop", [4, 25])
 def test_other_hops_agree_with_the_teacher_forced_model(hop):
-    """The packed engine looks ahead by no more than divides the hop."""
+    """The packed engine looks ahead past the ends of frames."""
     config = WaveNetConfig(
         width=6, skip_width=5, num_layers=5, num_stages=5, ae_hop_length=hop
     )
