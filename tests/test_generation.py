@@ -273,7 +273,7 @@ def test_8_bit_weights_have_a_scale_for_each_output():
 
 
 def test_8_bits_cost_little_of_the_loss(monkeypatch):
-    """Along the notes that come with the small network; 0.05 if embeddings had 8."""
+    """Along the notes of the small network. With logits in 8 bits it would be more."""
     model = WaveNet(os.path.join(SMALL, "small"))
     notes = sorted(glob.glob(os.path.join(SMALL, "notes", "*.wav")))
     audio = np.stack([load_audio(note)[:1024] for note in notes])
@@ -404,7 +404,7 @@ def test_other_filters_agree_with_the_teacher_forced_model(filter_length, engine
 
 @pytest.mark.parametrize("hop", [4, 25])
 def test_other_hops_agree_with_the_teacher_forced_model(hop):
-    """The packed engine looks ahead by no more than divides the hop."""
+    """The packed engine looks ahead past the ends of frames."""
     config = WaveNetConfig(
         width=6, skip_width=5, num_layers=5, num_stages=5, ae_hop_length=hop
     )

@@ -98,10 +98,8 @@ class _Models:
         self.rows = rows
         self._int8 = precision == "int8"
         self._scale = _Scale(1, 1, 1) if self._int8 else _EXACT_SCALE
-        most = 1  # a power of 2 that divides the hop: no look passes a frame's end
-        while config.ae_hop_length % (2 * most) == 0 and (
-            2 * most * rows <= _LOOK_AHEAD_ROWS
-        ):
+        most = 1  # a power of 2, as dilations are
+        while 2 * most * rows <= _LOOK_AHEAD_ROWS:
             most *= 2
         # Whether a layer looks ahead must not depend on `rows`, because the order of
         # the sums depends on it.
@@ -166,7 +164,9 @@ class _Models:
         share = graph.input(self.rows, 2 * self.config.width)
         self.past.append(past)
         self.shares.append(share)
-        sums = graph.dense(x, kernel, layer.bias, int8=self._int8)
+        # The first layer's input is little more than the last samples, in which 8 bits
+        # are missed most.
+        sums = graph.dense(x, kernel, layer.bias, int8=self._int8 and number > 0)
         return graph.add(sums, share, "none" if self._int8 else "clip")
 
     def _gate(self, graph: LiteGraph, sums: int) -> int:
