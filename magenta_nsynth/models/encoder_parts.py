@@ -101,7 +101,7 @@ def _reach(layer: keras.layers.Conv1D) -> int:
 
 
 def _without_ends(x: tf.Tensor, reach: int) -> tf.Tensor:
-    """x [b, 1, t, c] without the first and last `reach` samples."""
+    """X [b, 1, t, c] without the first and last `reach` samples."""
     end = -reach or None
     if x.shape[0] != 1:
         return x[:, :, reach:end]
