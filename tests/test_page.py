@@ -2,17 +2,14 @@
 
 import dataclasses
 import html.parser
-import json
 import os
 import pathlib
-import shutil
-import socket
-import subprocess
 import time
-import urllib.request
 
 import numpy as np
 import pytest
+from browser import Browser
+from matplotlib.image import imread
 
 from magenta_nsynth.audio import load_audio
 from magenta_nsynth.errors import InputError
@@ -34,7 +31,7 @@ def page(tmp_path_factory):
         Panel("a", image=image, curves=curves),
         Panel("b", image=image),
         Panel("c", message="c.wav: the file is <empty>"),
-        Panel("d", curves=np.tile(curves, [8, 1])),
+        Panel("d", curves=np.tile(curves, [2, 1])),
         Panel("e", image=image),
         Panel("f", image=image, curves=curves),
     ]
@@ -170,74 +167,6 @@ def test_all_that_a_page_needs_lies_in_its_folder(page):
     assert buttons[0]["aria-label"] == f"Play {CAPTIONS[0]}"
 
 
-class Browser:
-    """As much of WebDriver as the test needs."""
-
-    def __init__(self, port, *arguments):
-        self._base = f"http://127.0.0.1:{port}"
-        options = {
-            "args": ["--headless", "--no-sandbox", "--disable-gpu",
-                     "--disable-background-networking", *arguments],
-        }  # fmt: skip
-        capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
-        session = self._call("POST", "/session", {"capabilities": capabilities})
-        self._base += f"/session/{session['sessionId']}"
-
-    def _call(self, method, path, body=None):
-        request = urllib.request.Request(
-            self._base + path,
-            None if body is None else json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-            method=method,
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)["value"]
-
-    def go(self, url):
-        self._call("POST", "/url", {"url": url})
-
-    def find(self, selector):
-        found = self._call(
-            "POST", "/elements", {"using": "css selector", "value": selector}
-        )
-        return [next(iter(element.values())) for element in found]
-
-    def click(self, element):
-        self._call("POST", f"/element/{element}/click", {})
-
-    def press(self, element, keys):
-        self._call("POST", f"/element/{element}/value", {"text": keys})
-
-    def run(self, script):
-        return self._call("POST", "/execute/sync", {"script": script, "args": []})
-
-    def close(self):
-        self._call("DELETE", "")
-
-
-@pytest.fixture(scope="module")
-def driver():
-    path = shutil.which("chromedriver")
-    if path is None:
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [path, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield port
-    process.terminate()
-    process.wait(10)
-
-
 @pytest.fixture
 def browser(driver, page, request):
     width = getattr(request, "param", 1200)
@@ -284,8 +213,8 @@ def test_a_click_plays_and_the_line_moves(browser):
     assert not state[0]["paused"] and state[0]["pressed"] == "true"
     assert state[0]["seen"] == "visible" and state[0]["error"] is None
     width = browser.run("return document.querySelector('button').clientWidth")
-    # Where it is in the sound of 2 s, as far as a redraw ago.
-    assert 0.1 < state[0]["line"] / width <= state[0]["time"] / 2 + 0.02
+    # Where it is in the sound of 2 s, as far as a redraw ago. The cell is for 4 s.
+    assert 0.05 < state[0]["line"] / width <= state[0]["time"] / 4 + 0.01
     browser.click(second)  # one at a time
     state = wait_for(browser, lambda s: s[1]["time"] > 0.1)
     assert state[0]["paused"] and state[0]["pressed"] == "false"
@@ -304,6 +233,38 @@ def test_the_keyboard_plays_and_moves(browser):
     assert after["line"] > before["line"]
     browser.press(second, "\ue011")  # home
     wait_for(browser, lambda s: s[1]["time"] == 0)
+
+
+def test_shorter_sounds_are_narrower_unless_each_has_its_own_width(browser, tmp_path):
+    panels = [
+        Panel(str(n), image=np.zeros([24, n * 50, 3], np.uint8), curves=np.ones([9, 2]))
+        for n in (1, 4)
+    ]
+    widths = (
+        "return [...document.querySelectorAll('img')].map(x => "
+        "x.getBoundingClientRect().width / x.parentElement.clientWidth)"
+    )
+    for own_width, shares in ((False, [1 / 4, 1 / 4, 1, 1]), (True, [1] * 4)):
+        page = write_page(tmp_path, panels, 2, "t", own_width)
+        browser.go(pathlib.Path(page).as_uri())
+        assert browser.run(widths) == pytest.approx(shares, abs=0.005)
+
+
+@pytest.mark.parametrize("browser", [1280], indirect=True)
+def test_a_circle_of_three_has_room(browser, tmp_path):
+    browser.go(pathlib.Path(write_page(tmp_path, pictures(*"a" * 14), 7, "t")).as_uri())
+    beyond = "const x = document.querySelector('.grid'); return x.scrollWidth - "
+    assert browser.run(f"{beyond}x.clientWidth") <= 0
+    columns = browser.run(
+        "return getComputedStyle(document.querySelector('ul')).gridTemplateColumns"
+    )
+    assert len(columns.split()) == 7
+
+
+def test_curves_have_no_background_of_their_own(page):
+    [first, *_] = sorted((page.parent / "pictures").glob("*_embedding.png"))
+    pixels = imread(first)
+    assert pixels[0, 0, 3] == 0 and pixels[..., 3].max() == 1
 
 
 @pytest.mark.parametrize("browser", [390], indirect=True)

@@ -15,7 +15,12 @@ import magenta_nsynth as nsynth
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.plotting.figure import draw_figure, save_figure, write_figure
 from magenta_nsynth.plotting.options import Look, grid_of
-from magenta_nsynth.plotting.panel import Panel, curve_colors, frequency_ticks
+from magenta_nsynth.plotting.panel import (
+    Panel,
+    curve_colors,
+    fit_labels,
+    frequency_ticks,
+)
 from magenta_nsynth.plotting.rainbowgrams import color_of
 
 
@@ -241,6 +246,23 @@ def test_no_label_is_cut_off_or_lies_on_another(axis, frames):
     assert not any(text.get_parse_math() for text in figure.texts)
     texts = [text.get_text() for text in figure.texts]
     assert "short" in texts and "$x_1$ costs" in texts
+
+
+def test_labels_are_broken_between_names():
+    names = ["string_cello_050", "flute_flute_060"]
+    for label in (" + ".join(names), "+".join(names)):
+        [text], _ = fit_labels([label], 1.4, 9)
+        assert [line.strip("+ ") for line in text.split("\n")] == names
+    [text], _ = fit_labels([" + ".join(names)], 0.8, 9)  # no size is small enough
+    assert "…" in text or text.count("\n") == 1
+
+
+def test_columns_are_labelled_above_the_first_row():
+    look = Look(title="heading", column_labels=["one", "two"], titles=list("abcd"))
+    figure = draw_figure([picture(i) for i in range(4)], 2, 2, look)
+    heights = {text.get_text(): text.get_position()[1] for text in figure.texts}
+    assert heights["heading"] > heights["one"] == heights["two"] > heights["a"]
+    assert heights["a"] > figure.axes[0].get_position().y1
 
 
 def test_curves_alone_have_a_cell_to_themselves():

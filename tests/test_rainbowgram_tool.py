@@ -23,6 +23,7 @@ from matplotlib.image import imread
 
 from magenta_nsynth.api import load_wavenet
 from magenta_nsynth.audio import load_audio, save_audio
+from magenta_nsynth.commands.picture_labels import bare_names, listed, split_start
 from magenta_nsynth.commands.picture_options import (
     Additions,
     PictureOutput,
@@ -34,7 +35,7 @@ from magenta_nsynth.commands.picture_panels import (
     Subject,
     find_subjects,
 )
-from magenta_nsynth.commands.picture_sounds import reconstruct
+from magenta_nsynth.commands.picture_sounds import reconstruct, settings_of
 from magenta_nsynth.commands.rainbowgram import (
     draw_each,
     draw_one_figure,
@@ -124,7 +125,7 @@ def test_names_give_way_to_labels(sounds, tmp_path, drawn):
     one_figure(sounds / "a.wav", tmp_path / "f.png")
     one_figure(sounds / "a.wav", tmp_path / "f.png", names=True)
     titles = [list(look.titles) for *_, look in drawn]
-    assert titles == [[], list("wxyz"), [], [], ["a"]]
+    assert titles == [[], list("wxyz"), [], ["a"], ["a"]]
 
 
 def test_a_bad_file_keeps_its_cell_and_is_reported(sounds, tmp_path, drawn, caplog):
@@ -215,6 +216,58 @@ def test_each_sound_has_a_file(sounds, tmp_path, caplog):
     assert (out / "silence.png").read_bytes() == b"mine"
     draw(format="pdf")
     assert (out / "deep" / "a.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_file_of_one_sound_shows_its_name(sounds, tmp_path, drawn):
+    for names in (None, False):
+        output = PictureOutput(str(tmp_path / "out"), names=names, num_workers=1)
+        draw_each(subjects_of(sounds / "a.wav"), panel_maker(), output, Look())
+    assert [list(look.titles) for *_, look in drawn] == [["a"], []]
+    again = tmp_path / "again"
+    save_audio(again / "gen_a.wav", np.full(800, 0.1))
+    maker = panel_maker(reconstructions_path=str(again))
+    output = PictureOutput(str(tmp_path / "out"), num_workers=1)
+    draw_each(subjects_of(sounds / "a.wav"), maker, output, Look())
+    assert (drawn[2][3].title, list(drawn[2][3].titles)) == ("a", [])
+
+
+def test_names_are_without_what_they_have_in_common(sounds, tmp_path, drawn):
+    mixes = tmp_path / "mixes"
+    stems = [f"gen_a_1+b_2_r0c{i}_{i}_{1 - i}_embeddings" for i in (0, 1)]
+    for stem in stems:
+        save_audio(mixes / f"{stem}.wav", np.full(800, 0.1))
+    page = tmp_path / "page"
+    one_figure(mixes, tmp_path / "f.png", html=str(page))
+    text = (page / "index.html").read_text()
+    assert "<h1>a_1+b_2: 2 sounds</h1>" in text and "<span>r0c1_1_0</span>" in text
+    one_figure(mixes, tmp_path / "f.png", look=Look(title="Mixes"))
+    (*_, look), (*_, titled) = drawn
+    assert (look.title, list(look.titles)) == ("a_1+b_2", ["r0c0_0_1", "r0c1_1_0"])
+    assert titled.title == "Mixes" and titled.titles[0] == "a_1+b_2_r0c0_0_1"
+
+
+@pytest.mark.parametrize(
+    ("names", "start", "rest"),
+    [
+        (["a_0.5_0.5", "a_0.25_0.75"], "a", ["0.5_0.5", "0.25_0.75"]),
+        (["a_b", "a_b_c"], "a", ["b", "b_c"]),
+        (["a_", "a_b"], "", ["a_", "a_b"]),
+        (["abc", "abd"], "", ["abc", "abd"]),
+        (["a_b", "a_b"], "", ["a_b", "a_b"]),
+    ],
+)
+def test_what_names_start_with(names, start, rest):
+    assert split_start(names) == (start, rest)
+
+
+def test_names_stay_different():
+    assert bare_names(["gen_a", "b_embeddings", "gen_"]) == ["a", "b", "gen_"]
+    assert bare_names(["gen_a", "a"]) == ["gen_a", "a"]
+
+
+def test_sounds_in_a_heading():
+    assert listed(["a"]) == "a" and listed(list("abcd")) == "a, b, c and d"
+    assert listed(list("abcde")) == "a, b and 3 more"
 
 
 def test_several_processes_draw_the_same(sounds, tmp_path):
@@ -466,8 +519,12 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
     assert list(look.column_labels) == [
         "bass", "bass + organ", "organ", "organ + bass", "bass", "bass + bass", "bass",
     ]  # fmt: skip
-    assert look.row_labels[0].startswith("Sum") and "mean" in look.row_labels[1].lower()
-    assert panels[8].caption == "bass + organ: mean of the embeddings"
+    assert "sums" in look.row_labels[0] and "means" in look.row_labels[1]
+    captions = [panels[i].caption for i in (0, 1, 7, 8)]
+    assert captions == [
+        "bass: original", "bass + organ: sum of the signals",
+        "bass: reconstruction", "bass + organ: mean of the embeddings",
+    ]  # fmt: skip
     # Above: the embedding of the signals' mean; below: the mean of the embeddings.
     half = (clips["bass"] + clips["organ"][:512]) / 2
     np.testing.assert_allclose(panels[1].curves, model.encode(half), atol=1e-5)
@@ -485,6 +542,8 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
     assert (tmp_path / "circle.png").read_bytes() == first
     settings = json.loads((tmp_path / "made" / "settings.json").read_text())
     assert list(settings) == ["checkpoint", "use_ema", "seed", "temperature", "made_of"]
+    rounded = Generation(seed=1, precision="int8")
+    assert settings_of(model, rounded)["precision"] == "int8"
     with monkeypatch.context() as patch:  # before hours of work
         patch.setattr(model, "encode_prepared", None)
         with pytest.raises(InputError, match="Titles"):

@@ -107,7 +107,7 @@ class PictureOutput:
         refuse_changed(self, reason, "skip_existing", "format", "num_workers")
         if not self.save_path:
             reason = "does nothing without a figure (--save_path); leave it out."
-            refuse_changed(look, reason, "axis", "dpi", "height", "font", "own_width")
+            refuse_changed(look, reason, "axis", "dpi", "height", "font")
         if look.titles:
             refuse_changed(self, "does nothing with --titles; leave it out.", "names")
 
@@ -222,7 +222,8 @@ class Additions:
         if not self.generates:
             reason = "does nothing if no sounds are generated; leave it out."
             refuse_changed(self, reason, "sounds_path")
-            refuse_changed(generation, reason, "batch_size", "seed", "temperature")
+            names = ("batch_size", "seed", "temperature", "precision")
+            refuse_changed(generation, reason, *names)
 
     def _check_circle(self, inputs: Inputs, output: PictureOutput) -> None:
         reason = "does not go with --circle; leave it out."

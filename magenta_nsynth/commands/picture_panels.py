@@ -246,11 +246,9 @@ class PanelMaker:
         name = subject.name
         if self._reconstructions is None:
             return [self._try(name, lambda: self._original(subject))]
-        original = self._try(name, lambda: self._original(subject))
-        again = self._try(name, lambda: self._reconstruction(subject))
         return [
-            dataclasses.replace(original, caption=f"{name}: original"),
-            dataclasses.replace(again, caption=f"{name}: reconstruction"),
+            self._try(name, lambda: self._original(subject)),
+            self._try(name, lambda: self._reconstruction(subject)),
         ]
 
     def sound(

@@ -1,6 +1,7 @@
 """Pictures of sounds, notes or embeddings: a figure, a file each, or a circle."""
 
 import dataclasses
+import itertools
 import os
 import re
 import zlib
@@ -19,6 +20,11 @@ from magenta_nsynth.commands.common import (
     writing,
 )
 from magenta_nsynth.commands.generate import embed
+from magenta_nsynth.commands.picture_labels import (
+    labelled,
+    labelled_alone,
+    listed,
+)
 from magenta_nsynth.commands.picture_options import (
     Additions,
     PictureOutput,
@@ -54,7 +60,10 @@ from magenta_nsynth.progress import Progress
 
 __all__ = ["Circle", "draw_each", "draw_one_figure", "draw_rainbowgrams"]
 
-_ROWS = ("Sum of the signals", "Mean of the embeddings")
+_ROWS = ("Sounds and their sums", "Generated from embeddings and their means")
+# What a picture is of one sound, and of two neighbours.
+_ABOVE = ("original", "sum of the signals")
+_BELOW = ("reconstruction", "mean of the embeddings")
 
 
 class Circle:
@@ -88,6 +97,11 @@ class Circle:
     def grid(self) -> tuple[int, int]:
         """The rows and columns."""
         return len(_ROWS), len(self._columns)
+
+    @property
+    def heading(self) -> str:
+        """The heading of a page, unless the user gives another."""
+        return f"Between {listed([sound.name for sound in self._sounds])}"
 
     def labelled(self, look: Look) -> Look:
         """A look with the labels of the circle, unless it has others."""
@@ -137,9 +151,13 @@ class Circle:
             maker.sound(name, audio, z)
             for name, audio, z in zip(self._names, generated, rows, strict=True)
         ]
+        kinds = [
+            row[len(members) - 1]
+            for row, members in itertools.product((_ABOVE, _BELOW), self._columns)
+        ]
         return [
-            dataclasses.replace(panel, caption=f"{panel.name}: {row.lower()}")
-            for panel, row in zip(panels, np.repeat(_ROWS, len(rows)), strict=True)
+            dataclasses.replace(panel, caption=f"{panel.name}: {kind}")
+            for panel, kind in zip(panels, kinds, strict=True)
         ], status
 
     def _generate(
@@ -186,7 +204,6 @@ def _columns(count: int) -> list[tuple[int, ...]]:
     return [*columns, (0,)]
 
 
-_PAIR = ("Original", "Reconstruction")
 _MANY = 200  # pictures that take a while to draw
 _WORTH_PROCESSES = 8  # files; fewer are drawn faster than processes start
 
@@ -238,7 +255,7 @@ def draw_rainbowgrams(
         check_figure(rows * columns, rows, columns, look)  # before hours of work
         _make_place(output)
         panels, status = circle.panels(model, maker, sounds_path, generation)
-        _write(output, panels, rows, columns, look)
+        _write(output, panels, circle.grid, look, look.title or circle.heading)
         return max(status, maker.report(len(panels)))
     draw = draw_one_figure if output.is_figure else draw_each
     return draw(subjects, maker, output, look)
@@ -282,47 +299,16 @@ def draw_one_figure(
             panels += maker.of(subject)
             progress.advance()
     if not all(panel.message for panel in panels):
-        captions = _captions(look, panels, columns)
-        look = _labelled(look, panels, columns, per_subject, output.names)
+        names = [panel.name for panel in panels]
+        look, captions, heading = labelled(
+            look, names, columns, per_subject, output.names
+        )
         panels = [
             dataclasses.replace(panel, caption=caption)
             for panel, caption in zip(panels, captions, strict=True)
         ]
-        _write(output, panels, rows, columns, look)
+        _write(output, panels, (rows, columns), look, heading)
     return maker.report(subjects.number)
-
-
-def _captions(look: Look, panels: Sequence[Panel], columns: int) -> list[str]:
-    """What a page calls each panel: its title and labels in the figure."""
-    captions = list(look.titles) or [panel.caption or panel.name for panel in panels]
-    for labels, number in ((look.row_labels, 0), (look.column_labels, 1)):
-        if labels:
-            captions = [
-                f"{caption} - {labels[divmod(i, columns)[number]]}"
-                for i, caption in enumerate(captions)
-            ]
-    return captions
-
-
-def _labelled(
-    look: Look,
-    panels: Sequence[Panel],
-    columns: int,
-    per_subject: int,
-    names: bool | None,
-) -> Look:
-    """The look with labels of pairs, and with names if nothing else identifies them."""
-    has_labels = bool(look.row_labels or look.column_labels)
-    if per_subject == 2 and not look.column_labels:
-        look = dataclasses.replace(look, column_labels=_PAIR * (columns // 2))
-    if look.titles or names is False:
-        return look
-    titles = [panel.name for panel in panels]
-    if names is None and per_subject == 2 and columns == 2 and not look.row_labels:
-        return dataclasses.replace(look, row_labels=titles[::2])
-    if names is None and (has_labels or len(panels) == 1):
-        return look
-    return dataclasses.replace(look, titles=titles)
 
 
 def _make_place(output: PictureOutput) -> None:
@@ -339,9 +325,20 @@ def _make_place(output: PictureOutput) -> None:
 
 
 def _write(
-    output: PictureOutput, panels: Sequence[Panel], rows: int, columns: int, look: Look
+    output: PictureOutput,
+    panels: Sequence[Panel],
+    grid: tuple[int, int],
+    look: Look,
+    heading: str,
 ) -> None:
     """Writes the figure and the page, if they have a path.
+
+    Args:
+      output: where they go.
+      panels: what they show.
+      grid: the rows and columns.
+      look: of the figure.
+      heading: of the page.
 
     Raises:
       InputError: one can't be written, or is too large.
@@ -351,12 +348,11 @@ def _write(
             logging.info("Drawing %d pictures.", len(panels))
         path = expand(output.save_path)
         with writing(path):
-            write_figure(path, panels, rows, columns, look)
-        logging.info("%s: %d x %d pictures.", output.save_path, rows, columns)
+            write_figure(path, panels, *grid, look)
+        logging.info("%s: %d x %d pictures.", output.save_path, *grid)
     if output.html:
         folder = expand(output.html)
-        title = look.title or os.path.basename(os.path.abspath(folder))
-        page = write_page(folder, panels, columns, title)
+        page = write_page(folder, panels, grid[1], heading, look.own_width)
         logging.info("%s: open it in a browser.", page)
 
 
@@ -400,10 +396,8 @@ def draw_each(
                 if any(panel.message for panel in panels):
                     progress.advance()
                     continue
-                own_look = dataclasses.replace(
-                    look,
-                    titles=[panel.name for panel in panels] if output.names else (),
-                    column_labels=_PAIR if maker.per_subject == 2 else (),
+                own_look = labelled_alone(
+                    look, subject.name, maker.per_subject, output.names
                 )
                 yield path, (path, panels, 1, len(panels), own_look)
 

@@ -60,8 +60,8 @@ def save_embeddings(
       InputError: there is nothing to read, two sounds have the same output, or an
         argument can't be used.
 
-    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py; README lists
-    the differences.
+    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py. The
+    differences are listed in docs/reference/differences.md.
     """
     check_arguments(model, output.save_path, inputs.sample_length, batch_size)
     check_rules(model, rules)

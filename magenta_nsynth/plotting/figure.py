@@ -156,7 +156,7 @@ def _draw_panel(
 
 def _label_grid(figure: Figure, layout: Layout) -> None:
     if layout.heading.texts:
-        y = layout.top - layout.titles.room - 0.07
+        y = layout.top - layout.titles.room - layout.columns.room - 0.07
         [heading] = layout.heading.texts
         _write(figure, layout.width / 2, y, heading, layout.heading.size)
     body = layout.curves_top + layout.curves
@@ -172,22 +172,20 @@ def _label_grid(figure: Figure, layout: Layout) -> None:
             va="center",
             linespacing=1.1,
         )
-    y = layout.height - 0.1 - layout.columns.room + 0.04
+    y = layout.top - layout.titles.room - 0.05
     for i, text in enumerate(layout.columns.texts):
         x = layout.left + i * layout.step[0] + layout.cell_width / 2
-        _write(figure, x, y, text, layout.columns.size, "top")
+        _write(figure, x, y, text, layout.columns.size)
 
 
-def _write(
-    figure: Figure, x: float, y: float, text: str, size: float, at: str = "baseline"
-) -> None:
-    """Writes lines centred on x, with their last baseline or top at y, in inches."""
+def _write(figure: Figure, x: float, y: float, text: str, size: float) -> None:
+    """Writes lines centred on x, with their last baseline at y, in inches."""
     figure.text(
         x / figure.get_figwidth(),
         1 - y / figure.get_figheight(),
         text,
         size=size,
         ha="center",
-        va=at,
+        va="baseline",
         linespacing=1.1,
     )

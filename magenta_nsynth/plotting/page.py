@@ -45,7 +45,11 @@ _MARKS = (
 
 
 def write_page(
-    folder: str | os.PathLike, panels: Sequence[Panel], columns: int, title: str
+    folder: str | os.PathLike,
+    panels: Sequence[Panel],
+    columns: int,
+    title: str,
+    own_width: bool = False,
 ) -> str:
     """Writes index.html, and pictures/ and sounds/ beside it.
 
@@ -54,6 +58,8 @@ def write_page(
       panels: the pictures, row by row, with their captions and sounds.
       columns: of the page if there is room; a phone shows two.
       title: of the page.
+      own_width: stretches each picture to the width of its cell. Otherwise all have one
+        time scale, and shorter sounds end earlier.
 
     Returns:
       The path of index.html.
@@ -72,7 +78,8 @@ def write_page(
         stems.append(f"{i + 1:0{len(str(len(panels)))}}_{words}")
     files = [_files_of(*pair) for pair in zip(panels, stems, strict=True)]
     with _writing_page(folder, {name for own in files for name in own.values()}):
-        page = _write_panels(folder, panels, files, columns, title)
+        cells = _write_panels(folder, panels, files, columns, own_width)
+        page = _page(cells, panels, columns, title)
         with atomic_path(folder / _PAGE) as temporary:
             pathlib.Path(temporary).write_text(page, encoding="utf-8")
     return str(folder / _PAGE)
@@ -97,22 +104,33 @@ def _write_panels(
     panels: Sequence[Panel],
     files: Sequence[dict[str, str]],
     columns: int,
-    title: str,
-) -> str:
-    """Writes the files beside the page; returns its text."""
+    own_width: bool,
+) -> list[str]:
+    """Writes the files beside the page; returns the cells of the page."""
     limits = value_limits(panels)
-    items = []
+    longest = max((panel.end - panel.start for panel in panels), default=0.0)
+    cells = []
     for i, (panel, own) in enumerate(zip(panels, files, strict=True)):
         order = _narrow_order(i, len(panels), columns)
         content = _write_panel(folder, panel, own, limits)
-        items.append(f'<li style="--narrow-order: {order}">{content}</li>')
+        length = panel.end - panel.start
+        share = 1.0 if own_width or not length else length / longest
+        style = f"--narrow-order: {order}; --share: {share:.4g}"
+        cells.append(f'<li style="{style}">{content}</li>')
+    return cells
+
+
+def _page(
+    cells: Sequence[str], panels: Sequence[Panel], columns: int, title: str
+) -> str:
+    """The text of the page."""
     template = importlib.resources.files(__package__) / "page.html"
     return string.Template(template.read_text(encoding="utf-8")).substitute(
         title=html.escape(readable(title)),
         advice=_ADVICE if any(panel.audio is not None for panel in panels) else "",
         columns=columns,
         narrow_columns=min(columns, _NARROW_COLUMNS),
-        cells="\n".join(items),
+        cells="\n".join(cells),
     )
 
 
@@ -172,7 +190,7 @@ def _write_curves(
         ax.set_xlim(panel.start, panel.end)
         ax.set_ylim(*limits)
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png")
+            figure.savefig(temporary, format="png", transparent=True)
 
 
 def check_page_folder(folder: str | os.PathLike) -> set[str]:

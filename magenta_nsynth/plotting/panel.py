@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -259,6 +260,9 @@ _MOST_PIXELS = 30_000  # of a side; matplotlib's own limit is 65,536
 
 _LEAST_SIZE, _LEAST_SHARE = 5.0, 0.75  # in points; of the intended size
 _POINTS = 72.0  # per inch
+# What a line of a label is made of: parts of names, or whole names.
+_PARTS = r"[^\s_\-./]*[\s_\-./]*"
+_WORDS = r"(?:\+ ?)?[^\s+]*\s*"
 
 
 class Labels(NamedTuple):
@@ -287,7 +291,7 @@ class Layout(NamedTuple):
       heading: the title of the figure.
       titles: above the pictures.
       rows: labels at the left.
-      columns: labels at the bottom.
+      columns: labels above the first row, below the title of the figure.
     """
 
     width: float
@@ -355,8 +359,8 @@ def _lay_out(
     width = left + (columns - 1) * step[0] + cell_width + _MARGIN
     width += _TICKS_RIGHT if has_axis else 0.0
     heading = _labels([look.title] if look.title else [], width - 2 * _MARGIN, 12, 3)
-    top = _MARGIN + heading.room + titles.room
-    total = top - titles.room + rows * step[1] - _GAP + column_labels.room + _MARGIN
+    top = _MARGIN + heading.room + column_labels.room + titles.room
+    total = top - titles.room + rows * step[1] - _GAP + _MARGIN
     return Layout(
         width=width,
         height=total,
@@ -390,6 +394,9 @@ def fit_labels(
 ) -> tuple[list[str], float]:
     """Breaks labels into lines, then makes them smaller, and shortens them if needed.
 
+    Labels of several words, such as "flute_060+organ_060", are broken between the
+    words if a smaller size allows it, and inside them if not.
+
     Args:
       labels: the words; all get one size.
       room: the width of a line, in inches.
@@ -403,18 +410,20 @@ def fit_labels(
         re.sub(r"[\x00-\x1f\x7f]+", " ", readable(str(label))) for label in labels
     ]
     least = max(_LEAST_SIZE, _LEAST_SHARE * size)
-    while True:
-        broken = [_break(label, room, size, num_lines) for label in labels]
+    sizes = [*np.arange(size, least, -0.5).tolist(), least]
+    have_several = [bool(re.search(r"[\s+]", label)) for label in labels]
+    for parts, smaller in itertools.product((_WORDS, _PARTS), sizes):
+        broken = [
+            _break(label, room, smaller, num_lines, parts if several else _PARTS)
+            for label, several in zip(labels, have_several, strict=True)
+        ]
         fitting = [text for text in broken if text is not None]
         if len(fitting) == len(broken):
-            return fitting, size
-        if size <= least:
-            break
-        size = max(least, size - 0.5)
+            return fitting, smaller
     return [
-        _break(label, room, size, num_lines) or _shorten(label, room, size, num_lines)
+        _break(label, room, least, num_lines) or _shorten(label, room, least, num_lines)
         for label in labels
-    ], size
+    ], least
 
 
 def _width(text: str, size: float) -> float:
@@ -431,10 +440,12 @@ def _width_per_point(text: str, families: tuple[str, ...]) -> float:
     return width / _POINTS**2
 
 
-def _break(text: str, room: float, size: float, num_lines: int) -> str | None:
-    """Lines that fit, broken after word separators; None if there are too many."""
+def _break(
+    text: str, room: float, size: float, num_lines: int, parts: str = _PARTS
+) -> str | None:
+    """Lines that fit, broken after what `parts` matches; None if there are too many."""
     lines, line = [], ""
-    for word in re.findall(r"[^\s_\-./]*[\s_\-./]*", text):
+    for word in re.findall(parts, text):
         if line and _width((line + word).rstrip(), size) > room:
             lines.append(line.rstrip())
             line = ""
