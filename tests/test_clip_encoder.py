@@ -92,6 +92,7 @@ def test_batches_of_a_gpu(monkeypatch):
         found = ClipEncoder(encoder)(clips, batch_size=2)
     finally:
         tf.config.run_functions_eagerly(False)
-    assert sorted(shapes) == [(1, 320), (1, 1033), (1, 1367), (2, 80), (2, 320)]
+    long = [(1, 1033), (1, 1024), (1, 343)]  # in parts
+    assert shapes == [(2, 80), (2, 320), (1, 320), *long]
     for clip, rows in zip(clips, found, strict=True):
         assert_near(rows, encoder, clip)
