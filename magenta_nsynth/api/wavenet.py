@@ -133,7 +133,8 @@ class WaveNet:
             of paths and arrays [t] of any lengths. Arrays are floats in [-1, 1] or 8-,
             16- or 32-bit integers of full range, and whatever np.asarray takes.
           sample_length: cuts each sound to this many samples; 0 keeps all.
-          batch_size: the most clips to encode side by side.
+          batch_size: on GPUs, the most clips to encode side by side. On processors
+            they are encoded one by one, as many at once as there are cores.
 
         Returns:
           float32 [frames, bottleneck] for one sound; [b, frames, bottleneck] for
@@ -164,6 +165,10 @@ class WaveNet:
     def prepare(self, clip: np.ndarray) -> np.ndarray:
         """The input of `encode_prepared`: the clip [t] float32 itself."""
         return clip
+
+    def load(self) -> None:
+        """Loads the encoder; else the first clip does."""
+        _ = self._clip_encoder
 
     def encode_prepared(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Encodes prepared clips side by side: [frames, bottleneck] float32 each."""

@@ -51,7 +51,7 @@ def save_embeddings(
       inputs: sounds or notes, as for `open_clips`.
       rules: how the baseline's pitches are read from the names of sounds.
       output: where to write.
-      batch_size: the largest number of clips encoded side by side.
+      batch_size: on GPUs, the largest number of clips encoded side by side.
 
     Returns:
       The exit status: 1 if some failed, with messages, and the others are done; else 0.
