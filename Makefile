@@ -5,11 +5,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo_output
+# The note of the documentation's picture.
+NOTE := brass_trumpet_060
 # Two processes, each with whole test files: a file's fixtures are made once.
 PARALLEL := -n 2 --dist loadfile
 
 .PHONY: help demo test test-slow test-newest test-newest-numbers doctest \
-    fuzz lint format benchmark dist clean
+    fuzz lint format benchmark docs picture dist clean
 
 help:
 	@echo "demo         computes embeddings and a reconstruction of bundled notes (3 minutes)"
@@ -22,6 +24,8 @@ help:
 	@echo "lint         checks format, style, spelling and types, and changes nothing"
 	@echo "format       applies the formatter and the linter's fixes"
 	@echo "benchmark    times generation against one session.run per sample"
+	@echo "docs         builds the documentation site: open site/index.html"
+	@echo "picture      makes the documentation's picture and sounds again"
 	@echo "dist         builds dist/: a wheel and an sdist, with the bundled checkpoint"
 	@echo "clean        removes the environments and the output of the demo"
 
@@ -65,8 +69,8 @@ fuzz: .venv/installed-dev
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell *.md *.py *.toml Makefile bin benchmarks checkpoints examples \
-	    magenta_nsynth tests
+	$(BIN)/codespell *.md *.py *.toml *.yml Makefile bin benchmarks checkpoints docs \
+	    examples magenta_nsynth tests
 	$(BIN)/mypy
 
 format: .venv/installed-dev
@@ -87,6 +91,10 @@ benchmark: .venv/installed
 	$(BIN)/python -m pip install -qq --editable '.[dev]'
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install -qq --editable '.[docs]'
+	touch $@
+
 .venv-newest/installed: setup.py requirements-newest.txt
 	@echo "Setting up .venv-newest. This takes some minutes and prints nothing."
 	$(PYTHON) -m venv .venv-newest
@@ -95,9 +103,21 @@ benchmark: .venv/installed
 	.venv-newest/bin/python -m pip install -qq --no-deps --editable .
 	touch $@
 
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+picture: .venv/installed
+	cp checkpoints/notes/$(NOTE).wav docs/assets
+	$(BIN)/python bin/nsynth_generate --checkpoint_path=checkpoints/small --seed=1 \
+	    --source_path=checkpoints/notes/$(NOTE).wav --bit_depth=16 --save_path=docs/assets
+	$(BIN)/python bin/nsynth_rainbowgram --axis=notes --height=2.6 --dpi=130 \
+	    --source_path=checkpoints/notes/$(NOTE).wav --reconstructions_path=docs/assets \
+	    --column_labels=original,reconstruction --nonames \
+	    --save_path=docs/assets/reconstruction.png
+
 dist: .venv/installed-dev
 	rm -rf dist
 	$(BIN)/python -m build
 
 clean:
-	rm -rf .venv .venv-newest $(DEMO) build dist magenta_nsynth.egg-info
+	rm -rf .venv .venv-newest $(DEMO) build dist site magenta_nsynth.egg-info

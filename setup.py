@@ -24,6 +24,8 @@ WITHOUT_IO = 'python_version >= "3.13" or sys_platform == "win32"'
 PANDAS = [f"pandas>=2.1,<3; {WITH_IO}", f"pandas>=2.1; {WITHOUT_IO}"]
 PYARROW = [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"]
 
+RUFF = "ruff==0.17.6"
+
 # What an installed package has of checkpoints/: `magenta_nsynth.bundled` finds it.
 BUNDLED = ("small", "notes")
 
@@ -54,7 +56,7 @@ setup(
     packages=find_packages(include=["magenta_nsynth", "magenta_nsynth.*"]),
     package_data={
         "magenta_nsynth": ["py.typed"],
-        "magenta_nsynth.plotting": ["page.html"],
+        "magenta_nsynth.plotting": ["*.html", "*.js"],
     },
     scripts=sorted(
         str(path.relative_to(HERE)) for path in (HERE / "bin").glob("nsynth_*")
@@ -83,8 +85,15 @@ setup(
             "nbclient>=0.10",
             "pytest>=8",
             "pytest-xdist>=3.6",
-            "ruff==0.17.6",
+            RUFF,
             "soundfile>=0.13",
+        ],
+        "docs": [
+            "mkdocs==1.6.1",
+            "mkdocs-material==9.8.2",
+            "mkdocstrings==1.0.8",
+            "mkdocstrings-python==2.0.11",
+            RUFF,  # formats signatures
         ],
         "notebook": ["jupyterlab>=4", *PANDAS],
         "parquet": [*PYARROW, *PANDAS],

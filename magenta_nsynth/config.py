@@ -14,6 +14,7 @@ __all__ = [
     "H512_BO16",
     "NFFT_1024",
     "PHASES",
+    "PRECISIONS",
     "SAMPLE_RATE",
     "Config",
     "SpectralConfig",
@@ -26,6 +27,7 @@ NUM_CLASSES = 256  # 8-bit mu-law
 NUM_PITCHES = 128  # MIDI
 C2_HZ = 65.40639132514966  # the lowest bin of a rainbowgram
 PHASES = ("griffin_lim", "source")  # sources of the phase of the baseline's sounds
+PRECISIONS = ("float32", "int8")  # of the weights that generate
 
 _C = TypeVar("_C", bound="_Config")
 

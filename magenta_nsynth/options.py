@@ -110,9 +110,12 @@ def with_defaults(cls: type, **defaults: Any) -> type:
 
 
 def check_limits(options: Any) -> None:
-    """Raises InputError for a number outside its option's limits."""
+    """Raises InputError for a value outside its option's limits or choices."""
     for field, described, flag in options_of(type(options)):
         value, low, high = getattr(options, field.name), described.low, described.high
+        if described.choices and value not in described.choices:
+            wanted = " or ".join(described.choices)
+            raise InputError(f"--{flag} must be {wanted}, not {value}.")
         if value is None or (low is None and high is None):
             continue
         # Phrased so that NaN is refused.

@@ -68,6 +68,14 @@ def baseline_start(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prefix
 
 
+@pytest.fixture(scope="module")
+def driver():
+    """The port of a chromedriver."""
+    from browser import driver_port
+
+    yield from driver_port()
+
+
 def load_encoder(path, **options):
     """A checkpoint's encoder; the decoder's weights are not read."""
     from magenta_nsynth.api import load_model

@@ -746,6 +746,7 @@ def test_the_binaries(baseline_checkpoint, tiny_checkpoint, folder, tmp_path):
     assert read_wav(tmp_path / "out" / "gen_organ_C4.wav").dtype == np.int16
     for name, flags, words in (
         ("nsynth_generate", ["--temperature=0.5"], "--temperature is for the WaveNet"),
+        ("nsynth_generate", ["--precision=int8"], "--precision is for the WaveNet"),
         ("nsynth_generate", ["--use_ema"], "keeps no averaged weights"),
         ("nsynth_generate", ["--phase=source", *quick[:1]], "does nothing with"),
         ("nsynth_generate", ["--hop_length=256"], "no --hop_length"),

@@ -458,14 +458,16 @@ def test_flags_reach_generate():
     arguments = ["--save_path=o", "--sample_length=7", "--batch_size=2", "--seed=5"]
     arguments += ["--encodings", "--temperature=0.5", "--bit_depth=16", "--normalize"]
     arguments += ["--samples_per_save=9", "--source_path=a", "--dilation_cycle=4"]
+    arguments += ["--precision=int8"]
     text = given("nsynth_generate", *arguments)
     assert "checkpoint_path='model.ckpt-200000'" in text
     assert "dilation_cycle=4" in text
     assert "npy_only=True" in text
     assert (
         "Generation(batch_size=2, seed=5, bit_depth='16', normalize=True, "
-        "temperature=0.5, samples_per_save=9, pitch=None, pitch_shift=0, "
-        "griffin_lim_iterations=1000, phase='griffin_lim', halfway=False)" in text
+        "temperature=0.5, precision='int8', samples_per_save=9, pitch=None, "
+        "pitch_shift=0, griffin_lim_iterations=1000, phase='griffin_lim', "
+        "halfway=False)" in text
     )
 
 

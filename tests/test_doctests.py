@@ -18,7 +18,7 @@ def modules_with_examples():
 
 
 def export(folder):
-    """Exports the bundled notes, as README does, for the examples that read them."""
+    """Exports the bundled notes, for the examples that read them."""
     from magenta_nsynth.commands.export_embeddings import Export, export_embeddings
     from magenta_nsynth.commands.options import Network, ShardOptions
     from magenta_nsynth.notes.inputs import Inputs

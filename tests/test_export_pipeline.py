@@ -5,8 +5,10 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from magenta_nsynth.config import SpectralConfig
+from magenta_nsynth.embeddings import encode_many
 from magenta_nsynth.embeddings.embedding import Embedding, save_array
 from magenta_nsynth.embeddings.encode_many import ahead, encoding
 from magenta_nsynth.embeddings.files import CodeFiles
@@ -75,16 +77,28 @@ class Doubling:
     def prepare(self, clip):
         return clip
 
+    def load(self):
+        pass
+
     def encode_prepared(self, clips):
         self.batches.append(len(clips))
         return [2 * clip[:1, None] for clip in clips]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """One that is never used: only the batches are made for it."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: ["a GPU"])
 
 
 def clip(where, audio, labels=None):
     return Clip(where, audio, labels or {}, where)
 
 
-def test_batches_are_of_one_key_and_errors_keep_their_place():
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_batches_are_of_one_key_and_errors_keep_their_place(on_gpu, request):
+    if on_gpu:
+        request.getfixturevalue("gpu")
     encoder = Doubling()
     lengths = [3, 1, 3, 3, 3, 3]
     clips = [
@@ -92,7 +106,7 @@ def test_batches_are_of_one_key_and_errors_keep_their_place():
         for i, n in enumerate(lengths)
     ]
     clips[4] = (1, InputError("clip4: gone"))
-    with encoding(iter(clips), encoder, 2) as results:
+    with encoding(iter(clips), encoder, 3) as results:
         found = list(results)
     assert [key for key, _ in found] == [0, 0, 0, 1, 1, 1]
     assert [str(r) for _, r in found if isinstance(r, Exception)] == [
@@ -102,9 +116,46 @@ def test_batches_are_of_one_key_and_errors_keep_their_place():
     good = [r for _, r in found if not isinstance(r, Exception)]
     assert [float(r.rows[0, 0]) for r in good] == [0, 4, 6, 10]
     assert [r.labels["note_str"] for r in good] == ["0", "2", "3", "5"]
-    assert encoder.batches == [1, 1, 1, 1]
+    assert encoder.batches == ([2, 2] if on_gpu else [1, 1, 1, 1])
 
 
+def test_on_processors_as_many_clips_as_cores_are_encoded_at_once(monkeypatch):
+    """Each call waits until the others have begun."""
+    monkeypatch.setattr(encode_many, "num_cores", lambda: 3)
+    together = threading.Barrier(3, timeout=10)
+
+    class Waiting(Doubling):
+        def encode_prepared(self, clips):
+            together.wait()
+            return super().encode_prepared(clips)
+
+    clips = [(0, clip(f"{i}", np.full(4, i, np.float32))) for i in range(6)]
+    with encoding(clips, Waiting(), 16) as results:
+        found = [result for _, result in results]
+    assert [float(result.rows[0, 0]) for result in found] == [0, 2, 4, 6, 8, 10]
+
+
+def test_few_long_clips_are_held_at_once(monkeypatch):
+    monkeypatch.setattr(encode_many, "num_cores", lambda: 8)
+    read, done = [], []
+
+    def clips():
+        for i in range(20):
+            read.append(i)
+            yield 0, clip(str(i), np.zeros(3_000_000, np.float32))
+
+    class Slow(Doubling):
+        def encode_prepared(self, clips):
+            time.sleep(0.01)
+            assert len(read) - len(done) <= 6
+            done.append(0)
+            return super().encode_prepared(clips)
+
+    with encoding(clips(), Slow(), 16) as results:
+        assert len(list(results)) == 20
+
+
+@pytest.mark.usefixtures("gpu")
 def test_long_clips_do_not_wait_for_others():
     encoder = Doubling()
     clips = [(0, clip("long", np.zeros(2_000_000, np.float32))) for _ in range(3)]

@@ -227,6 +227,7 @@ def test_what_was_generated_below_the_sounds_is_not_read_again(
         ({"sample_length": 511}, "--sample_length=511"),
         ({"batch_size": 0}, "--batch_size"),
         ({"temperature": np.nan}, "--temperature"),
+        ({"precision": "int4"}, "--precision"),
         ({"temperature": -1.0}, "--temperature"),
         ({"samples_per_save": 0}, "--samples_per_save"),
         ({"paths": []}, "--source_path"),
@@ -281,6 +282,14 @@ def test_temperature_0_takes_no_draws(model, folder, out, reference):
     greedy = read(out / "gen_z0.wav")
     np.testing.assert_array_equal(greedy, read(out / "again" / "gen_z0.wav"))
     assert (greedy != reference[0][:512]).any()
+
+
+def test_8_bits_are_asked_for(model, folder, out):
+    path = folder / "z0.npy"
+    options = {"sample_length": 512, "seed": 31, "precision": "int8"}
+    assert generate(model, [path], out, **options) == 0
+    expected = model.generate(np.load(path), 512, 31, precision="int8")
+    np.testing.assert_array_equal(read(out / "gen_z0.wav"), expected)
 
 
 @pytest.fixture

@@ -1,21 +1,27 @@
 """Generated samples equal the original's; nothing but the seed decides them."""
 
+import glob
+import os
+
 import numpy as np
 import pytest
 import recipe
 import tensorflow as tf
 
 from magenta_nsynth.api import WaveNet
-from magenta_nsynth.audio.mu_law import class_values
+from magenta_nsynth.audio import load_audio
+from magenta_nsynth.audio.mu_law import class_labels, class_values, mu_law
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.generation import packed
+from magenta_nsynth.generation import packed, stepwise
 from magenta_nsynth.generation.compiled import CompiledEngine
 from magenta_nsynth.generation.lite_graph import LiteGraph, open_model
 from magenta_nsynth.generation.stepwise import StepwiseDecoder
 from magenta_nsynth.models.wavenet import WaveNetDecoder
 
 ENGINES = pytest.mark.parametrize("engine", ["packed", "compiled"])
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SMALL = os.path.join(REPOSITORY, "checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +79,12 @@ def test_without_a_seed_every_clip_is_another(model, encoding):
     assert (first != second).any() and (first != again[0]).any()
 
 
-def test_a_clip_does_not_depend_on_its_batch(model, encoding):
-    alone = model.generate(encoding[0, :6], seed=3)
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_clip_does_not_depend_on_its_batch(model, encoding, precision):
+    alone = model.generate(encoding[0, :6], seed=3, precision=precision)
     for others in (1, 4):
         batch = [encoding[0, :6], *[encoding[1][: 5 - i] for i in range(others)]]
-        together = model.generate(batch, seed=3)
+        together = model.generate(batch, seed=3, precision=precision)
         np.testing.assert_array_equal(together[0], alone)
         assert [len(clip) for clip in together] == [512 * len(z) for z in batch]
 
@@ -199,7 +206,7 @@ def compiled_logits(decoder, encoding, uniforms):
     return np.stack(seen)
 
 
-def packed_logits(decoder, encoding, uniforms, monkeypatch):
+def packed_logits(decoder, encoding, uniforms, monkeypatch, precision="float32"):
     seen = []
 
     def sample(logits, u, _):
@@ -209,13 +216,15 @@ def packed_logits(decoder, encoding, uniforms, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(packed, "sample", sample)
-        stepwise = StepwiseDecoder(decoder, uniforms.shape[1], engine="packed")
+        stepwise = StepwiseDecoder(
+            decoder, uniforms.shape[1], engine="packed", precision=precision
+        )
         stepwise._draw(encoding, uniforms)
     return np.stack(seen)
 
 
 @pytest.mark.parametrize(
-    "engine", ["packed", pytest.param("compiled", marks=pytest.mark.slow)]
+    "engine", ["packed", "int8", pytest.param("compiled", marks=pytest.mark.slow)]
 )
 def test_full_width_logits_do_not_depend_on_the_batch(engine, monkeypatch):
     """To the bit: one that differs turns a draw, once in some 100,000 samples.
@@ -228,19 +237,127 @@ def test_full_width_logits_do_not_depend_on_the_batch(engine, monkeypatch):
     first = np.random.default_rng(0).normal(size=[1, 1, 16]).astype(np.float32)
     results = []
     # 129 on one core are so many that it looks ahead by single steps.
-    for batch_size in (1, 2, 5, 17, *([129] if engine == "packed" else [])):
+    for batch_size in (1, 2, 5, 17, *([129] if engine != "compiled" else [])):
         monkeypatch.setattr(packed, "num_cores", lambda size=batch_size: 1 + size % 3)
         others = np.random.default_rng(batch_size).normal(size=[1, batch_size, 16])
         encoding = np.concatenate([first, others[:, 1:].astype(np.float32)], axis=1)
         uniforms = np.ones([6, batch_size])
         uniforms[:, 0] = 0
-        if engine == "packed":
-            logits = packed_logits(decoder, encoding, uniforms, monkeypatch)
-        else:
+        if engine == "compiled":
             logits = compiled_logits(decoder, encoding, uniforms)
+        else:
+            precision = "int8" if engine == "int8" else "float32"
+            logits = packed_logits(decoder, encoding, uniforms, monkeypatch, precision)
         results.append(logits)
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
+
+
+def test_8_bit_weights_have_a_scale_for_each_output():
+    """Also for outputs a million times smaller than others, and for zeros."""
+    rng = np.random.default_rng(0)
+    kernel = rng.uniform(-1, 1, [64, 5]).astype(np.float32)
+    kernel *= np.float32([1, 1e-6, 1e3, 0, 1])
+    x = rng.normal(size=[3, 64]).astype(np.float32) * np.float32([[1], [1e-3], [1e3]])
+    graph = LiteGraph()
+    given = graph.input(3, 64)
+    result = graph.output(graph.dense(given, kernel, int8=True))
+    model = open_model(graph.write(), 1)
+    model.set_tensor(given, x)
+    model.invoke()
+    found, expected = model.get_tensor(result), x.astype(np.float64) @ kernel
+    largest = np.abs(x).max(axis=1, keepdims=True) * np.abs(kernel).max(axis=0)
+    errors = np.abs(found - expected) / np.maximum(largest, 1e-30)
+    assert 0.001 < errors[:, [0, 1, 2, 4]].max() < 0.05  # of sums of 64 products
+    assert (found[:, 3] == 0).all()
+
+
+def test_8_bits_cost_little_of_the_loss(monkeypatch):
+    """Along the notes of the small network. With logits in 8 bits it would be more."""
+    model = WaveNet(os.path.join(SMALL, "small"))
+    notes = sorted(glob.glob(os.path.join(SMALL, "notes", "*.wav")))
+    audio = np.stack([load_audio(note)[:1024] for note in notes])
+    classes = class_labels(mu_law(audio)).numpy()
+    z = np.stack(model.encode(list(audio)))
+    seen = []
+
+    def follow(logits, uniforms, temperature):
+        del uniforms, temperature
+        seen.append(logits.copy())
+        return classes[:, len(seen) - 1]
+
+    monkeypatch.setattr(packed, "sample", follow)
+    decoder = StepwiseDecoder(model.decoder, len(audio), precision="int8")
+    decoder.run(z, np.zeros(classes.T.shape))
+    exact = tf.nn.log_softmax(model.decoder(audio, z))
+    rounded = tf.nn.log_softmax(np.stack(seen, axis=1))
+    losses = [-tf.gather(p, classes, batch_dims=2) for p in (exact, rounded)]
+    assert -0.01 < tf.reduce_mean(losses[1] - losses[0]) < 0.01
+    divergence = tf.reduce_sum(tf.exp(exact) * (exact - rounded), axis=2)
+    assert 1e-5 < tf.reduce_mean(divergence) < 0.01
+
+
+def test_8_bits_repeat_under_a_seed(tiny_checkpoint, model, encoding):
+    arguments = {"encoding": encoding[0], "num_samples": 700, "seed": 3}
+    first = model.generate(**arguments, precision="int8")
+    again = WaveNet(tiny_checkpoint).generate(**arguments, precision="int8")
+    np.testing.assert_array_equal(first, again)
+    exact = model.generate(**arguments)
+    assert (first != exact).any() and (first == exact).mean() > 0.5
+    blocks = model.stream([encoding[0]], 700, seed=3, precision="int8")
+    np.testing.assert_array_equal(np.concatenate(list(blocks), axis=1)[0], first)
+
+
+def test_8_bits_run_on_the_processor(model, monkeypatch, caplog):
+    """Even beside a GPU; and in float32, with a warning, without TensorFlow Lite."""
+    processor = tf.config.list_logical_devices("CPU")[:1]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: processor)
+    engine = StepwiseDecoder(model.decoder, 1, precision="int8")._engines[0]
+    assert isinstance(engine, packed.PackedEngine)
+    only_compiled = {("compiled", "float32"): stepwise.compiled_engines}
+    monkeypatch.setattr(stepwise, "_ENGINES", only_compiled)
+    with caplog.at_level("WARNING", logger="absl"):
+        engine = StepwiseDecoder(model.decoder, 1, precision="int8")._engines[0]
+    assert isinstance(engine, CompiledEngine)
+    assert "without TensorFlow Lite" in caplog.text and "not in int8" in caplog.text
+    with pytest.raises(InputError, match="no engine 'compiled' with int8"):
+        StepwiseDecoder(model.decoder, 1, engine="compiled", precision="int8")
+
+
+def test_the_weights_may_be_packed_again_at_any_step(
+    model, encoding, golden_tiny, monkeypatch
+):
+    def note(self, seconds):
+        steps[0] += 1
+        self.way = int(steps[0] % 20 < 7)
+
+    steps = [0]
+    monkeypatch.setattr(packed._Contest, "note", note)
+    models = packed._Models(model.decoder, 2, "float32")
+    engine = packed.PackedEngine(models, [1, 1], stepwise.input_levels(True), 1.0)
+    uniforms = golden_tiny["raw_free_uniforms"][:300]
+    classes = engine.draw(encoding.transpose(1, 0, 2), uniforms, 0).T
+    reference = golden_tiny["raw_free_audio"][:, :300]
+    np.testing.assert_array_equal(class_values()[classes], reference)
+
+
+def test_the_faster_way_is_found_and_left_again():
+    def take(contest, steps, *seconds):
+        ways = []
+        for _ in range(steps):
+            ways.append(contest.way)
+            contest.note(seconds[contest.way])
+        return sum(ways)  # steps in the second way
+
+    contest = packed._Contest(2)
+    assert take(contest, 60, 0.010, 0.006) == 0
+    take(contest, 20, 0.010, 0.006)
+    assert take(contest, 50, 0.010, 0.006) == 50
+    take(contest, 10, 0.010, 1.0)  # the machine is busy from now on
+    assert take(contest, 50, 0.010, 1.0) == 0
+    assert 0 < take(contest, 20_000, 0.010, 1.0) <= 5 * packed._TRIAL_STEPS
+    assert take(packed._Contest(1), 500, 0.010) == 0  # there is no other way
+    assert take(packed._Contest(2), 500, 0.001, 0.0001) == 0  # not worth a trial
 
 
 def test_the_packed_gate_is_sigmoid_times_tanh():
@@ -287,7 +404,7 @@ def test_other_filters_agree_with_the_teacher_forced_model(filter_length, engine
 
 @pytest.mark.parametrize("hop", [4, 25])
 def test_other_hops_agree_with_the_teacher_forced_model(hop):
-    """The packed engine looks ahead by no more than divides the hop."""
+    """The packed engine looks ahead past the ends of frames."""
     config = WaveNetConfig(
         width=6, skip_width=5, num_layers=5, num_stages=5, ae_hop_length=hop
     )
@@ -365,6 +482,7 @@ def test_bad_values_are_refused(model, encoding):
         ({"encoding": encoding[0], "num_samples": 12 * 512 + 1}, "num_samples"),
         ({"encoding": encoding[0], "temperature": -1}, "temperature"),
         ({"encoding": encoding[0], "temperature": np.nan}, "temperature"),
+        ({"encoding": encoding[0], "precision": "int4"}, "float32 or int8"),
         ({"encoding": []}, "empty"),
     ]:
         with pytest.raises(InputError, match=message):

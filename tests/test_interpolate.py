@@ -318,6 +318,12 @@ def test_what_is_generated_is_what_nsynth_generate_makes(model, arrays, out, tmp
     options = SEEDED | {"sample_length": 512, "temperature": 0.9}
     assert interpolate(model, paths, out, **options) == 0
     name = "flute+organ_0.5_0.5_embeddings"
+    assert "precision" not in manifest_of(out)[f"gen_{name}.wav"]
+    rounded = tmp_path / "int8"
+    assert interpolate(model, paths, rounded, **options, precision="int8") == 0
+    assert manifest_of(rounded)[f"gen_{name}.wav"]["precision"] == "int8"
+    other = read(rounded / f"gen_{name}.wav")
+    assert (other != read(out / f"gen_{name}.wav")).any()
     again = tmp_path / "again"
     path = [out / f"{name}.npy"]
     assert generate(model, path, again, seed=31, temperature=0.9) == 0

@@ -2,17 +2,13 @@
 
 import dataclasses
 import html.parser
-import json
 import os
 import pathlib
-import shutil
-import socket
-import subprocess
 import time
-import urllib.request
 
 import numpy as np
 import pytest
+from browser import Browser
 from matplotlib.image import imread
 
 from magenta_nsynth.audio import load_audio
@@ -169,74 +165,6 @@ def test_all_that_a_page_needs_lies_in_its_folder(page):
     assert len(load_audio(page.parent / sounds[1])) == 3 * RATE
     buttons = [attrs for tag, attrs in links.tags if tag == "button"]
     assert buttons[0]["aria-label"] == f"Play {CAPTIONS[0]}"
-
-
-class Browser:
-    """As much of WebDriver as the test needs."""
-
-    def __init__(self, port, *arguments):
-        self._base = f"http://127.0.0.1:{port}"
-        options = {
-            "args": ["--headless", "--no-sandbox", "--disable-gpu",
-                     "--disable-background-networking", *arguments],
-        }  # fmt: skip
-        capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
-        session = self._call("POST", "/session", {"capabilities": capabilities})
-        self._base += f"/session/{session['sessionId']}"
-
-    def _call(self, method, path, body=None):
-        request = urllib.request.Request(
-            self._base + path,
-            None if body is None else json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-            method=method,
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)["value"]
-
-    def go(self, url):
-        self._call("POST", "/url", {"url": url})
-
-    def find(self, selector):
-        found = self._call(
-            "POST", "/elements", {"using": "css selector", "value": selector}
-        )
-        return [next(iter(element.values())) for element in found]
-
-    def click(self, element):
-        self._call("POST", f"/element/{element}/click", {})
-
-    def press(self, element, keys):
-        self._call("POST", f"/element/{element}/value", {"text": keys})
-
-    def run(self, script):
-        return self._call("POST", "/execute/sync", {"script": script, "args": []})
-
-    def close(self):
-        self._call("DELETE", "")
-
-
-@pytest.fixture(scope="module")
-def driver():
-    path = shutil.which("chromedriver")
-    if path is None:
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [path, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield port
-    process.terminate()
-    process.wait(10)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from magenta_nsynth.commands.picture_panels import (
     Subject,
     find_subjects,
 )
-from magenta_nsynth.commands.picture_sounds import reconstruct
+from magenta_nsynth.commands.picture_sounds import reconstruct, settings_of
 from magenta_nsynth.commands.rainbowgram import (
     draw_each,
     draw_one_figure,
@@ -542,6 +542,8 @@ def test_the_circle(model, tmp_path, golden_tiny, drawn, monkeypatch):
     assert (tmp_path / "circle.png").read_bytes() == first
     settings = json.loads((tmp_path / "made" / "settings.json").read_text())
     assert list(settings) == ["checkpoint", "use_ema", "seed", "temperature", "made_of"]
+    rounded = Generation(seed=1, precision="int8")
+    assert settings_of(model, rounded)["precision"] == "int8"
     with monkeypatch.context() as patch:  # before hours of work
         patch.setattr(model, "encode_prepared", None)
         with pytest.raises(InputError, match="Titles"):

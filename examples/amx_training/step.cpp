@@ -27,6 +27,7 @@ constexpr bool BF = sizeof(T) == 2;
 // Widths of the decoder, its skips and the encoder, set by the build; multiples of 32.
 constexpr int W = WIDTH, S = SKIP_WIDTH, E = AE_WIDTH;
 constexpr int Z = 16, Q = 256, HOP = 512;  // bottleneck, classes, samples per frame
+constexpr int PITCHES = 128;
 constexpr int R = W + S;                   // res and skip are one product
 
 // Allocates from huge pages: with small ones, half the time is spent on address
@@ -273,6 +274,7 @@ struct Net {
   int L, stages, AL, astages, n, B;  // n: samples per crop
   int64_t size;
   int64_t sW, sb, ssW, ssb, o1W, o1b, coW, cob, lW, lb, asW, asb, abW, abb;
+  int64_t head;  // of the pitch head's [Z + 1][PITCHES] weights, the last row the biases
   std::vector<Dec> dec;
   std::vector<Enc> enc;
   float *P, *M, *V, *A;
@@ -285,7 +287,7 @@ struct Net {
     T *sr, *o, *dls, *dlsV, *dpre, *dpreV, *lT, *d, *dT, *dlogV, *dlog, *doR, *doV,
         *adpre, *adpreV, *aT, *rT, *dhR, *dhV;
     float *l32, *s32, *x, *c;
-    double loss;
+    double loss, pitch_loss;
     float z[64 * 16], dz[64 * 16], hm[64 * E];  // for up to 64 frames
   };
   std::vector<Work> work;
@@ -293,7 +295,7 @@ struct Net {
 };
 static inline int dil(int i, int stages) { return 1 << (i % stages); }
 
-// off: offsets in the order of the fields of Net, Dec and Enc. `size`: a multiple of 16.
+// off: offsets in the order of the fields of Net, Dec and Enc; the head's is the last. `size`: a multiple of 16.
 extern "C" Net* net_new(int L, int stages, int AL, int astages, int n, int B,
                         int64_t size, const int64_t* off) {
   Net* N = new Net;
@@ -331,6 +333,7 @@ extern "C" Net* net_new(int L, int stages, int AL, int astages, int n, int B,
     o += 4;
     N->enc.push_back(d);
   }
+  N->head = *o;
   N->P = allocf(size);
   N->M = allocf(size);
   N->V = allocf(size);
@@ -488,9 +491,37 @@ static void cond_back(const float* z, float* dz, int F, const float* Wc,
 }
 static inline void addto(float* p, __m512 v) { st(p, _mm512_add_ps(ld(p), v)); }
 
-// x: companded clean sound [n]; past: the decoder's companded past [n]; label [n]
+// A linear classifier of the pitch on each frame of the embedding. Its loss, in nats per
+// frame, is added to the crop's loss `weight` times, so the embedding has to contain the
+// pitch. The decoder alone hears the pitch in its past, and asks for little of it.
+static void pitch_head(Net* N, Net::Work& w, float* G, int F, int pitch, float weight) {
+  const float* P = N->P + N->head;
+  float* g = G + N->head;
+  for (int f = 0; f < F; f++) {
+    const float* z = w.z + f * Z;
+    float p[PITCHES], most = -INFINITY, sum = 0;
+    for (int j = 0; j < PITCHES; j++) {
+      p[j] = P[Z * PITCHES + j];
+      for (int k = 0; k < Z; k++) p[j] += z[k] * P[k * PITCHES + j];
+      most = std::fmax(most, p[j]);
+    }
+    for (int j = 0; j < PITCHES; j++) sum += std::exp(p[j] - most);
+    w.pitch_loss += (std::log(sum) + most - p[pitch]) / F;
+    for (int j = 0; j < PITCHES; j++) {
+      float d = (std::exp(p[j] - most) / sum - (j == pitch)) * weight / F;
+      g[Z * PITCHES + j] += d;
+      for (int k = 0; k < Z; k++) {
+        g[k * PITCHES + j] += z[k] * d;
+        w.dz[f * Z + k] += P[k * PITCHES + j] * d;
+      }
+    }
+  }
+}
+
+// x: companded clean sound [n]; past: the decoder's companded past [n]; label [n]; pitch:
+// MIDI number; pitch_weight: 0 for no pitch head
 static void crop(Net* N, int b, const float* x, const float* past, const int32_t* label,
-                 float scale) {
+                 int pitch, float pitch_weight, float scale) {
   Net::Work& w = N->work[b];
   const float* P = N->P;
   float* G = N->G[b];
@@ -755,6 +786,8 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
   wgrad(w.dT, nT, W, w.dlsV, R, W, S, n, G + N->ssW, S);
   for (int k = 0; k < S; k++) G[N->ssb + k] += dsum[k];
   // ---- encoder, backward
+  w.pitch_loss = 0;
+  if (pitch_weight > 0) pitch_head(N, w, G, F, pitch, pitch_weight / N->B);
   float* dh = w.l32;
   for (int f = 0; f < F; f++) {
     float g[E];
@@ -823,12 +856,15 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
     }
 }
 
-// Runs one step. x, past: [B][n], companded, in [-1, 1). label: [B][n] classes. lr_t:
-// the learning rate with Adam's correction. update: 0 leaves the state unchanged. Returns
-// the loss in nats per sample; writes the gradients to array 4, their norm to `norm`.
+// Runs one step. x, past: [B][n], companded, in [-1, 1). label: [B][n] classes. pitch:
+// [B] MIDI numbers. pitch_weight: of the pitch head's loss. lr_t: the learning rate with
+// Adam's correction. update: 0 leaves the state unchanged. Returns the loss in nats per
+// sample without the head's; writes the gradients to array 4, and to `figures` their norm
+// and the head's loss in nats per crop.
 extern "C" double net_step(Net* N, const float* x, const float* past,
-                           const int32_t* label, float lr_t, float decay, int update,
-                           double* norm) {
+                           const int32_t* label, const int32_t* pitch,
+                           float pitch_weight, float lr_t, float decay, int update,
+                           double* figures) {
   double loss = 0, sq = 0;
   int n = N->n, B = N->B;
 #pragma omp parallel num_threads(2) reduction(+ : sq)
@@ -838,7 +874,8 @@ extern "C" double net_step(Net* N, const float* x, const float* past,
 #pragma omp barrier
 #pragma omp for schedule(dynamic)
     for (int b = 0; b < B; b++)
-      crop(N, b, x + b * n, past + b * n, label + b * n, 1.f / (B * n));
+      crop(N, b, x + b * n, past + b * n, label + b * n, pitch[b], pitch_weight,
+           1.f / (B * n));
 #pragma omp for schedule(static)
     for (int64_t c = 0; c < N->size / 1024 + 1; c++) {
       __m512 q = _mm512_setzero_ps(), lr = _mm512_set1_ps(lr_t),
@@ -863,7 +900,11 @@ extern "C" double net_step(Net* N, const float* x, const float* past,
       sq += _mm512_reduce_add_ps(q);
     }
   }
-  for (auto& w : N->work) loss += w.loss;
-  *norm = std::sqrt(sq);
+  figures[0] = std::sqrt(sq);
+  figures[1] = 0;
+  for (auto& w : N->work) {
+    loss += w.loss;
+    figures[1] += w.pitch_loss / B;
+  }
   return loss / (B * n);
 }

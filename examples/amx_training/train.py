@@ -11,6 +11,10 @@ step:
     python examples/amx_training/train.py --train_path=data/train --logdir=training \
         --learning_rate=1.5e-3 --past_noise=3 --num_steps=200000
 
+--pitch_weight=0.2 adds a linear classifier of the pitch to the embedding, in training
+only. The decoder hears the pitch in its own past, so without it the embedding contains
+little of the pitch. The classifier is stored beside the checkpoints, in pitch_head.npy.
+
 It requires Linux and g++. Widths must be multiples of 32, filters must have 3 taps, the
 bottleneck must be 16 and the hop 512. SIGTERM or Ctrl-C saves a checkpoint and stops.
 --check compares a batch's loss and gradients with the Keras model's, in float32 and in
@@ -36,7 +40,7 @@ import tensorflow as tf
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.data.reading import NoteIndex, open_notes, training_batches
-from magenta_nsynth.training.batches import with_noisy_past
+from magenta_nsynth.training.batches import noisy_past
 from magenta_nsynth.training.evaluation import WaveNetEvaluator, evaluate_notes
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.training.recipes import RECIPES, Schedule, average_decay
@@ -46,7 +50,9 @@ from magenta_nsynth.weights.engine import new_autoencoder, read_config
 from magenta_nsynth.weights.training_state import TrainingState
 
 RECIPE = RECIPES["wavenet"]
-Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # sound, past, labels: [b, t]
+# Sound, past and labels, each [b, t]; and pitches, [b].
+Inputs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+HEAD_SIZE = 17 * 128  # weights and biases of the pitch head
 
 
 def main() -> None:
@@ -92,6 +98,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--learning_rate", type=Schedule.parse, default=RECIPE.schedule)
     parser.add_argument("--average_decay", type=float, default=0.999)
     parser.add_argument("--past_noise", type=float, default=0.0)
+    parser.add_argument("--pitch_weight", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eval_steps", type=int, default=10_000)
     parser.add_argument("--save_secs", type=float, default=300)
@@ -102,23 +109,30 @@ def parse() -> argparse.Namespace:
 
 def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
     """Yields the batches that nsynth_train would use from step `first` on."""
-    notes = notes_of(options.train_path, options.crop_length, RECIPE.features)
+    features = ("audio", "pitch")
+    notes = notes_of(options.train_path, options.crop_length, features)
     batches = training_batches(
         notes,
         options.crop_length,
         options.batch_size,
         options.seed,
         first_batch=first,
-        features=RECIPE.features,
-    ).map(RECIPE.batch)
-    # Even without noise, this rounds the past to mu-law values, as the network does.
-    batches = with_noisy_past(batches, options.past_noise, options.seed, first)
+        features=features,
+        needs_pitch=options.pitch_weight > 0,
+    )
 
-    def companded(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        q = mu_law(batch["audio"])
-        return q / 128, mu_law(batch["past"]) / 128, class_labels(q)
+    def companded(
+        position: tf.Tensor, batch: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, ...]:
+        audio = batch["audio"]
+        q = mu_law(audio)
+        # Even without noise, this rounds to mu-law values, as the network does.
+        past = noisy_past(audio, options.past_noise, options.seed, position)
+        pitch = tf.cast(batch["pitch"], tf.int32)
+        return q / 128, mu_law(past) / 128, class_labels(q), pitch
 
-    return batches.map(companded).prefetch(8).as_numpy_iterator()
+    batches = batches.enumerate(first).map(companded)
+    return batches.prefetch(8).as_numpy_iterator()
 
 
 def notes_of(path: str, crop_length: int, features: tuple[str, ...]) -> NoteIndex:
@@ -195,8 +209,9 @@ class Steps:
         where = {
             id(v): at for v, at in zip(state.variables, self._starts, strict=False)
         }
-        offsets = np.array([where[id(v)] for v in _in_order(state.model)], np.int64)
-        size = ctypes.c_int64(self._starts[-1])
+        offsets = [where[id(v)] for v in _in_order(state.model)]
+        offsets = np.array([*offsets, self._starts[-1]], np.int64)
+        size = ctypes.c_int64(self._starts[-1] + HEAD_SIZE)
         self._net = ctypes.c_void_p(
             self.library.net_new(
                 *(config.num_layers, config.num_stages),
@@ -210,6 +225,11 @@ class Steps:
         )
         for variable, part in self._parts():
             part[:] = variable.numpy()
+        self._head_path = pathlib.Path(options.logdir) / "pitch_head.npy"
+        if options.pitch_weight and self._head_path.exists():
+            saved = np.load(self._head_path)
+            for part, values in zip(self.head_parts(), saved, strict=True):
+                part[:] = values
         self.step = int(state.global_step.numpy())
         self._powers = [state.beta1_power.numpy(), state.beta2_power.numpy()]
 
@@ -229,8 +249,14 @@ class Steps:
         flat = array[self._starts[i] : self._starts[i] + self._sizes[i]]
         return flat.reshape(self.state.variables[i].shape)
 
+    def head_parts(self) -> list[np.ndarray]:
+        """The pitch head's weights, moments and averages: [17 * 128] each."""
+        return [array[self._starts[-1] :] for array in self._arrays]
+
     def put_back(self) -> None:
-        """Writes everything back to the state."""
+        """Writes everything back to the state, and the pitch head to its file."""
+        if self.options.pitch_weight:
+            np.save(self._head_path, self.head_parts())
         for variable, part in self._parts():
             variable.assign(part)
         state = self.state
@@ -240,26 +266,28 @@ class Steps:
 
     def __call__(
         self, batch: Inputs, rate: float, update: bool = True
-    ) -> tuple[float, float]:
+    ) -> tuple[float, float, float]:
         """Runs one step.
 
         Args:
-          batch: sound, past and labels, each [b, t].
+          batch: sound, past, labels and pitches.
           rate: the learning rate.
           update: False leaves weights, moments and averages unchanged.
 
         Returns:
-          The loss in nats per sample, and the norm of the gradients.
+          The loss in nats per sample, the norm of the gradients, and the loss of the
+          pitch head in nats per crop.
         """
         one = np.float32(1)
         correction = np.sqrt(one - self._powers[1]) / (one - self._powers[0])
         decay = average_decay(self.step + 1, self.options.average_decay)
-        norm = ctypes.c_double()
+        figures = (ctypes.c_double * 2)()
         arrays = [np.ascontiguousarray(array) for array in batch]
         loss = self.library.net_step(
             *(self._net, *map(_pointer, arrays)),
+            ctypes.c_float(self.options.pitch_weight),
             *(ctypes.c_float(rate * correction), ctypes.c_float(decay)),
-            *(int(update), ctypes.byref(norm)),
+            *(int(update), figures),
         )
         if update:
             self.step += 1
@@ -268,7 +296,7 @@ class Steps:
                 np.float32(power * np.float32(beta))
                 for power, beta in zip(self._powers, betas, strict=True)
             ]
-        return loss, norm.value
+        return loss, figures[0], figures[1]
 
 
 def _in_order(model: Any) -> list[tf.Variable]:
@@ -297,19 +325,21 @@ def train(
     """Trains up to the last step; prints a line every minute, and saves regularly."""
     summaries = Summaries(folder.path)
     saved = told = time.monotonic()
-    losses, norms = [], []
+    losses, norms, heads = [], [], []
     while steps.step < options.num_steps:
         rate = options.learning_rate(steps.step)
-        loss, norm = steps(next(batches), rate)
+        loss, norm, head = steps(next(batches), rate)
         if not math.isfinite(loss + norm):
             sys.exit(f"Step {steps.step}: {loss} nats, gradients of norm {norm}.")
         losses.append(loss)
         norms.append(norm)
+        heads.append(head)
         now = time.monotonic()
         if now - told > 60:
             values = {
                 "train/loss_nats": float(np.mean(losses)),
                 "train/gradient_norm": float(np.median(norms)),
+                "train/pitch_loss_nats": float(np.mean(heads)),
                 "train/learning_rate": float(rate),
                 "train/steps_per_second": len(losses) / (now - told),
             }
@@ -318,7 +348,7 @@ def train(
                 *(f"{k.split('/')[1]} {v:.5g}" for k, v in values.items()), flush=True
             )
             summaries.scalars(steps.step, values)
-            told, losses, norms = now, [], []
+            told, losses, norms, heads = now, [], [], []
         if options.eval_path and steps.step % options.eval_steps == 0:
             evaluate(options, steps, trainer, summaries)
         if now - saved > options.save_secs:
@@ -361,13 +391,16 @@ def check(
     """Compares the loss and gradients of a batch with the Keras model's."""
     model, state = trainer.model, trainer.state
     trained = [i for i, has in enumerate(state.has_gradient) if has]
+    head = np.random.default_rng(0).normal(size=HEAD_SIZE).astype(np.float32)
     with tf.GradientTape() as tape:
-        loss = loss_of_companded(model, batch)
-    ours = tape.gradient(loss, [state.variables[i] for i in trained])
+        loss, pitch_loss = losses_of_companded(model, batch, head)
+        total = loss + options.pitch_weight * pitch_loss
+    ours = tape.gradient(total, [state.variables[i] for i in trained])
     ours = np.concatenate([np.ravel(gradient) for gradient in ours])
     for real in ("float", "uint16_t"):
         steps = Steps(options, state, config, build(config, real))
-        got, _ = steps(batch, 0.0, update=False)
+        steps.head_parts()[0][:] = head
+        got, _, got_pitch = steps(batch, 0.0, update=False)
         theirs = [np.ravel(steps.part(steps.gradients, i)) for i in trained]
         error = np.linalg.norm(np.concatenate(theirs) - ours) / np.linalg.norm(ours)
         print(
@@ -375,25 +408,33 @@ def check(
             end="",
         )
         print(f"{error:.1e} of their norm")
+        if options.pitch_weight and abs(got_pitch - pitch_loss) > 1e-2 * pitch_loss:
+            sys.exit("The losses of the pitch head differ.")
         if abs(got - loss) > (1e-5 if real == "float" else 1e-2) * float(loss):
             sys.exit("The losses differ.")
         if error > (3e-5 if real == "float" else 3e-2):
             sys.exit("The gradients differ.")
 
 
-def loss_of_companded(model: Any, batch: Inputs) -> tf.Tensor:
-    """The model's loss for a batch of `inputs`, whose values are companded already."""
-    sound, past, labels = batch
+def losses_of_companded(
+    model: Any, batch: Inputs, head: np.ndarray
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The losses for a batch of `inputs`, whose values are companded already."""
+    sound, past, labels, pitches = batch
 
     def audio(companded: np.ndarray) -> np.ndarray:
         # The middle of a step, which companding maps back to that step.
         middle = (companded * 128 + 0.5) / 128
         return np.sign(middle) * (256.0 ** np.abs(middle) - 1) / 255
 
-    logits = model.decoder(audio(past), model.encoder(audio(sound)))
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    )
+    encoding = model.encoder(audio(sound))
+    logits = model.decoder(audio(past), encoding)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    weights = head.reshape([17, 128])
+    logits = encoding @ weights[:16] + weights[16]
+    pitches = np.repeat(pitches[:, np.newaxis], encoding.shape[1], axis=1)
+    pitch_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(pitches, logits)
+    return tf.reduce_mean(loss), tf.reduce_mean(pitch_loss)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,10 @@ class Baseline:
         is_silent = bool(tf.reduce_min(spec[:, :, :num_frames]) == 1)
         return Prepared(windows_of(spec, self.config).numpy(), is_silent)
 
+    def load(self) -> None:
+        """Loads the encoder; else the first clip does."""
+        _ = self._encode
+
     def encode_prepared(self, clips: Sequence[Prepared]) -> list[np.ndarray]:
         """Encodes prepared clips side by side: [k, 1984] float32 each."""
         z = self._in_batches(

@@ -55,6 +55,7 @@ class Work:
           InputError: an argument can't be used, or there is nothing to read.
           CheckpointError: the checkpoint can't be used.
         """
+        _use_a_thread_per_call()
         self.export = export
         check_folder(export.save_path)
         files = export.files
@@ -109,6 +110,18 @@ class Work:
         }
         plan = ExportPlan(identity, remarks, self.clips.fingerprint)
         return ExportShards(expand(export.save_path), plan)
+
+
+def _use_a_thread_per_call() -> None:
+    """Has TensorFlow compute each operation in one thread; notes are side by side.
+
+    Several threads share a product in blocks, and on some processors the last bits
+    depend on these. So the same notes give the same bytes on any number of cores.
+    """
+    if not tf.config.list_physical_devices("GPU"):
+        # This raises if TensorFlow has started already.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def export_embeddings(

@@ -37,7 +37,16 @@ from magenta_nsynth.notes.opening import find_sounds_or_npy, open_clips, recogni
 from magenta_nsynth.notes.sound_labels import SoundLabels, log_pitches
 from magenta_nsynth.progress import Progress
 
-__all__ = ["UNFINISHED", "Job", "SaveSound", "embed", "generate", "generate_jobs"]
+__all__ = [
+    "UNFINISHED",
+    "Job",
+    "SaveSound",
+    "distinct",
+    "embed",
+    "generate",
+    "generate_jobs",
+    "step_seconds",
+]
 
 # A file with this suffix marks an unfinished sound, for `skip_existing`.
 UNFINISHED = ".unfinished"
@@ -95,8 +104,8 @@ def generate(
         argument can't be used.
       KeyboardInterrupt: its message says what was kept.
 
-    Source: NSynth, nsynth_generate, and baseline/models/ae.py's eval_op; README lists
-    the differences.
+    Source: NSynth, nsynth_generate, and baseline/models/ae.py's eval_op. The
+    differences are listed in docs/reference/differences.md.
     """
     length = inputs.sample_length
     check_arguments(model, output.save_path, length, options.batch_size)
@@ -385,16 +394,9 @@ def _announce(
 ) -> None:
     """Logs how long it will take, judging by a few steps of the first batch."""
     first = batches[0]
-    marks = []  # for each block the time when it was done, and its length
-    for block in model.sounds([job.embedding for job in first], options):
-        marks.append((time.perf_counter(), block.shape[1]))
-        if sum(length for _, length in marks) >= _TIMED_STEPS:
-            break
-    if len(marks) < 2:
-        return  # so short that the time does not matter
-    # The first block also compiles.
-    counted = sum(length for _, length in marks[1:])
-    seconds_per_step = (marks[-1][0] - marks[0][0]) / counted
+    seconds_per_step = step_seconds(model, [job.embedding for job in first], options)
+    if seconds_per_step is None:
+        return
     steps = sum(batch[0].embedding.num_samples for batch in batches)
     samples = sum(job.embedding.num_samples for batch in batches for job in batch)
     logging.info(
@@ -403,6 +405,31 @@ def _announce(
         *(sum(map(len, batches)), samples / SAMPLE_RATE, len(first)),
         *(format_duration(steps * seconds_per_step), seconds_per_step * 1000),
     )
+
+
+def step_seconds(
+    model: Autoencoder, embeddings: Sequence[Embedding], options: Generation
+) -> float | None:
+    """How long a sample of sounds that are generated side by side takes.
+
+    Args:
+      model: one that makes steps; it generates the first samples.
+      embeddings: of the sounds.
+      options: how they are generated.
+
+    Returns:
+      Seconds; None for sounds so short that their time does not matter.
+    """
+    marks = []  # for each block the time when it was done, and its length
+    for block in model.sounds(embeddings, options):
+        marks.append((time.perf_counter(), block.shape[1]))
+        if sum(length for _, length in marks) >= _TIMED_STEPS:
+            break
+    if len(marks) < 2:
+        return None
+    # The first block also compiles.
+    counted = sum(length for _, length in marks[1:])
+    return (marks[-1][0] - marks[0][0]) / counted
 
 
 class _Batch:

@@ -28,7 +28,14 @@ from magenta_nsynth.files import load_json, write_json
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.options import options_of
 
-__all__ = ["Manifest", "MixedNote", "write_embeddings", "write_sounds", "write_sums"]
+__all__ = [
+    "Manifest",
+    "MixedNote",
+    "sound_options",
+    "write_embeddings",
+    "write_sounds",
+    "write_sums",
+]
 
 _ABOUT = (
     "What the files of this folder are; paths are relative to it. Of sources of "
@@ -48,9 +55,16 @@ _RESULTS = (
     "software",
 )
 _SOFTWARE = f"magenta_nsynth {magenta_nsynth.__version__}"
-# Options that are not among `_sound_options`: no sample depends on the first two,
+# Options that are not among `sound_options`: no sample depends on the first two,
 # sums have a bit depth too, and nsynth_interpolate has no flags for the others.
-_LEFT_OUT = ("batch_size", "samples_per_save", "bit_depth", "phase", "halfway")
+_LEFT_OUT = (
+    "batch_size",
+    "samples_per_save",
+    "bit_depth",
+    "phase",
+    "halfway",
+    "precision",  # has a rule of its own
+)
 _KEYS = {"griffin_lim_iterations": "num_iters"}  # where the key is not the option
 
 
@@ -302,7 +316,7 @@ def write_sounds(
     Raises:
       KeyboardInterrupt: with what was kept as its message.
     """
-    options = _sound_options(generation, model.config.model_name)
+    options = sound_options(generation, model.config.model_name)
     options |= {"match_loudness": match_loudness, "bit_depth": generation.bit_depth}
     by_name = {note.sound: note for note in notes}
     requests = {
@@ -334,13 +348,19 @@ def write_sounds(
     return failures.report(len(work))
 
 
-def _sound_options(generation: Generation, model_name: str) -> dict[str, Any]:
-    """The options that this model's sounds depend on, by their manifest keys."""
-    return {
+def sound_options(generation: Generation, model_name: str) -> dict[str, Any]:
+    """The options that sounds depend on, by their manifest keys.
+
+    Args:
+      generation: all options.
+      model_name: "wavenet" or "baseline": what only the other model uses is left out.
+    """
+    options = {
         _KEYS.get(field.name, field.name): getattr(generation, field.name)
         for field, described, _ in options_of(Generation)
         if described.model in ("", model_name) and field.name not in _LEFT_OUT
     }
+    return options | generation.noted_precision
 
 
 def _write_sound(

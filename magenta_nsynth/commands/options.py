@@ -127,7 +127,11 @@ class ShardOptions:
         "pyarrow.",
         choices=("npy", "tfrecord", "parquet"),
     )
-    batch_size: int = option(16, "The largest number of notes encoded side by side.")
+    batch_size: int = option(
+        16,
+        "On GPUs, the largest number of notes encoded side by side. It has no effect "
+        "on processors, which encode as many notes at once as they have cores.",
+    )
     notes_per_shard: int = option(
         500, "The number of notes per file. Interrupted files are started again."
     )

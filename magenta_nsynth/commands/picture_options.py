@@ -222,7 +222,8 @@ class Additions:
         if not self.generates:
             reason = "does nothing if no sounds are generated; leave it out."
             refuse_changed(self, reason, "sounds_path")
-            refuse_changed(generation, reason, "batch_size", "seed", "temperature")
+            names = ("batch_size", "seed", "temperature", "precision")
+            refuse_changed(generation, reason, *names)
 
     def _check_circle(self, inputs: Inputs, output: PictureOutput) -> None:
         reason = "does not go with --circle; leave it out."

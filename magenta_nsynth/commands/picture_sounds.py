@@ -112,6 +112,7 @@ def settings_of(
         **cut,
         "seed": generation.seed,
         "temperature": generation.temperature,
+        **generation.noted_precision,
     }
 
 

@@ -51,7 +51,7 @@ def save_embeddings(
       inputs: sounds or notes, as for `open_clips`.
       rules: how the baseline's pitches are read from the names of sounds.
       output: where to write.
-      batch_size: the largest number of clips encoded side by side.
+      batch_size: on GPUs, the largest number of clips encoded side by side.
 
     Returns:
       The exit status: 1 if some failed, with messages, and the others are done; else 0.
@@ -60,8 +60,8 @@ def save_embeddings(
       InputError: there is nothing to read, two sounds have the same output, or an
         argument can't be used.
 
-    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py; README lists
-    the differences.
+    Source: NSynth, nsynth_save_embeddings and baseline/save_embeddings.py. The
+    differences are listed in docs/reference/differences.md.
     """
     check_arguments(model, output.save_path, inputs.sample_length, batch_size)
     check_rules(model, rules)

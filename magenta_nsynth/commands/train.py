@@ -51,7 +51,7 @@ def train(
 ) -> int:
     """Trains until the last step, Ctrl-C, or a loss that isn't finite.
 
-    Source: NSynth, both train.py. Differs: see the list in the README.
+    Source: NSynth, both train.py. Differs: see docs/reference/differences.md.
 
     Args:
       network: the checkpoint to start from, if `saving.logdir` has none; and the model.

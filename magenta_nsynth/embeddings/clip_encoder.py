@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.models.encoder_parts import encode_next, first_past, past_specs
+from magenta_nsynth.models.encoder_parts import encode_next, layer_specs, silence
 from magenta_nsynth.models.wavenet import WaveNetEncoder
 from magenta_nsynth.parallel import num_cores
 
@@ -71,13 +71,15 @@ class ClipEncoder:
         layer_bytes = _LAYER_BYTES["GPU" if self._has_gpu else "CPU"]
         self._most_samples = layer_bytes // (4 * self.config.ae_width)
         self._pool = ThreadPoolExecutor(1 if self._has_gpu else num_cores())
+        batch_size = None if self._has_gpu else 1
         self._encode_next = tf.function(
-            lambda audio, past, is_last: encode_next(encoder, audio, past, is_last),
+            lambda audio, past, after: encode_next(encoder, audio, past, after),
             input_signature=[
-                tf.TensorSpec([None, None], tf.float32),
-                past_specs(encoder),
-                tf.TensorSpec([], tf.bool),
+                tf.TensorSpec([batch_size, None], tf.float32),
+                layer_specs(encoder, batch_size),
+                layer_specs(encoder, batch_size),
             ],
+            autograph=False,
         )
 
     def __call__(
@@ -148,10 +150,12 @@ class ClipEncoder:
         audio = audio.astype(np.float32, copy=False)
         hop, reach = self.config.ae_hop_length, self.config.encoder_reach
         length, step = pieces[0].length, max(1, self._most_samples // hop) * hop
-        past = first_past(self._encoder, len(pieces))
+        past = ends = silence(self._encoder, len(pieces))
+        no_end = [zeros[:, :, :0] for zeros in ends]
         frames, start = [], 0
         for stop in [*range(reach + step, length, step), length]:
-            part, past = self._encode_next(audio[:, start:stop], past, stop == length)
+            after = ends if stop == length else no_end
+            part, past = self._encode_next(audio[:, start:stop], past, after)
             frames.append(part.numpy())
             start = stop
         return np.concatenate(frames, axis=1)

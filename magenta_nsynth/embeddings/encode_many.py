@@ -58,6 +58,10 @@ class Encoder(Protocol):
         """Converts a checked clip [t] float32 to the network's input."""
         ...
 
+    def load(self) -> None:
+        """Loads the network; else the first call of `encode_prepared` does."""
+        ...
+
     def encode_prepared(self, clips: Sequence[Any]) -> list[np.ndarray]:
         """Encodes prepared clips: [rows, num_latent] float32 each.
 
@@ -143,6 +147,7 @@ def _encoded(
     calls_at_once: int,
 ) -> Iterator[_Encoded]:
     """Encodes batches, several at a time; the results are in their order."""
+    encoder.load()  # while the first clips are read, and not in each of the threads
     pool = ThreadPoolExecutor(calls_at_once)
     calls: collections.deque[tuple[int, Future[list[_Encoded]]]] = collections.deque()
 

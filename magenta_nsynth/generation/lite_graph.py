@@ -20,8 +20,13 @@ from tensorflow.lite.python import schema_py_generated as schema
 __all__ = ["LiteGraph", "open_model"]
 
 _OP = schema.BuiltinOperator
-_FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
-_TYPES = {_FLOAT: schema.TensorType.FLOAT32, _INT: schema.TensorType.INT32}
+_FLOAT, _INT, _INT8 = (np.dtype(t) for t in (np.float32, np.int32, np.int8))
+_TYPES = {
+    _FLOAT: schema.TensorType.FLOAT32,
+    _INT: schema.TensorType.INT32,
+    _INT8: schema.TensorType.INT8,
+}
+_INT8_MAX = 127
 # What an operation can do to its result; "clip" limits it to -1..1.
 _ACTIVATIONS = {
     "none": schema.ActivationFunctionType.NONE,
@@ -64,13 +69,21 @@ class LiteGraph:
         kernel: np.ndarray,
         bias: np.ndarray | None = None,
         activation: str = "none",
+        int8: bool = False,
     ) -> int:
-        """The product x @ kernel [in, out] plus bias [out]."""
+        """The product x @ kernel [in, out] plus bias [out].
+
+        With `int8` the kernel is kept as whole numbers, with a scale for each output
+        channel. TensorFlow Lite rounds each row of x in the same way when it runs, and
+        adds the products of these numbers without error.
+        """
         if bias is None:
             bias = np.zeros(kernel.shape[1], np.float32)
         options = schema.FullyConnectedOptionsT()
         options.fusedActivationFunction = _ACTIVATIONS[activation]
-        inputs = [x, self._constant(kernel.T), self._constant(bias)]
+        options.asymmetricQuantizeInputs = int8
+        weights = self._rounded(kernel.T) if int8 else self._constant(kernel.T)
+        inputs = [x, weights, self._constant(bias)]
         shape = [self._shape(x)[0], kernel.shape[1]]
         return self._add(_OP.FULLY_CONNECTED, inputs, [shape], options)[0]
 
@@ -91,6 +104,14 @@ class LiteGraph:
     def relu(self, x: int) -> int:
         """The larger of x and 0, elementwise."""
         return self._add(_OP.RELU, [x], [self._shape(x)])[0]
+
+    def sigmoid(self, x: int) -> int:
+        """1 / (1 + exp(-x)), elementwise, as the library approximates it."""
+        return self._add(_OP.LOGISTIC, [x], [self._shape(x)])[0]
+
+    def tanh(self, x: int) -> int:
+        """The hyperbolic tangent, elementwise, as the library approximates it."""
+        return self._add(_OP.TANH, [x], [self._shape(x)])[0]
 
     def concatenate(self, tensors: Sequence[int]) -> int:
         """Concatenates the channels."""
@@ -139,6 +160,19 @@ class LiteGraph:
         buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         self._model.buffers.append(buffer)
         self._graph.tensors[tensor].buffer = len(self._model.buffers) - 1
+        return tensor
+
+    def _rounded(self, kernel: np.ndarray) -> int:
+        """A constant [out, in] in 8 bits, with a scale for each output channel."""
+        scales = np.abs(kernel).max(axis=1) / np.float32(_INT8_MAX)
+        scales = np.maximum(scales, np.finfo(np.float32).tiny)  # a channel of zeros
+        rounded = np.rint(kernel / scales[:, None])
+        tensor = self._constant(rounded.clip(-_INT8_MAX, _INT8_MAX).astype(_INT8))
+        quantization = schema.QuantizationParametersT()
+        quantization.scale = scales
+        quantization.zeroPoint = np.zeros(len(scales), np.int64)
+        quantization.quantizedDimension = 0
+        self._graph.tensors[tensor].quantization = quantization
         return tensor
 
     def _add(

@@ -1,9 +1,11 @@
 """The stepwise decoder on processors, with TensorFlow Lite's packed products."""
 
+import functools
+import math
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,13 +23,19 @@ _LOOK_AHEAD_ROWS = 256
 _SKIPS = 10  # layers whose skips are computed in one product
 _TEAM = 4  # threads per product: more of them would wait for memory
 _WORTH_A_TRIAL = 0.002  # seconds per step
+_CLEARLY = 1.1  # times as slow
+_TRIAL_STEPS = 4  # the first of them warms up
 _FIRST_INTERVAL, _LAST_INTERVAL = 64, 16384  # steps between trials
 
 _Weights = tuple[np.ndarray, np.ndarray]  # a kernel [in, out] and a bias [out]
 
 
 def packed_engines(
-    decoder: WaveNetDecoder, batch_size: int, levels: np.ndarray, temperature: float
+    decoder: WaveNetDecoder,
+    batch_size: int,
+    levels: np.ndarray,
+    temperature: float,
+    precision: str,
 ) -> list["PackedEngine"]:
     """The engines that draw a batch on this processor, side by side.
 
@@ -41,6 +49,7 @@ def packed_engines(
       batch_size: clips drawn side by side.
       levels: [256] float32, the network's input for each class.
       temperature: divides the logits; 0 takes the likeliest class.
+      precision: of the layers' weights, one of `PRECISIONS`.
 
     Returns:
       Engines with equal numbers of clips, together batch_size or slightly more.
@@ -52,111 +61,180 @@ def packed_engines(
     else:
         count = max(1, min(cores // team, batch_size // _CLIPS_OF_A_TEAM))
         threads = {1, team}
-    models = _Models(decoder, -(-batch_size // count))
+    models = _Models(decoder, -(-batch_size // count), precision)
     return [
         PackedEngine(models, sorted(threads), levels, temperature) for _ in range(count)
     ]
 
 
 class _Models:
-    """The step and the looks ahead as TensorFlow Lite models, for `rows` clips.
+    """The decoder as TensorFlow Lite models, for `rows` clips.
 
     A layer with dilation d looks back by multiples of d. So the contribution of its
-    past taps and its condition to the next steps, up to d of them, is already known. It
-    is computed ahead in one product over several steps, which reads these weights, two
-    thirds of all, once for all of them. With a dilation of 1 there is only one such
-    step, and the past taps are part of the step's own product.
+    past taps to the next steps, up to d of them, is already known. It is computed ahead
+    in one product over several steps, which reads these weights, two thirds of all,
+    once for all of them. With a dilation of 1 there is only one such step, and the past
+    taps are part of the step's own product.
 
     Attributes:
       config: the decoder's.
       rows: the number of clips.
-      past_channels: channels of the past taps in the rows of `past`.
       chunks: the number of steps that each layer looks ahead; 0 if its past is part of
         the step.
       step: the model of one step.
       inputs: the number of the step's tensor for the last samples. So are the next.
       condition: for the row of the embedding.
-      past: for each layer, for past taps and condition, or for a share from a look.
+      past: for each layer, for the past taps of one that does not look ahead, or None.
+      shares: for each layer, for what the embedding and a look add to its sums.
       layer_inputs: an output for each layer.
       logits: an output.
-      looks: for each dilation (layers, steps, model, inputs, outputs).
+      conditions: what the embedding adds, for all layers: a model of one input and
+        one output.
+      looks: one for each dilation.
     """
 
-    def __init__(self, decoder: WaveNetDecoder, rows: int) -> None:
+    def __init__(self, decoder: WaveNetDecoder, rows: int, precision: str) -> None:
         self.config = config = decoder.config
         self.rows = rows
-        self.past_channels = (config.filter_length - 1) * config.width
-        most = 1  # a power of 2 that divides the hop: no look passes a frame's end
-        while config.ae_hop_length % (2 * most) == 0 and (
-            2 * most * rows <= _LOOK_AHEAD_ROWS
-        ):
+        self._int8 = precision == "int8"
+        self._scale = _Scale(1, 1, 1) if self._int8 else _EXACT_SCALE
+        most = 1  # a power of 2, as dilations are
+        while 2 * most * rows <= _LOOK_AHEAD_ROWS:
             most *= 2
         # Whether a layer looks ahead must not depend on `rows`, because the order of
         # the sums depends on it.
-        self.chunks = [min(d, most) if d > 1 else 0 for d in config.dilations]
-        self._past_channels_in = self.past_channels + config.ae_bottleneck_width
-        past_taps, newest_taps = _split_taps(decoder)
-        self.step = self._write_step(decoder, past_taps, newest_taps)
-        self.looks: list[tuple[list[int], int, bytes, list[int], list[int]]] = []
+        has_past = config.filter_length > 1
+        self.chunks = [
+            min(d, most) if d > 1 and has_past else 0 for d in config.dilations
+        ]
+        layers = [
+            _Layer.of(dilated, condition, self._scale)
+            for dilated, condition in zip(
+                decoder.dilatedconv, decoder.cond_map, strict=True
+            )
+        ]
+        self.step = self._write_step(decoder, layers)
+        self.conditions = self._write_conditions(layers)
+        self.looks: list[_Look] = []
         for dilation in sorted(set(config.dilations)):
-            layers = [i for i, d in enumerate(config.dilations) if d == dilation]
-            if self.chunks[layers[0]]:
-                self.looks.append(self._write_look(layers, past_taps))
+            numbers = [i for i, d in enumerate(config.dilations) if d == dilation]
+            if self.chunks[numbers[0]]:
+                self.looks.append(self._write_look(numbers, layers))
 
-    def _write_step(
-        self,
-        decoder: WaveNetDecoder,
-        past_taps: list[_Weights],
-        newest_taps: list[np.ndarray],
-    ) -> bytes:
+    def _write_step(self, decoder: WaveNetDecoder, layers: list["_Layer"]) -> bytes:
         config, graph = self.config, LiteGraph()
         self.inputs = graph.input(self.rows, config.filter_length)
         self.condition = graph.input(self.rows, config.ae_bottleneck_width)
-        self.past: list[int] = []
+        self.past: list[int | None] = []
+        self.shares: list[int] = []
         self.layer_inputs: list[int] = []
         l = graph.dense(self.inputs, *_weights(decoder.startconv))  # noqa: E741
         s = graph.dense(l, *_weights(decoder.skip_start))
         gated: list[int] = []
-        for i, chunk in enumerate(self.chunks):
+        for i, layer in enumerate(layers):
             self.layer_inputs.append(graph.output(l))
-            if chunk:
-                past = graph.input(self.rows, 2 * config.width)
-                d = graph.add(graph.dense(l, newest_taps[i]), past, "clip")
-            else:
-                past = graph.input(self.rows, self._past_channels_in)
-                kernel, bias = past_taps[i]
-                kernel = np.concatenate([kernel, newest_taps[i]])
-                d = graph.dense(graph.concatenate([past, l]), kernel, bias, "clip")
-            self.past.append(past)
-            d = _gate(graph, d)
+            d = self._gate(graph, self._sums(graph, i, layer, l))
             gated.append(d)
             if len(gated) == _SKIPS or i + 1 == config.num_layers:
                 skips = [_weights(k) for k in decoder.skip[i + 1 - len(gated) : i + 1]]
-                kernel = _GATED * np.concatenate([kernel for kernel, _ in skips])
+                kernel = self._scale.gated * np.concatenate([k for k, _ in skips])
                 bias = np.sum([bias for _, bias in skips], axis=0)
-                s = graph.add(s, graph.dense(graph.concatenate(gated), kernel, bias))
+                skip = graph.dense(
+                    graph.concatenate(gated), kernel, bias, int8=self._int8
+                )
+                s = graph.add(s, skip)
                 gated = []
             if i + 1 < config.num_layers:  # nothing uses the last residual
                 kernel, bias = _weights(decoder.res[i])
-                l = graph.add(l, graph.dense(d, _GATED * kernel, bias))  # noqa: E741
+                kernel = self._scale.gated * kernel
+                l = graph.add(l, graph.dense(d, kernel, bias, int8=self._int8))  # noqa: E741
         kernel, bias = _join(decoder.out1, decoder.cond_map_out1)
         s = graph.concatenate([graph.relu(s), self.condition])
         s = graph.dense(s, kernel, bias, "relu")
         self.logits = graph.output(graph.dense(s, *_weights(decoder.logits)))
         return graph.write()
 
-    def _write_look(
-        self, layers: list[int], past_taps: list[_Weights]
-    ) -> tuple[list[int], int, bytes, list[int], list[int]]:
-        graph, steps = LiteGraph(), self.chunks[layers[0]]
-        inputs = [
-            graph.input(steps * self.rows, self._past_channels_in) for _ in layers
-        ]
+    def _sums(self, graph: LiteGraph, number: int, layer: "_Layer", x: int) -> int:
+        """A layer's sums [rows, 2 * width], ready for `_gate`."""
+        kernel, past = layer.newest, None
+        if not self.chunks[number] and len(layer.past):
+            past = graph.input(self.rows, len(layer.past))
+            x = graph.concatenate([past, x])
+            kernel = np.concatenate([layer.past, layer.newest])
+        share = graph.input(self.rows, 2 * self.config.width)
+        self.past.append(past)
+        self.shares.append(share)
+        # The first layer's input is little more than the last samples, in which 8 bits
+        # are missed most.
+        sums = graph.dense(x, kernel, layer.bias, int8=self._int8 and number > 0)
+        return graph.add(sums, share, "none" if self._int8 else "clip")
+
+    def _gate(self, graph: LiteGraph, sums: int) -> int:
+        if not self._int8:
+            return _gate(graph, sums)
+        gate, value = graph.halves(sums)
+        return graph.multiply(graph.sigmoid(gate), graph.tanh(value))
+
+    def _write_conditions(self, layers: list["_Layer"]) -> tuple[bytes, int, int]:
+        graph = LiteGraph()
+        embedding = graph.input(self.rows, self.config.ae_bottleneck_width)
+        kernel = np.concatenate([layer.condition for layer in layers], axis=1)
+        output = graph.output(graph.dense(embedding, kernel))
+        return graph.write(), embedding, output
+
+    def _write_look(self, numbers: list[int], layers: list["_Layer"]) -> "_Look":
+        graph, steps = LiteGraph(), self.chunks[numbers[0]]
+        kernels = [layers[i].past for i in numbers]
+        inputs = [graph.input(steps * self.rows, len(kernel)) for kernel in kernels]
         outputs = [
-            graph.output(graph.dense(x, *past_taps[i]))
-            for x, i in zip(inputs, layers, strict=True)
+            graph.output(graph.dense(x, kernel, int8=self._int8))
+            for x, kernel in zip(inputs, kernels, strict=True)
         ]
-        return layers, steps, graph.write(), inputs, outputs
+        return _Look(numbers, steps, graph.write(), inputs, outputs)
+
+
+class _Look(NamedTuple):
+    """What the past taps of some layers add to the next steps, as a model."""
+
+    layers: list[int]
+    steps: int
+    model: bytes
+    inputs: list[int]
+    outputs: list[int]
+
+
+class _Layer(NamedTuple):
+    """A layer's weights, [in, out] and [out], scaled for its gate.
+
+    The kernels are for the past taps, oldest first, for the newest tap and for the
+    embedding, whose bias is in the layer's.
+    """
+
+    past: np.ndarray
+    newest: np.ndarray
+    condition: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def of(cls, dilated: Any, condition: Any, scale: "_Scale") -> "_Layer":
+        """The weights of a dilated convolution and of its condition."""
+        (kernel, bias), (other, more) = _weights(dilated), _weights(condition)
+        width = kernel.shape[1] // 2
+        factors = np.repeat(np.array([scale.gate, scale.value], np.float32), width)
+        kernel, newest = kernel * factors, len(kernel) - width
+        bias = (bias + more) * factors
+        return cls(kernel[:newest], kernel[newest:], other * factors, bias)
+
+
+class _Scale(NamedTuple):
+    """Factors on a layer's sums for the gate and for the value, and on their product.
+
+    They are powers of two, so that the weights can be scaled without rounding.
+    """
+
+    gate: float
+    value: float
+    gated: float
 
 
 # tanh(y) by the eighth convergent of Lambert's continued fraction, as polynomials in y
@@ -164,10 +242,7 @@ class _Models:
 _NUMERATOR = [2027025.0, 270270.0, 6930.0, 36.0]
 _DENOMINATOR = [2027025.0, 945945.0, 51975.0, 630.0, 1.0]
 _REACH = 8
-# Factors on a layer's sums for the gate and for the value, and on their product. They
-# are powers of two, so that the weights can be scaled without rounding.
-_GATE, _VALUE = np.float32(1 / (4 * _REACH)), np.float32(1 / (2 * _REACH))
-_GATED = np.float32(1 / 2)
+_EXACT_SCALE = _Scale(1 / (4 * _REACH), 1 / (2 * _REACH), 1 / 2)
 
 
 def _gate(graph: LiteGraph, v: int) -> int:
@@ -207,24 +282,6 @@ def _join(layer: Any, condition: Any) -> _Weights:
     return np.concatenate([kernel, other]), bias + more
 
 
-def _split_taps(decoder: WaveNetDecoder) -> tuple[list[_Weights], list[np.ndarray]]:
-    """Splits each layer's weights, scaled for `_gate`.
-
-    Returns:
-      For each layer the past taps, oldest first, with condition and bias; and for each
-      layer the newest tap.
-    """
-    past, newest, width = [], [], decoder.config.width
-    gate_scale = np.repeat([_GATE, _VALUE], width)
-    for dilated, condition in zip(decoder.dilatedconv, decoder.cond_map, strict=True):
-        kernel, bias = _join(dilated, condition)
-        kernel, bias = kernel * gate_scale, bias * gate_scale
-        last = (decoder.config.filter_length - 1) * width
-        newest.append(kernel[last : last + width])
-        past.append((np.delete(kernel, np.s_[last : last + width], axis=0), bias))
-    return past, newest
-
-
 class _Network:
     """The models, opened with a number of threads per product.
 
@@ -236,18 +293,21 @@ class _Network:
         self._step = open_model(models.step, num_threads)
         tensor = self._step.tensor
         self.inputs, self.condition = tensor(models.inputs), tensor(models.condition)
-        self.past = [tensor(number) for number in models.past]
+        self.past = [None if n is None else tensor(n) for n in models.past]
+        self.shares = [tensor(number) for number in models.shares]
         self.layer_inputs = [tensor(number) for number in models.layer_inputs]
         self.logits = tensor(models.logits)
         self.run = self._step.invoke
         self.looks = []
-        for layers, steps, model, inputs, outputs in models.looks:
-            look = open_model(model, num_threads)
+        for look in models.looks:
+            model = open_model(look.model, num_threads)
             tensors = [
-                (layer, look.tensor(x), look.tensor(y))
-                for layer, x, y in zip(layers, inputs, outputs, strict=True)
+                (layer, model.tensor(x), model.tensor(y))
+                for layer, x, y in zip(
+                    look.layers, look.inputs, look.outputs, strict=True
+                )
             ]
-            self.looks.append((steps, tensors, look.invoke))
+            self.looks.append((look.steps, tensors, model.invoke))
 
 
 class PackedEngine:
@@ -267,22 +327,25 @@ class PackedEngine:
         levels: np.ndarray,
         temperature: float,
     ) -> None:
-        """Packs the weights, once for each number of threads.
+        """Packs the weights.
 
         Args:
           models: for this number of clips; several engines may share them.
-          thread_counts: threads per product; the fastest is found by measuring.
+          thread_counts: threads per product, one or two possible numbers. The faster is
+            found by measuring.
           levels: as for `packed_engines`.
           temperature: as for `packed_engines`.
         """
         self.batch_size = models.rows
+        self._models = models
         self._config: WaveNetConfig = models.config
         self._rows = models.rows
         self._num_taps = self._config.filter_length - 1
-        self._past_channels = models.past_channels
-        self._chunks = models.chunks
-        self._networks = [_Network(models, count) for count in thread_counts]
+        self._thread_counts = thread_counts
         self._contest = _Contest(len(thread_counts))
+        self._way = self._contest.way
+        self._network = _Network(models, thread_counts[self._way])
+        self._conditions_model = open_model(models.conditions[0], 1)
         self._levels = levels
         self._temperature = temperature
         # The shares computed ahead, by layer: outputs of the network that did it.
@@ -308,64 +371,84 @@ class PackedEngine:
         classes = np.empty(uniforms.shape, np.int32)
         for step, u in enumerate(uniforms):
             now = start + step
-            way = self._contest.next()
-            network = self._networks[way]
-            condition = encoding[now // hop - start // hop]
-            self._look_ahead(network, now, condition)
-            self._set_inputs(network, now, condition)
+            if step == 0 or now % hop == 0:
+                self._set_conditions(encoding[now // hop - start // hop])
+            if self._way != self._contest.way:
+                self._reopen()
+            self._look_ahead(now)
+            self._set_inputs(now)
             begin = time.perf_counter()
-            network.run()
-            self._contest.note(way, time.perf_counter() - begin)
-            self._keep(network, now)
-            drawn = sample(network.logits(), u, self._temperature)
+            self._network.run()
+            self._contest.note(time.perf_counter() - begin)
+            self._keep(now)
+            drawn = sample(self._network.logits(), u, self._temperature)
             self._inputs[:, :-1] = self._inputs[:, 1:]
             self._inputs[:, -1] = self._levels[drawn]
             classes[step] = drawn
         return classes
 
-    def _look_ahead(self, network: _Network, now: int, condition: np.ndarray) -> None:
+    def _reopen(self) -> None:
+        """Packs the weights for the other number of threads, after freeing them."""
+        for layer, outputs in self._ahead.items():
+            self._ahead[layer] = functools.partial(np.asarray, outputs().copy())
+        del self._network
+        self._way = self._contest.way
+        self._network = _Network(self._models, self._thread_counts[self._way])
+
+    def _set_conditions(self, embedding: np.ndarray) -> None:
+        """Computes what a frame [rows, bottleneck] adds to the layers' sums."""
+        _, given, computed = self._models.conditions
+        self._embedding = embedding
+        self._conditions_model.set_tensor(given, np.ascontiguousarray(embedding))
+        self._conditions_model.invoke()
+        values = self._conditions_model.get_tensor(computed)
+        by_layer = values.reshape(self._rows, self._config.num_layers, -1)
+        self._conditions = np.ascontiguousarray(by_layer.transpose(1, 0, 2))
+
+    def _look_ahead(self, now: int) -> None:
         """Computes the past taps' shares in the steps ahead, where they are due."""
-        for steps, tensors, run in network.looks:
+        for steps, tensors, run in self._network.looks:
             if now % steps == 0:
                 for layer, inputs, outputs in tensors:
-                    self._set_past(inputs(), layer, now, condition)
+                    self._set_past(inputs(), layer, now)
                     self._ahead[layer] = outputs
                 run()
 
-    def _set_inputs(self, network: _Network, now: int, condition: np.ndarray) -> None:
+    def _set_inputs(self, now: int) -> None:
+        network = self._network
         network.inputs()[:] = self._inputs
-        network.condition()[:] = condition
-        for layer, steps in enumerate(self._chunks):
+        network.condition()[:] = self._embedding
+        for layer, steps in enumerate(self._models.chunks):
+            share, condition = network.shares[layer](), self._conditions[layer]
             if steps:
                 row = now % steps * self._rows
-                network.past[layer]()[:] = self._ahead[layer]()[row : row + self._rows]
-            else:
-                self._set_past(network.past[layer](), layer, now, condition)
+                ahead = self._ahead[layer]()[row : row + self._rows]
+                np.add(ahead, condition, out=share)
+                continue
+            share[:] = condition
+            past = network.past[layer]
+            if past is not None:
+                self._set_past(past(), layer, now)
 
-    def _set_past(
-        self, x: np.ndarray, layer: int, now: int, condition: np.ndarray
-    ) -> None:
-        """Fills in a layer's past taps and its condition, for the steps from `now` on.
+    def _set_past(self, x: np.ndarray, layer: int, now: int) -> None:
+        """Fills in a layer's past taps, for the steps from `now` on.
 
         Args:
-          x: [steps * rows, taps * width + bottleneck]; overwritten.
+          x: [steps * rows, taps * width]; overwritten.
           layer: the layer's index.
           now: the first step.
-          condition: [rows, bottleneck].
         """
         width, dilation = self._config.width, self._config.dilations[layer]
         ring = self._rings[layer]
         for tap in range(self._num_taps):
             row = (now + tap * dilation) * self._rows % len(ring)
             x[:, tap * width : (tap + 1) * width] = ring[row : row + len(x)]
-        x = x.reshape(-1, self._rows, x.shape[1])
-        x[:, :, self._past_channels :] = condition
 
-    def _keep(self, network: _Network, now: int) -> None:
+    def _keep(self, now: int) -> None:
         """Replaces the oldest inputs by the layers' inputs of step `now`."""
         if self._num_taps:
             for ring, layer_input in zip(
-                self._rings, network.layer_inputs, strict=True
+                self._rings, self._network.layer_inputs, strict=True
             ):
                 row = now * self._rows % len(ring)
                 ring[row : row + self._rows] = layer_input()
@@ -398,41 +481,49 @@ def sample(logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> np.n
 
 
 class _Contest:
-    """Finds the fastest of several ways, and tries the slower ones now and then.
+    """Finds the faster of two ways, and tries the other one now and then.
 
-    A trial is one step. The interval between trials grows while they are lost: on a
-    busy machine a step with several threads can take a second.
+    A trial is a few steps. The interval between trials grows while they are lost: to
+    change takes time, and on a busy machine a step with several threads may take a
+    second.
+
+    Attributes:
+      way: the one to take now, 0 or 1.
     """
 
     def __init__(self, count: int) -> None:
-        self._seconds: list[float | None] = [None] * count
-        self._interval = _FIRST_INTERVAL
-        self._left = 2  # steps until the next trial; the first two only warm up
+        self.way = 0
+        self._count = count
+        self._seconds = [math.inf, math.inf]  # a step's, in either way
+        self._trial: list[float] | None = []  # its steps' so far, during a trial
+        self._interval = self._left = _FIRST_INTERVAL  # steps until the next trial
 
-    def next(self) -> int:
-        """The way to take in this step; at first, way 0."""
-        tried = [s for s in self._seconds if s is not None]
-        if not tried:
-            return 0
-        if self._left == 0 and min(tried) > _WORTH_A_TRIAL:
-            untried = [i for i, s in enumerate(self._seconds) if s is None]
-            return untried[0] if untried else self._seconds.index(max(tried))
-        return self._seconds.index(min(tried))
-
-    def note(self, number: int, seconds: float) -> None:
-        """Records how long a step took."""
-        if self._left:
-            self._left -= 1
-            before = self._seconds[number]
-            if before is not None:
-                seconds = 0.9 * before + 0.1 * seconds
-            self._seconds[number] = seconds
+    def note(self, seconds: float) -> None:
+        """Records how long a step took, which may change the way."""
+        way, other = self.way, 1 - self.way
+        if self._trial is not None:
+            self._trial.append(seconds)
+            if len(self._trial) == _TRIAL_STEPS:
+                self._end_trial(sum(self._trial[1:]) / (_TRIAL_STEPS - 1))
             return
-        self._seconds[number] = seconds
-        won = self._seconds[number] == min(s for s in self._seconds if s is not None)
-        self._interval = (
-            _FIRST_INTERVAL if won else min(4 * self._interval, _LAST_INTERVAL)
-        )
+        self._seconds[way] = 0.9 * self._seconds[way] + 0.1 * seconds
+        self._left -= 1
+        if self._seconds[way] > _CLEARLY * self._seconds[other]:
+            self.way = other
+        elif (
+            self._left <= 0 and self._count > 1 and self._seconds[way] > _WORTH_A_TRIAL
+        ):
+            self.way, self._trial = other, []
+
+    def _end_trial(self, seconds: float) -> None:
+        other = 1 - self.way
+        won = _CLEARLY * seconds < self._seconds[other]
+        self._seconds[self.way], self._trial = seconds, None
+        if won:
+            self._interval = _FIRST_INTERVAL
+        else:
+            self.way = other
+            self._interval = min(4 * self._interval, _LAST_INTERVAL)
         self._left = self._interval
 
 

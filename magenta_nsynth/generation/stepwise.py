@@ -1,15 +1,17 @@
 """The decoder, one sample at a time: its past is kept instead of recomputed."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from magenta_nsynth.audio.mu_law import class_values
-from magenta_nsynth.config import NUM_CLASSES
+from magenta_nsynth.config import NUM_CLASSES, PRECISIONS
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.generation.compiled import compiled_engines
 from magenta_nsynth.models.wavenet import WaveNetDecoder
@@ -43,11 +45,17 @@ class _Engine(Protocol):
 
 # Of a decoder, a batch size, the input level of each class, and a temperature.
 _MakeEngines = Callable[[WaveNetDecoder, int, np.ndarray, float], Sequence[_Engine]]
-_ENGINES: dict[str, _MakeEngines] = {"compiled": compiled_engines}
+# By name and precision.
+_ENGINES: dict[tuple[str, str], _MakeEngines] = {
+    ("compiled", "float32"): compiled_engines
+}
 with contextlib.suppress(ImportError):  # a future TensorFlow may lack TensorFlow Lite
     from magenta_nsynth.generation.packed import packed_engines
 
-    _ENGINES["packed"] = packed_engines
+    for _precision in PRECISIONS:
+        _ENGINES["packed", _precision] = functools.partial(
+            packed_engines, precision=_precision
+        )
 
 
 class StepwiseDecoder:
@@ -61,8 +69,8 @@ class StepwiseDecoder:
       position: samples drawn since `reset`.
 
     Source: NSynth, fastgen, and Fast WaveNet (arXiv 1611.09482). Differs: the past is
-    kept in rings instead of queues, past taps are computed ahead, and it always
-    computes in float32.
+    kept in rings instead of queues, past taps are computed ahead, and it computes in
+    float32 whatever the decoder's dtype.
 
     Examples:
       >>> import numpy as np
@@ -82,6 +90,7 @@ class StepwiseDecoder:
         batch_size: int,
         temperature: float = 1.0,
         engine: str | None = None,
+        precision: str = "float32",
     ) -> None:
         """Copies the decoder's weights into the form that the engine reads.
 
@@ -89,24 +98,31 @@ class StepwiseDecoder:
           decoder: the decoder with its weights. It is not needed afterwards.
           batch_size: 1 or more.
           temperature: divides the logits; 0 takes the likeliest class.
-          engine: "packed", for processors only, or "compiled". The default is "packed"
-            unless TensorFlow finds a GPU.
+          engine: "packed", for processors only, or "compiled", for float32 only. The
+            default is "packed" unless TensorFlow finds a GPU and precision is float32.
+          precision: "float32", or "int8": most weights rounded to 8 bits.
 
         Raises:
-          InputError: batch_size below 1, or a negative temperature.
+          InputError: batch_size below 1, a negative temperature, another precision, or
+            one that the engine does not have.
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, not {batch_size}.")
         if not temperature >= 0:
             raise InputError(f"temperature must be 0 or more, not {temperature}.")
+        if precision not in PRECISIONS:
+            raise InputError(
+                f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}."
+            )
         if engine is None:
-            gpus = tf.config.list_logical_devices("GPU")
-            engine = "compiled" if gpus or "packed" not in _ENGINES else "packed"
+            engine, precision = _choose_engine(precision)
+        elif (engine, precision) not in _ENGINES:
+            raise InputError(f"There is no engine {engine!r} with {precision}.")
         self.config = decoder.config
         self.batch_size = batch_size
         self.position = 0
         # Each draws some of the clips, on its own GPU or its own cores.
-        self._engines = _ENGINES[engine](
+        self._engines = _ENGINES[engine, precision](
             decoder, batch_size, input_levels(self.config.rescale_inputs), temperature
         )
         self._pool = ThreadPoolExecutor(len(self._engines))
@@ -172,6 +188,20 @@ class StepwiseDecoder:
         finally:  # after Ctrl-C nothing may still modify the engines' past
             wait(jobs)
         return classes[:, : self.batch_size]
+
+
+def _choose_engine(precision: str) -> tuple[str, str]:
+    """The engine for this machine, and the precision that it has."""
+    if ("packed", precision) not in _ENGINES:
+        if precision != "float32":
+            logging.warning(
+                "This TensorFlow comes without TensorFlow Lite: sounds are generated "
+                "in float32, not in %s.",
+                precision,
+            )
+        return "compiled", "float32"
+    on_gpu = precision == "float32" and tf.config.list_logical_devices("GPU")
+    return "compiled" if on_gpu else "packed", precision
 
 
 def input_levels(companded: bool) -> np.ndarray:

@@ -14,37 +14,50 @@ import tensorflow as tf
 
 from magenta_nsynth.models.wavenet import WaveNetEncoder
 
-__all__ = ["encode_next", "first_past", "past_specs"]
+__all__ = ["encode_next", "layer_specs", "silence"]
 
 
-def first_past(encoder: WaveNetEncoder, batch_size: int) -> list[tf.Tensor]:
-    """What the layers see before clips: zeros, the first `past` of `encode_next`.
+def layer_specs(
+    encoder: WaveNetEncoder, batch_size: int | None = None
+) -> list[tf.TensorSpec]:
+    """What `encode_next` takes as `past`, and as `after`.
+
+    Args:
+      encoder: the network.
+      batch_size: the number of clips; None for any.
+
+    Returns:
+      [b, 1, samples, channels] in the layer's dtype for each layer that looks back.
+    """
+    return [
+        tf.TensorSpec([batch_size, 1, None, layer.kernel.shape[1]], layer.compute_dtype)
+        for layer in [encoder.ae_startconv, *encoder.ae_dilatedconv]
+    ]
+
+
+def silence(encoder: WaveNetEncoder, batch_size: int) -> list[tf.Tensor]:
+    """What the layers see before and after clips: zeros, as far as each one looks.
 
     Args:
       encoder: the network.
       batch_size: the number of clips.
 
     Returns:
-      For each layer that looks back, [b, 1, samples, channels] in the layer's dtype.
+      Tensors as `layer_specs` describes them. `[x[:, :, :0] for x in ...]` is no
+      silence at all.
     """
+    layers = [encoder.ae_startconv, *encoder.ae_dilatedconv]
     return [
-        tf.zeros(
-            [batch_size, 1, _reach(layer), layer.kernel.shape[1]], layer.compute_dtype
-        )
-        for layer in _layers_with_past(encoder)
-    ]
-
-
-def past_specs(encoder: WaveNetEncoder) -> list[tf.TensorSpec]:
-    """The shapes and dtypes of any `past` of `encode_next`."""
-    return [
-        tf.TensorSpec([None, 1, None, layer.kernel.shape[1]], layer.compute_dtype)
-        for layer in _layers_with_past(encoder)
+        tf.zeros([batch_size, 1, _reach(layer), spec.shape[-1]], spec.dtype)
+        for layer, spec in zip(layers, layer_specs(encoder), strict=True)
     ]
 
 
 def encode_next(
-    encoder: WaveNetEncoder, audio: Any, past: Sequence[tf.Tensor], is_last: Any
+    encoder: WaveNetEncoder,
+    audio: Any,
+    past: Sequence[tf.Tensor],
+    after: Sequence[tf.Tensor],
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Encodes the next part of clips, with the numbers of `encoder(whole_clips)`.
 
@@ -55,34 +68,31 @@ def encode_next(
       audio: [b, t] float32 in [-1, 1] at 16 kHz. The audio of all calls so far is
         `encoder_reach` samples and at least one frame, in whole frames; with the last
         part, whole frames.
-      past: the last call's; at first, `first_past`.
-      is_last: a scalar bool: whether the clips end here.
+      past: the last call's; at first, `silence`.
+      after: `silence` if the clips end here, else none.
 
     Returns:
       The next frames, [b, n, bottleneck] float32; and the past of the next call.
 
     Source: NSynth, the encoder of h512_bo16. Differs: in parts.
     """
-    earlier, kept = iter(past), []
+    contexts = zip(past, after, strict=True)
+    kept = []
 
     def with_context(layer: keras.layers.Conv1D, x: tf.Tensor) -> tf.Tensor:
-        x = _with_context(layer, next(earlier), x, is_last)
-        kept.append(x[:, :, tf.shape(x)[2] - 2 * _reach(layer) :])
+        before, behind = next(contexts)
+        x = tf.concat([before, tf.cast(x, before.dtype), behind], axis=2)
+        reach = _reach(layer)
+        kept.append(x[:, :, -2 * reach :] if reach else before)
         return x
 
-    x = encoder.companded(tf.cast(audio, tf.float32))[:, None, :, None]
+    x = encoder.companded(tf.cast(audio, tf.float32)[:, None, :, None])
     h = _convolve(encoder.ae_startconv, with_context(encoder.ae_startconv, x))
     for dilatedconv, res in zip(encoder.ae_dilatedconv, encoder.ae_res, strict=True):
         h = with_context(dilatedconv, h)
         d = _convolve(dilatedconv, tf.nn.relu(h))
-        reach = _reach(dilatedconv)
-        own = h[:, :, reach : tf.shape(h)[2] - reach]
-        h = own + _convolve(res, tf.nn.relu(d))
+        h = _without_ends(h, _reach(dilatedconv)) + _convolve(res, tf.nn.relu(d))
     return encoder.pooled(_convolve(encoder.ae_bottleneck, h)[:, 0]), kept
-
-
-def _layers_with_past(encoder: WaveNetEncoder) -> list[keras.layers.Conv1D]:
-    return [encoder.ae_startconv, *encoder.ae_dilatedconv]
 
 
 def _reach(layer: keras.layers.Conv1D) -> int:
@@ -90,16 +100,14 @@ def _reach(layer: keras.layers.Conv1D) -> int:
     return layer.dilation_rate[0] * (layer.kernel_size[0] // 2)
 
 
-def _with_context(
-    layer: keras.layers.Conv1D, past: tf.Tensor, x: tf.Tensor, is_last: Any
-) -> tf.Tensor:
-    """A layer's input [b, 1, t, c] behind its past, and before zeros at the end."""
-    x = tf.cast(x, layer.compute_dtype)
-    shape = tf.shape(x)
-    num_zeros = tf.where(is_last, _reach(layer), 0)
-    return tf.concat(
-        [past, x, tf.zeros([shape[0], 1, num_zeros, shape[3]], x.dtype)], axis=2
-    )
+def _without_ends(x: tf.Tensor, reach: int) -> tf.Tensor:
+    """X [b, 1, t, c] without the first and last `reach` samples."""
+    end = -reach or None
+    if x.shape[0] != 1:
+        return x[:, :, reach:end]
+    # Rows of a matrix are taken without a copy.
+    channels = x.shape[3]
+    return tf.reshape(tf.reshape(x, [-1, channels])[reach:end], [1, 1, -1, channels])
 
 
 def _convolve(layer: keras.layers.Conv1D, x: tf.Tensor) -> tf.Tensor:
@@ -109,7 +117,7 @@ def _convolve(layer: keras.layers.Conv1D, x: tf.Tensor) -> tf.Tensor:
     takes a sixth of the encoder's time. TensorFlow's own dilation has no gradient on
     all processors, but none is needed here.
     """
-    kernel = tf.cast(layer.kernel, x.dtype)[None]
+    kernel = tf.expand_dims(tf.cast(layer.kernel, x.dtype), 0)
     dilations = [1, 1, *layer.dilation_rate, 1]
     x = tf.nn.conv2d(x, kernel, 1, "VALID", dilations=dilations)
     return tf.nn.bias_add(x, tf.cast(layer.bias, x.dtype))

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from magenta_nsynth.models.spectral import BATCH_NORM_DECAY, SpectralAutoencoder
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
+from magenta_nsynth.parallel import num_cores
 from magenta_nsynth.training.recipes import AVERAGE_DECAY, average_decay
 from magenta_nsynth.training.workers import Cluster
 from magenta_nsynth.weights.training_state import TrainingState
@@ -233,14 +233,12 @@ def set_up_towers(batch_size: int) -> int:
     """
     if tf.config.list_physical_devices("GPU"):
         return 1
-    num_cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):  # fewer, in a container
-        num_cores = len(os.sched_getaffinity(0))
-    num_towers = max(n for n in range(1, num_cores + 1) if batch_size % n == 0)
+    cores = num_cores()
+    num_towers = max(n for n in range(1, cores + 1) if batch_size % n == 0)
     # This raises if TensorFlow has started. Only the speed differs then.
     with contextlib.suppress(RuntimeError):
         threading = tf.config.threading
-        threading.set_intra_op_parallelism_threads(math.ceil(num_cores / num_towers))
+        threading.set_intra_op_parallelism_threads(math.ceil(cores / num_towers))
         threading.set_inter_op_parallelism_threads(max(2, num_towers))
     return num_towers
 
