@@ -26,6 +26,7 @@ from magenta_nsynth import api
 from magenta_nsynth.api import WaveNet, load_model
 from magenta_nsynth.audio.resample import resample
 from magenta_nsynth.commands.export_embeddings import export_embeddings
+from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.data.writing import note_to_example
 from magenta_nsynth.embeddings.exported import Embeddings, open_embeddings
 from magenta_nsynth.embeddings.npy_csv import NpyCsvWriter
@@ -36,6 +37,7 @@ from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
 from magenta_nsynth.schema import Note, parse_note_str
+from magenta_nsynth.weights.engine import new_autoencoder, save_weights
 
 IDS = [
     "a/b.c",
@@ -587,6 +589,42 @@ def test_a_checkpoint_is_known_by_its_weights(run, tmp_path, tiny_checkpoint):
     )
     with pytest.raises(InputError, match="with other weights"):
         run(checkpoint={"checkpoint_path": tmp_path / "moved/changed"})
+
+
+def test_a_checkpoint_without_a_step(run, tmp_path):
+    config = WaveNetConfig(width=4, skip_width=4, ae_width=4, num_layers=1)
+    save_weights(new_autoencoder(config), tmp_path / "weights")
+    assert run(checkpoint={"checkpoint_path": tmp_path / "weights"}) == 0
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text("utf-8"))
+    assert manifest["step"] is None and manifest["complete"]
+
+
+@pytest.mark.slow  # two programs
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
+def test_the_number_of_cores_changes_no_byte(tmp_path):
+    """With the convolutions whose sums depend on how many threads share them."""
+    config = WaveNetConfig(width=4, skip_width=4, num_layers=1)
+    prefix = tmp_path / "weights/model.ckpt-1"
+    save_weights(new_autoencoder(config), prefix)
+    (tmp_path / "notes").mkdir()
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(-1, 1, [4, 6000]).astype(np.float32)
+    write_wavs(tmp_path / "notes", noise, "abcd")
+    plain = {"ONEDNN_MAX_CPU_ISA": "AVX2", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    cores = sorted(os.sched_getaffinity(0))
+    for count in {1, len(cores)}:
+        subprocess.run(
+            command(
+                "nsynth_export_embeddings",
+                f"--source_path={tmp_path / 'notes'}",
+                f"--checkpoint_path={prefix}",
+                f"--save_path={tmp_path / str(count)}",
+            ),
+            env={**environment(), **plain},
+            preexec_fn=lambda count=count: os.sched_setaffinity(0, cores[:count]),
+            check=True,
+        )
+    assert content(tmp_path / "1") == content(tmp_path / str(len(cores)))
 
 
 def test_files_of_something_else_are_refused(run, tmp_path):

@@ -368,7 +368,7 @@ class ExportShards:
         old = read_json(os.path.join(self.folder, MANIFEST)) or {}
         # The first run's remarks stay: the checkpoint may have moved since.
         remarks = {
-            key: old[key] if type(old.get(key)) is type(new) else new
+            key: old[key] if key in old and type(old[key]) is type(new) else new
             for key, new in self.plan.remarks.items()
         }
         return {**remarks, "made_of": self.plan.identity}
