@@ -17,7 +17,12 @@ import magenta_nsynth
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.formatting import one_line
 from magenta_nsynth.importing import set_log_level, tensorflow_import
-from magenta_nsynth.options import Option, options_of, with_defaults
+from magenta_nsynth.options import (
+    Option,
+    check_limits,
+    options_of,
+    with_defaults,
+)
 
 __all__ = ["OF_THE_ORIGINAL", "Flags", "load_tensorflow", "run", "show"]
 
@@ -97,7 +102,9 @@ class Flags(NamedTuple):
             if isinstance(value, list):  # the defaults of options are tuples
                 value = tuple(value)
             values[field.name] = described.parse(value) if described.parse else value
-        return self.own_class()(**values)
+        options = self.own_class()(**values)
+        check_limits(options)  # the flags' own limits let NaN through
+        return options
 
 
 def run(

@@ -96,6 +96,7 @@ def find_sources(
     left_out: Iterable[str | os.PathLike] = (),
     instead: Iterable[str] = (),
     quiet: bool = False,
+    advice: str = "--recursive also reads subfolders.",
 ) -> list[Source]:
     """Finds the files with one of `extensions` in `paths`, sorted within each path.
 
@@ -109,6 +110,7 @@ def find_sources(
       left_out: subfolders that are not searched.
       instead: extensions to look for in a path that has no file with `extensions`.
       quiet: whether to log nothing.
+      advice: the end of the message if nothing was found and `recursive` is false.
 
     Returns:
       One `Source` per file, without duplicates. `subfolder` is "" unless `recursive`.
@@ -141,7 +143,7 @@ def find_sources(
     others = _counted(ext for path, ext in there.items() if path not in found)
     if not found:
         what = f" (but {others})" if others else ""
-        hint = "" if recursive else " --recursive also reads subfolders."
+        hint = "" if recursive else f" {advice}"
         raise InputError(f"{', '.join(named)}: no {names} file found{what}.{hint}")
     if others and not quiet:
         logging.info("Files with other extensions are left out: %s.", others)

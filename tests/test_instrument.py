@@ -24,7 +24,8 @@ from instruments import (
 
 from magenta_nsynth.audio import load_audio, save_audio
 from magenta_nsynth.audio.pitch import cents_off, fundamental
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.commands.instrument_super import pad_name
+from magenta_nsynth.errors import AudioError, InputError
 from magenta_nsynth.notes.naming import NameRules
 
 NAMES = ("a", "b", "c", "d")
@@ -189,6 +190,8 @@ def test_shards_make_what_one_program_makes(model, sources, tmp_path):
         ({"grid": "0x3"}, "--grid=0x3"),
         ({"grid": ""}, "--grid"),
         ({"grid": "2x3", "nsynth_super": True}, "as many rows as columns"),
+        ({"grid": "129x1"}, "--grid=129x1: give at most 128"),
+        ({"seconds": math.nan}, "--seconds must be 0.2 to 60"),
         ({"batch_size": 0}, "--batch_size"),
     ],
 )
@@ -436,6 +439,14 @@ def test_the_grid_fades_between_all_points(model, sources, tmp_path):
     assert [power(f, 1, 64) * power(f, 74, 127) for f in fades] == [0, 0, 0, 0, 1, 0]
 
 
+def test_the_names_of_a_pad_are_distinct_and_fit_a_file_name():
+    assert pad_name(["a1", "a", "a"]) == "a10_a1_a2_a1a2.bin"
+    assert pad_name(["", "-", "Ä b"]) == "sound0_sound1_b2_sound1b2.bin"
+    assert pad_name(["x"]) == "x_x_x_x.bin"
+    longest = pad_name([letter * 200 for letter in "abc"])
+    assert len(longest) < 220 and longest.count("_") == 3
+
+
 def test_nsynth_super(model, sources, tmp_path):
     out = tmp_path / "out"
     for folder, source in zip(NAMES, sources, strict=True):
@@ -506,6 +517,44 @@ def test_an_unpitched_sound_is_at_60_and_rules_are_followed(model, tmp_path, cap
     assert manifest(tmp_path / "other")["pitches"] == [60]
 
 
+def test_a_sound_without_a_pitch_adds_none(model, sources, tmp_path, caplog):
+    save_audio(tmp_path / "silent.wav", np.zeros(8000, np.float32))
+    write_sounds(tmp_path, x_E3=tone(52, 0.5))
+    out = tmp_path / "out"
+    make(model, [tmp_path / "x_E3.wav", tmp_path / "silent.wav"], out, grid="1x2")
+    assert manifest(out)["pitches"] == [52]
+    assert "silent.wav: has no clear pitch; it is taken to be 60" in caplog.text
+
+
+def test_a_folder_of_folders_gets_advice_that_can_be_followed(model, tmp_path):
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"in: no .* subfolders are not read\.$"):
+        make(model, [tmp_path / "in"], tmp_path / "out")
+
+
+def test_samples_are_not_their_own_sources(model, sources, tmp_path):
+    out = tmp_path / "out"
+    make(model, sources[:1], out, grid="1x1")
+    sample = out / "sounds/r0c0_060.wav"
+    before = sample.read_bytes()
+    for path in (sample, out / "sounds", out / "*/r0*.wav"):
+        with pytest.raises(InputError, match=r"r0c0_060\.wav: is where .* --save_path"):
+            make(model, [path], out, grid="1x1")
+    assert sample.read_bytes() == before
+    assert make(model, [sample], tmp_path / "other", grid="1x1") == 0
+
+
+def test_a_damaged_generated_sound_is_named(model, sources, tmp_path):
+    out = tmp_path / "out"
+    make(model, sources[:1], out, grid="1x1")
+    [path] = (out / "unprocessed").glob("*.wav")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(AudioError, match=f"{path.name}: damaged; remove it"):
+        make(model, sources[:1], out, grid="1x1")
+    path.unlink()
+    assert make(model, sources[:1], out, grid="1x1") == 0
+
+
 def flags_of(sources, save_path, checkpoint, *others):
     paths = [f"--source_path={path}" for path in sources]
     return [*paths, f"--save_path={save_path}", f"--checkpoint_path={checkpoint}",
@@ -516,7 +565,7 @@ def test_the_binary_resumes_after_a_kill(sources, tmp_path, tiny_checkpoint):
     whole, out = tmp_path / "whole", tmp_path / "out"
     result = run("nsynth_instrument", *flags_of(sources, whole, tiny_checkpoint))
     assert result.returncode == 0, result.stderr
-    assert "9 sounds, 9 grid points at 1 pitches" in result.stderr
+    assert "9 sounds, 9 grid points at 1 pitch." in result.stderr
     flags = flags_of(sources, out, tiny_checkpoint, "--batch_size=1")
     words = command("nsynth_instrument", *flags)
     process = subprocess.Popen(words, env=environment(), stderr=subprocess.DEVNULL)
@@ -565,6 +614,7 @@ def test_the_binary_with_a_checkpoint_of_the_baseline(
         ("--pitches=", "--pitches="),
         ("--grid=axb", "--grid=axb"),
         ("--seconds=0.1", "0.1"),
+        ("--seconds=nan", "--seconds must be 0.2 to 60, not nan"),
         ("--grid=1x2 --nsynth_super", "as many rows as columns"),
     ],
 )

@@ -128,6 +128,6 @@ def _mixed(blocks: Iterable[Block], path: str) -> Iterator[np.ndarray]:
         # Before mixing, where channels of opposite signs could hide it.
         peak = float(np.abs(block.samples).max())
         if problem := level_problem(peak):
-            joint = ", or" if peak > MAX_LEVEL else ";"
+            joint = ", or" if MAX_LEVEL < peak < np.inf else ";"
             raise AudioError(f"{path}: {problem}{joint} export it again as 16-bit WAV.")
         yield block.samples.mean(axis=1, dtype=np.float64).astype(np.float32)

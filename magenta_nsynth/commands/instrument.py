@@ -30,7 +30,12 @@ from magenta_nsynth.commands.instrument_plan import (
     Sound,
     make_plan,
 )
-from magenta_nsynth.commands.instrument_sources import Note, find_corners, note_of
+from magenta_nsynth.commands.instrument_sources import (
+    MIDDLE,
+    Note,
+    find_corners,
+    note_of,
+)
 from magenta_nsynth.commands.mix_outputs import sound_options
 from magenta_nsynth.commands.options import Workers
 from magenta_nsynth.config import SAMPLE_RATE
@@ -39,10 +44,11 @@ from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.embeddings.interpolation import mix
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import check_folder, expand
-from magenta_nsynth.formatting import format_bytes, format_duration
+from magenta_nsynth.formatting import counted, format_bytes, format_duration
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip
 from magenta_nsynth.notes.naming import NameRules
+from magenta_nsynth.options import check_limits
 
 __all__ = ["Order", "make_instrument"]
 
@@ -76,6 +82,7 @@ class Order:
     def check(self) -> None:
         """Raises InputError for options that can't be used, before anything is read."""
         check_folder(self.save_path)
+        check_limits(self.shape)
         _ = self.shape.cells
         index, count = self.workers.shard_index, self.workers.num_shards
         if (index is None) != (count is None):
@@ -144,7 +151,9 @@ def _plan(model: Autoencoder, order: Order) -> tuple[Plan, dict[str, Any]]:
     """The plan, and what instrument.json says of the whole."""
     shape, save_path = order.shape, os.fspath(order.save_path)
     corners = find_corners(order.source_path, order.rules, save_path)
-    pitches = shape.pitches or sorted({p for c in corners for p in c.sounds})
+    pitches = shape.pitches or sorted(
+        set().union(*(c.pitches for c in corners)) or {MIDDLE}
+    )
     lengths = [len(audio) for c in corners for _, audio in c.sounds.values()]
     seconds = shape.seconds or min(max(lengths) / SAMPLE_RATE, _MOST_SECONDS)
     silence = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
@@ -278,9 +287,11 @@ def _announce(
     counts = [len(jobs) for jobs in groups]
     samples = max((j.embedding.num_samples for g in groups for j in g), default=0)
     logging.info(
-        "%d sounds, %d grid points at %d pitches. To generate here: %d of the corners, "
-        "then %d others, %.1f s each.",
-        *(len(plan.sounds), len(plan.places), len(plan.pitches)),
+        "%s, %s at %s. To generate here: %d of the corners, then %d others, %.1f s "
+        "each.",
+        counted(len(plan.sounds), "sound"),
+        counted(len(plan.places), "grid point"),
+        counted(len(plan.pitches), "pitch", "pitches"),
         *(*counts, samples / SAMPLE_RATE),
     )
     if not model.makes_steps or not any(counts):

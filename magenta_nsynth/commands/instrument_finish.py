@@ -21,6 +21,7 @@ from magenta_nsynth.audio.pitch import cents_off, fundamental
 from magenta_nsynth.audio.sampler import to_16_bits
 from magenta_nsynth.commands.instrument_options import Finishing
 from magenta_nsynth.commands.instrument_plan import Sound
+from magenta_nsynth.errors import AudioError
 
 __all__ = ["Sample", "finish_sounds", "out_of_tune"]
 
@@ -79,7 +80,13 @@ def finish_sounds(
 
 def _clean(path: str, finishing: Finishing) -> tuple[np.ndarray, dict[str, Any]]:
     """The steps that need no other sound; and what they did."""
-    audio, facts = read_audio(path), {"clicks_removed": 0, "samples_trimmed": 0}
+    facts = {"clicks_removed": 0, "samples_trimmed": 0}
+    try:
+        audio = read_audio(path)
+    except AudioError:
+        raise AudioError(
+            f"{path}: damaged; remove it, and the same command makes it again."
+        ) from None
     if finishing.remove_offset:
         audio = remove_offset(audio)
     if finishing.remove_clicks:

@@ -12,6 +12,7 @@ from magenta_nsynth.schema import UNKNOWN
 __all__ = ["Finishing", "Shape"]
 
 _HIGHEST_PITCH = 127
+_MOST_CELLS = 128  # rows or columns: a controller has no more values
 
 
 def _parse_pitches(words: Sequence[str] | None) -> tuple[int, ...] | None:
@@ -65,11 +66,17 @@ class Shape:
         """The rows and columns of the grid.
 
         Raises:
-          InputError: the grid is not of this form, or not square where it has to be.
+          InputError: the grid is not of this form, too large, or not square where it
+            has to be.
         """
         cells = parse_grid(self.grid)
         if cells is None:
             raise InputError("--grid: give rows x columns, such as 3x3.")
+        if max(cells) > _MOST_CELLS:
+            raise InputError(
+                f"--grid={self.grid}: give at most {_MOST_CELLS} rows and columns, as "
+                "many as a MIDI controller has values."
+            )
         if self.nsynth_super and cells[0] != cells[1]:
             raise InputError(
                 f"--grid={self.grid}: open-nsynth-super's grid has as many rows as "

@@ -134,15 +134,17 @@ def make_plan(
     """
     weights = np.round(_weights(cells, len(corners)), _DIGITS)
     points = [Point(*place) for place in itertools.product(*map(range, cells))]
+    digests = {pitch: [note.digest for note in its] for pitch, its in notes.items()}
     made: dict[str, Sound] = {}
 
     def sound_at(point: Point, pitch: int) -> Sound:
-        pairs = zip(notes[pitch], weights[point].tolist(), strict=True)
-        parts = [(note, weight) for note, weight in pairs if weight > 0]
+        shares = weights[point].tolist()
+        heard = [number for number, share in enumerate(shares) if share > 0]
+        parts = [(notes[pitch][number], shares[number]) for number in heard]
         request = {
             **facts,
             "pitch": pitch,
-            "parts": [[note.digest, weight] for note, weight in parts],
+            "parts": [[digests[pitch][number], shares[number]] for number in heard],
         }
         sound = Sound(point, pitch, parts, request)
         return made.setdefault(sound.key, sound)

@@ -1,10 +1,11 @@
 """The sources of an instrument: one to four sounds, each at one or several pitches."""
 
 import hashlib
+import itertools
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +22,12 @@ from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.schema import UNKNOWN
 
-__all__ = ["Corner", "Note", "find_corners", "note_of"]
+__all__ = ["MIDDLE", "Corner", "Note", "find_corners", "note_of"]
 
+_FINISHED = "sounds"  # the folder of the samples, in the output folder
 _MOST_SOURCES = 4
 _PIANO = range(21, 109)
-_MIDDLE = 60  # the pitch of a sound that has none
+MIDDLE = 60  # the pitch of a sound that has none
 # What a name says of the pitch, at its end.
 _PITCH_PART = re.compile(
     r"[\W_]*(?:\d{3}-\d{3}|(?:midi|pitch)?[ _-]?\d{1,3}|"
@@ -40,10 +42,12 @@ class Corner(NamedTuple):
     Attributes:
       name: for people.
       sounds: the path and the samples, [t] float32, of each pitch, ascending.
+      pitches: those pitches, without that of a sound that has none.
     """
 
     name: str
     sounds: dict[int, tuple[str, np.ndarray]]
+    pitches: set[int]
 
 
 class Note(NamedTuple):
@@ -82,10 +86,11 @@ def find_corners(
         pitches.
       rules: how pitches are read from names. Where a name and a unity note say
         nothing, a number at the end of the name counts, then the fundamental.
-      save_path: the output folder, which is not read.
+      save_path: the output folder, whose samples can't be sources.
 
     Raises:
-      InputError: another number of sources, or nothing to read.
+      InputError: another number of sources, nothing to read, or a source that the
+        instrument's samples could replace.
       AudioError: a sound that can't be read.
     """
     given = [os.fspath(path) for path in paths if os.fspath(path)]
@@ -99,12 +104,25 @@ def find_corners(
             f"These are {len(given)} sources, and a square has four corners; give one "
             "to four, each a sound or a folder of one sound at several pitches."
         )
-    found = [find_sources([p], AUDIO_EXTENSIONS, False, [save_path]) for p in given]
+    advice = "Give a folder that holds sounds itself; subfolders are not read."
+    found = [find_sources([p], AUDIO_EXTENSIONS, advice=advice) for p in given]
+    _refuse_outputs(itertools.chain(*found), save_path)
     names = [_name(path, its) for path, its in zip(given, found, strict=True)]
     return [
         _corner(name, its, rules)
         for name, its in zip(distinct(names), found, strict=True)
     ]
+
+
+def _refuse_outputs(sources: Iterable[Source], save_path: str) -> None:
+    """Raises InputError for a source where samples are written, which replace it."""
+    own = os.path.realpath(os.path.join(expand(save_path), _FINISHED))
+    for source in sources:
+        if os.path.dirname(os.path.realpath(source.path)) == own:
+            raise InputError(
+                f"{source.path}: is where this instrument's samples are written; "
+                "give another --save_path."
+            )
 
 
 def _name(path: str, found: Sequence[Source]) -> str:
@@ -120,6 +138,7 @@ def _corner(name: str, found: Sequence[Source], rules: NameRules) -> Corner:
     numbers = SoundLabels(found, NameRules("midi", rules.middle_c))
     sounds: dict[int, tuple[str, np.ndarray]] = {}
     loudest: dict[int, int] = {}
+    pitches: set[int] = set()
     for source in found:
         audio = read_audio(source.path)
         fields = labels.of(source).fields
@@ -129,6 +148,10 @@ def _corner(name: str, found: Sequence[Source], rules: NameRules) -> Corner:
             pitch = pitch if pitch in _PIANO else UNKNOWN
         if pitch == UNKNOWN:
             pitch = _heard(source.path, audio)
+        if pitch == UNKNOWN:
+            pitch = MIDDLE
+        else:
+            pitches.add(pitch)
         velocity = fields.get("velocity", UNKNOWN)
         if pitch in sounds:
             kept, left_out = sounds[pitch][0], source.path
@@ -140,20 +163,20 @@ def _corner(name: str, found: Sequence[Source], rules: NameRules) -> Corner:
             if kept != source.path:
                 continue
         sounds[pitch], loudest[pitch] = (source.path, audio), velocity
-    return Corner(name, dict(sorted(sounds.items())))
+    return Corner(name, dict(sorted(sounds.items())), pitches)
 
 
 def _heard(path: str, audio: np.ndarray) -> int:
-    """The pitch of a sound whose name says nothing; 60 if it has none."""
+    """The pitch of a sound whose name says nothing; UNKNOWN if it has none."""
     hz = fundamental(audio)
     if math.isnan(hz):
-        logging.warning("%s: has no clear pitch; it is taken to be %d.", path, _MIDDLE)
-        return _MIDDLE
+        logging.warning("%s: has no clear pitch; it is taken to be %d.", path, MIDDLE)
+        return UNKNOWN
     pitch = round(69 + 12 * math.log2(hz / 440))
     logging.info(
-        "%s: its name has no pitch; by its fundamental of %.1f Hz it is %d (%+.0f "
+        "%s: its name has no pitch; by its fundamental of %.1f Hz it is %d (%+d "
         "cents).",
-        *(path, hz, pitch, cents_off(hz, pitch)),
+        *(path, hz, pitch, round(cents_off(hz, pitch))),
     )
     return pitch
 

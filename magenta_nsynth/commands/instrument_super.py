@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from magenta_nsynth.audio.sampler import to_16_bits
-from magenta_nsynth.commands.generate import distinct
 from magenta_nsynth.commands.instrument_finish import Sample
 from magenta_nsynth.commands.instrument_plan import Plan
 from magenta_nsynth.config import SAMPLE_RATE
@@ -15,6 +14,7 @@ from magenta_nsynth.config import SAMPLE_RATE
 __all__ = ["pad_name", "pad_rows", "super_settings"]
 
 _SHOWN = 8  # letters of a name on the device's screen
+_KEPT = 40  # letters of a name: a file's name, of up to five of them, has 255 at most
 _DATA_FOLDER = "/home/pi/pads"
 # For each number of sources, that of each corner: top left, top right, bottom left,
 # bottom right; None is the mean of the second and the third.
@@ -33,8 +33,10 @@ def pad_name(names: Sequence[str]) -> str:
 
 def _corner_names(names: Sequence[str]) -> list[str]:
     # The device joins the names with "_"; letters and digits are safe.
-    plain = [re.sub(r"[^A-Za-z0-9]+", "", name).lower() or "sound" for name in names]
-    plain = [name.replace("_", "") for name in distinct(plain)]
+    plain = [re.sub(r"[^A-Za-z0-9]+", "", name).lower()[:_KEPT] for name in names]
+    plain = [name or "sound" for name in plain]
+    if len(set(plain)) < len(plain):
+        plain = [f"{name}{number}" for number, name in enumerate(plain)]
     return [
         plain[1] + plain[2] if number is None else plain[number]
         for number in _CORNERS[len(names)]
@@ -87,5 +89,5 @@ def super_settings(plan: Plan, samples: Mapping[str, Sample]) -> dict[str, Any]:
         ],
         "audio": {"sampleRate": 48_000, "bufferSize": 128},
         "midi": {"device": "/dev/ttyAMA0", "channel": 1},
-        "osc": {"in": {"portNumber": 8000}},
+        "osc": {"in": {"port": 8000}},
     }

@@ -15,9 +15,8 @@ import numpy as np
 from magenta_nsynth.formatting import readable
 from magenta_nsynth.plotting.backend import imsave
 
-__all__ = ["MARK", "PagePoint", "PageSound", "instrument_page"]
+__all__ = ["PagePoint", "PageSound", "instrument_page"]
 
-MARK = '<meta name="generator" content="nsynth_instrument">'
 _QUALITY = 80  # of the pictures, which are JPEG
 
 
