@@ -76,17 +76,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", site.etag)
         if site.modified:
             self.send_header("Last-Modified", site.modified)
-        self.end_headers()
         rest = body[start:]
         if site.cut_after is not None and site.cuts > 0:
             site.cuts -= 1
             rest = rest[: site.cut_after]
-        if site.stall_after is not None:
-            site.sent.append(len(rest[: site.stall_after]))
-            self.wfile.write(rest[: site.stall_after])
+        stalls = site.stall_after is not None
+        if stalls:
+            rest = rest[: site.stall_after]
+        # Before the headers are out, after which the client may ask again at once.
+        site.sent.append(len(rest))
+        self.end_headers()
+        if stalls:
+            self.wfile.write(rest)
             site.go_on.wait(10)
             return
-        site.sent.append(len(rest))
         with contextlib.suppress(OSError):
             self.wfile.write(rest)
         if site.lingers:
