@@ -544,6 +544,15 @@ def test_samples_are_not_their_own_sources(model, sources, tmp_path):
     assert make(model, [sample], tmp_path / "other", grid="1x1") == 0
 
 
+def test_an_infinite_sample_has_a_plain_message(model, tmp_path):
+    from scipy.io import wavfile
+
+    path = tmp_path / "x_C4.wav"
+    wavfile.write(path, RATE, np.array([0, np.inf] * 4000, np.float32))
+    with pytest.raises(AudioError, match="infinite samples; export it again"):
+        make(model, [path], tmp_path / "out")
+
+
 def test_a_damaged_generated_sound_is_named(model, sources, tmp_path):
     out = tmp_path / "out"
     make(model, sources[:1], out, grid="1x1")
