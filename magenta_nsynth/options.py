@@ -113,10 +113,12 @@ def check_limits(options: Any) -> None:
     """Raises InputError for a value outside its option's limits or choices."""
     for field, described, flag in options_of(type(options)):
         value, low, high = getattr(options, field.name), described.low, described.high
+        if value is None:
+            continue
         if described.choices and value not in described.choices:
             wanted = " or ".join(described.choices)
             raise InputError(f"--{flag} must be {wanted}, not {value}.")
-        if value is None or (low is None and high is None):
+        if low is None and high is None:
             continue
         # Phrased so that NaN is refused.
         if not (low is None or value >= low) or not (high is None or value <= high):
