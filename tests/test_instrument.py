@@ -579,7 +579,7 @@ def test_the_binary_resumes_after_a_kill(sources, tmp_path, tiny_checkpoint):
     words = command("nsynth_instrument", *flags)
     process = subprocess.Popen(words, env=environment(), stderr=subprocess.DEVNULL)
     made = out / "unprocessed"
-    while process.poll() is None and len(list(made.glob("*.wav"))) < 3:
+    while process.poll() is None and len(list(made.glob("[!.]*.wav"))) < 3:
         os.sched_yield()
     # Meanwhile another program may not make the same sounds.
     process.send_signal(signal.SIGSTOP)
@@ -589,7 +589,7 @@ def test_the_binary_resumes_after_a_kill(sources, tmp_path, tiny_checkpoint):
     process.wait()
     kept = {
         path: path.stat().st_mtime_ns
-        for path in made.glob("*.wav")
+        for path in made.glob("[!.]*.wav")
         if not path.with_suffix(".wav.unfinished").exists()
     }
     assert 2 <= len(kept) < 9
