@@ -230,6 +230,7 @@ def test_pieces_have_all_of_their_context():
         np.testing.assert_allclose(pieces, whole, atol=1e-5 * np.abs(whole).max())
 
 
+@pytest.mark.slow
 def test_five_minutes(model):
     clip = np.tile(recipe.clips(60_000, 5, 1)[0], 80)
     encoding = model.encode(clip)

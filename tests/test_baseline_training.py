@@ -177,6 +177,7 @@ def test_a_note_without_pitch_is_named_or_left_out(tmp_path):
         read_notes(index, ("audio",), needs_pitch=True)
 
 
+@pytest.mark.slow
 def test_two_devices_are_one(tmp_path, notes):
     """Each normalises by its own half, and both keep the mean of what they see."""
     program = tmp_path / "program.py"

@@ -51,7 +51,9 @@ def full_decoder(full_checkpoint):
     return WaveNet(full_checkpoint).decoder
 
 
-@ENGINES
+@pytest.mark.parametrize(
+    "engine", ["packed", pytest.param("compiled", marks=pytest.mark.slow)]
+)
 def test_full_width_samples_equal_the_originals(full_decoder, golden_full, engine):
     uniforms = golden_full["free_uniforms"]
     stepwise = StepwiseDecoder(full_decoder, uniforms.shape[1], engine=engine)

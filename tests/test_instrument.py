@@ -570,6 +570,7 @@ def flags_of(sources, save_path, checkpoint, *others):
             "--seconds=0.2", "--seed=1", *others]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_binary_resumes_after_a_kill(sources, tmp_path, tiny_checkpoint):
     whole, out = tmp_path / "whole", tmp_path / "out"
     result = run("nsynth_instrument", *flags_of(sources, whole, tiny_checkpoint))

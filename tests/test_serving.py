@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import logging
 
 from magenta_nsynth.api import Baseline, WaveNet
 from magenta_nsynth.api.serving import save_for_serving
@@ -86,6 +87,7 @@ def run_alone(script, tmp_path, golden):
     assert done.stdout == "the same\n", done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_wavenets_savedmodels(tiny_checkpoint, tmp_path, data):
     paths = save_for_serving(WaveNet(tiny_checkpoint), tmp_path)
     assert [os.path.basename(p) for p in paths] == ["encoder", "decoder_step"]
@@ -96,5 +98,8 @@ def test_the_wavenets_savedmodels(tiny_checkpoint, tmp_path, data):
 
 
 def test_the_baselines_savedmodels(baseline_start, tmp_path, data):
+    logger = logging.get_absl_logger()
+    level = logger.level
     save_for_serving(Baseline(baseline_start), tmp_path)
+    assert logger.level == level  # or progress is silent from now on
     run_alone(BASELINE, tmp_path, data / "baseline_tiny" / "inference.npz")

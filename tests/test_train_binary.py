@@ -379,6 +379,7 @@ def test_two_workers_have_the_losses_of_one(tmp_path, notes, whole):
     assert weights["global_step"] == 8
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_run_with_a_good_checkpoint(tmp_path, notes):
     logdir = tmp_path / "logdir"
     flags = ("--num_steps=100000", "--save_secs=0")

@@ -95,12 +95,14 @@ def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> li
 @contextlib.contextmanager
 def _only_warnings() -> Iterator[None]:
     """Hides TensorFlow's log of the saving."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(min(before, logging.WARNING))
+    logger = logging.get_absl_logger()
+    # Not absl's verbosity: setting that back would set a level where there was none.
+    before = logger.level
+    logger.setLevel(max(logger.getEffectiveLevel(), logging.converter.STANDARD_WARNING))
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logger.setLevel(before)
 
 
 def _function(
