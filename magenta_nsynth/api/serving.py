@@ -28,6 +28,7 @@ a class c is sign(x) / 255 * (256 ** |x| - 1) with x = (c - 127.5) / 128, and 0 
 """
 
 import contextlib
+import logging as python_logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def _only_warnings() -> Iterator[None]:
     logger = logging.get_absl_logger()
     # Not absl's verbosity: setting that back would set a level where there was none.
     before = logger.level
-    logger.setLevel(max(logger.getEffectiveLevel(), logging.converter.STANDARD_WARNING))
+    logger.setLevel(max(logger.getEffectiveLevel(), python_logging.WARNING))
     try:
         yield
     finally:
