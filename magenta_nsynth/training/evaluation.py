@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -123,15 +124,13 @@ class WaveNetEvaluator:
 
     Args:
       model: the autoencoder.
-      num_towers: as for `Trainer`. A batch that can't be cut into that many equal
-        parts is computed as a whole.
+      num_towers: as for `Trainer`: how many clips processors compute at once.
     """
 
     def __init__(self, model: WaveNetAutoencoder, num_towers: int = 1) -> None:
         self._model = model
-        self._num_towers = num_towers
-        self._tower = tf.function(self._losses)
-        self._compiled = tf.function(self._losses_of_towers)
+        self._losses = tf.function(lambda clips: clip_losses(clips, model(clips)))
+        self._pool = ThreadPoolExecutor(num_towers)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """The loss of each clip.
@@ -142,7 +141,14 @@ class WaveNetEvaluator:
         Returns:
           [b] float32: nats per sample. Divide by ln 2 for bits.
         """
-        return self._compiled(tf.constant(batch, tf.float32)).numpy()
+        # On processors one clip in a call. The layers' outputs of several take more
+        # memory than the system hands out quickly, again and again.
+        on_gpu = bool(tf.config.list_logical_devices("GPU"))
+        parts = [batch] if on_gpu else np.split(batch, len(batch))
+        losses = self._pool.map(
+            lambda part: self._losses(tf.constant(part, tf.float32)).numpy(), parts
+        )
+        return np.concatenate(list(losses))
 
     def reconstruct(self, audio: np.ndarray) -> np.ndarray:
         """The likeliest value of each sample, given the encoding and those before it.
@@ -160,15 +166,6 @@ class WaveNetEvaluator:
         """Writes clips [b, t] and their reconstructions to summaries."""
         sounds = {"original": batch, "teacher_forced": self.reconstruct(batch)}
         summaries.sounds(step, sounds)
-
-    def _losses(self, audio: tf.Tensor) -> tf.Tensor:
-        return clip_losses(audio, self._model(audio))
-
-    def _losses_of_towers(self, audio: tf.Tensor) -> tf.Tensor:
-        if audio.shape[0] % self._num_towers:
-            return self._losses(audio)
-        parts = tf.split(audio, self._num_towers)
-        return tf.concat([self._tower(part) for part in parts], axis=0)
 
 
 class SpectralEvaluator:
