@@ -9,17 +9,17 @@ process, in alternating rounds; the results are medians.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
-import resource
-import statistics
 import tempfile
-import time
+from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from measuring import Figure, Usage, figure, measured, middle, table
 
 from magenta_nsynth.data.features import FEATURES
 from magenta_nsynth.data.reading import open_notes, training_batches
@@ -105,55 +105,57 @@ def tensorflow_datasets(
     )
 
 
-def measure(dataset: tf.data.Dataset, num_notes: int) -> tuple[float, float]:
-    """Returns notes per second, and milliseconds of processor time per note."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    start, done = time.perf_counter(), 0
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is read: passes over the notes in each round."""
+
+    notes: int = 2000
+    files: int = 8
+    crop_length: int = 6144
+    batch_size: int = 32
+    passes: int = 10
+    rounds: int = 5
+
+
+def read(dataset: tf.data.Dataset, num_notes: int) -> None:
+    """Reads that many notes, or a few more."""
+    done = 0
     for element in dataset:
         done += element.shape[0] if element.shape.rank else 1
         if done >= num_notes:
             break
-    seconds = time.perf_counter() - start
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    spent = used.ru_utime + used.ru_stime - usage.ru_utime - usage.ru_stime
-    return done / seconds, 1e3 * spent / done
+
+
+def figures(size: Size = Size()) -> Iterator[Figure]:
+    """Yields what a note takes, against the other ways to read it."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = make_files(pathlib.Path(folder), size.notes, size.files)
+        crop = size.crop_length, size.batch_size
+        ways = {
+            "bare TFRecordDataset": bare(paths),
+            "bare, a thread per core": bare_parallel(paths),
+            "as TensorFlow Datasets": tensorflow_datasets(paths, *crop),
+            "ours": training_batches(open_notes(paths), *crop, seed=0),
+        }
+        usages: dict[str, list[Usage]] = {name: [] for name in ways}
+        for _ in range(size.rounds):
+            for name, dataset in ways.items():
+                count = size.passes * size.notes
+                usage = measured(lambda d=dataset, n=count: read(d, n))
+                usages[name].append(usage.per(count))
+    middles = {name: middle(values) for name, values in usages.items()}
+    ours = middles.pop("ours")
+    for name, usage in middles.items():
+        yield figure("reading a crop for training", ours, name, usage)
 
 
 def main() -> None:
     """Parses the options and prints a line per pipeline."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--notes", type=int, default=2000)
-    parser.add_argument("--files", type=int, default=8)
-    parser.add_argument("--crop_length", type=int, default=6144)
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument(
-        "--passes", type=int, default=10, help="passes over the notes per round"
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        paths = make_files(pathlib.Path(folder), options.notes, options.files)
-        start = time.perf_counter()
-        index = open_notes(paths)
-        opening = time.perf_counter() - start
-        print(f"opening {index.num_notes} notes: {opening * 1e3:.0f} ms", flush=True)
-        crop = options.crop_length, options.batch_size
-        ways = {
-            "bare TFRecordDataset": bare(paths),
-            "bare, a thread per core": bare_parallel(paths),
-            "as TensorFlow Datasets": tensorflow_datasets(paths, *crop),
-            "ours": training_batches(index, *crop, seed=0),
-        }
-        results: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-        for _ in range(options.rounds):
-            for name, dataset in ways.items():
-                count = options.passes * options.notes
-                results[name].append(measure(dataset, count))
-    for name, values in results.items():
-        rate, spent = (
-            statistics.median(column) for column in zip(*values, strict=True)
-        )
-        print(f"{name:24s}{rate:7.0f} notes/s {spent:6.3f} ms of CPU time per note")
+    for field in dataclasses.fields(Size):
+        parser.add_argument(f"--{field.name}", type=int, default=field.default)
+    for line in table(figures(Size(**vars(parser.parse_args())))):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,16 @@ once; the faster one counts. Rounds alternate; the results are medians.
 """
 
 import argparse
+import dataclasses
 import os
-import statistics
-import time
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import librosa
 import numpy as np
 import tensorflow as tf
+from measuring import Figure, Usage, figure, measured, middle, table
 
 from magenta_nsynth.config import C2_HZ
 from magenta_nsynth.spectral import cqt, griffin_lim, specgram
@@ -25,16 +26,20 @@ from magenta_nsynth.spectral import cqt, griffin_lim, specgram
 N_FFT, HOP = 1024, 256
 
 
-def main() -> None:
-    """Parses the options, measures and prints the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--notes", type=int, default=16)
-    parser.add_argument("--iterations", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    notes: int = 16
+    iterations: int = 100
+    rounds: int = 3
+
+
+def figures(size: Size = Size()) -> Iterator[Figure]:
+    """Yields the figures of spectrograms, Griffin-Lim and the CQT."""
     rng = np.random.default_rng(0)
     time_axis = np.arange(64_000) / 16_000
-    hz = rng.uniform(60, 1000, [options.notes, 1])
+    hz = rng.uniform(60, 1000, [size.notes, 1])
     notes = np.sin(2 * np.pi * hz * time_axis) * np.exp(-time_axis)
     notes = (notes + 0.01 * rng.standard_normal(notes.shape)).astype(np.float32)
     magnitude = np.abs(librosa.stft(notes, n_fft=N_FFT, hop_length=HOP))
@@ -46,7 +51,7 @@ def main() -> None:
         return librosa.power_to_db(mag**2, **power) / 120.0 + 1
 
     def librosa_griffin_lim(mag: np.ndarray) -> np.ndarray:
-        given = {"n_iter": options.iterations, "momentum": 0, **sizes}
+        given = {"n_iter": size.iterations, "momentum": 0, **sizes}
         return librosa.griffinlim(mag, **given)
 
     def librosa_cqt(audio: np.ndarray) -> np.ndarray:
@@ -65,10 +70,8 @@ def main() -> None:
             "librosa, each": lambda: [librosa_specgram(note) for note in notes],
             "librosa, all": lambda: librosa_specgram(notes),
         },
-        f"{options.iterations} Griffin-Lim iterations": {
-            "ours": lambda: griffin_lim(
-                constant, HOP, options.iterations, seed=0
-            ).numpy(),
+        f"{size.iterations} Griffin-Lim iterations": {
+            "ours": lambda: griffin_lim(constant, HOP, size.iterations, seed=0).numpy(),
             "librosa, each": lambda: [librosa_griffin_lim(mag) for mag in magnitude],
             "librosa, all": lambda: librosa_griffin_lim(magnitude),
         },
@@ -83,19 +86,32 @@ def main() -> None:
         "librosa": lambda: librosa_cqt(notes[0]),
     }
     for task, ways in tasks.items():
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for turn in range(options.rounds + 1):
-            for way, call in ways.items():
-                start = time.perf_counter()
-                call()
-                if turn:  # the first turn compiles and warms up
-                    seconds[way].append(time.perf_counter() - start)
-        medians = {way: statistics.median(times) for way, times in seconds.items()}
-        best = min(medians[way] for way in medians if way.startswith("librosa"))
-        print(f"{task} ({options.notes} notes of 4 s):")
-        for way, median in medians.items():
-            ratio = f"  {best / median:.2f} times librosa" if "ours" in way else ""
-            print(f"  {way:14} {median * 1000:9.1f} ms{ratio}")
+        yield from _compare(f"{task} ({size.notes} notes)", ways, size.rounds)
+
+
+def _compare(task: str, ways: dict[str, Callable], rounds: int) -> Iterator[Figure]:
+    """Yields our ways, each against the faster one of librosa's."""
+    usages: dict[str, list[Usage]] = {way: [] for way in ways}
+    for turn in range(rounds + 1):
+        for way, call in ways.items():
+            usage = measured(call)
+            if turn:  # the first turn compiles and warms up
+                usages[way].append(usage)
+    middles = {way: middle(values) for way, values in usages.items()}
+    best = min((w for w in ways if "librosa" in w), key=lambda w: middles[w].clock)
+    for way in ways:
+        if "ours" in way:
+            named = task + way.removeprefix("ours")
+            yield figure(named, middles[way], best, middles[best])
+
+
+def main() -> None:
+    """Parses the options, measures and prints the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for field in dataclasses.fields(Size):
+        parser.add_argument(f"--{field.name}", type=int, default=field.default)
+    for line in table(figures(Size(**vars(parser.parse_args())))):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,54 +10,60 @@ traces, is not counted.
 """
 
 import argparse
+import dataclasses
+import json
 import os
-import statistics
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
+
+from measuring import Figure, Usage, figure, in_a_process, measured, middle, table
 
 
-def main() -> None:
-    """Runs the two ways in turns, and prints their times."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--crop_length", type=int, default=6144)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--skip_width", type=int, default=64)
-    parser.add_argument("--ae_width", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=5, help="per turn")
-    parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.way:
-        print(*time_steps(options))
-        return
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(options.turns):
-        for way in WAYS:
-            words = [sys.executable, *sys.argv, "--way", way]
-            output = subprocess.run(words, check=True, capture_output=True, text=True)
-            seconds[way] += map(float, output.stdout.split())
-    best = {way: min(values) for way, values in seconds.items()}
-    for way, values in seconds.items():
-        middle = statistics.median(values)
-        notes = options.batch_size / middle
-        print(
-            f"{way:<10} best {best[way]:.3f} s per step, median {middle:.3f} s: "
-            f"{notes:.1f} notes per second"
-        )
-    middles = [statistics.median(seconds[way]) for way in WAYS]
-    print(
-        f"the original's way takes {best['original'] / best['ours']:.2f} times as long "
-        f"(best), {middles[0] / middles[1]:.2f} times (median)"
-    )
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """The network, the batch, and how often it is measured."""
+
+    batch_size: int = 8
+    crop_length: int = 6144
+    width: int = 64
+    skip_width: int = 64
+    ae_width: int = 32
+    steps: int = 5
+    turns: int = 2
 
 
 WAYS = ("original", "ours")
 
 
-def time_steps(options: argparse.Namespace) -> list[float]:
-    """Returns the seconds of each step, computed in one of the two ways."""
+def figures(size: Size = Size()) -> Iterator[Figure]:
+    """Yields the figure of a training step, after both ways have taken turns."""
+    words = [f"--{name}={value}" for name, value in dataclasses.asdict(size).items()]
+    usages: dict[str, list[Usage]] = {way: [] for way in WAYS}
+    for _ in range(size.turns):
+        for way in WAYS:
+            usages[way] += in_a_process(__file__, [*words, f"--way={way}"])
+    original, ours = (middle(usages[way]) for way in WAYS)
+    task = f"a training step of {size.batch_size} crops, width {size.width}"
+    yield figure(task, ours, "the original's way", original)
+
+
+def main() -> None:
+    """Parses the options, runs the two ways in turns, and prints their times."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for field in dataclasses.fields(Size):
+        parser.add_argument(f"--{field.name}", type=int, default=field.default)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    options = vars(parser.parse_args())
+    way, size = options.pop("way"), Size(**options)
+    if way:
+        usages = measure_steps(size, way)
+        print(json.dumps([dataclasses.astuple(usage) for usage in usages]))
+        return
+    for line in table(figures(size)):
+        print(line, flush=True)
+
+
+def measure_steps(size: Size, way: str) -> list[Usage]:
+    """Returns what each step takes, computed in one of the two ways."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -65,24 +71,21 @@ def time_steps(options: argparse.Namespace) -> list[float]:
     from magenta_nsynth.models.wavenet import WaveNetAutoencoder
     from magenta_nsynth.training.trainer import Trainer, set_up_towers
 
-    num_towers = set_up_towers(options.batch_size) if options.way == "ours" else 1
+    num_towers = set_up_towers(size.batch_size) if way == "ours" else 1
     model = WaveNetAutoencoder(
-        WaveNetConfig(options.width, options.skip_width, ae_width=options.ae_width)
+        WaveNetConfig(size.width, size.skip_width, ae_width=size.ae_width)
     )
-    shape = [options.batch_size, options.crop_length]
+    shape = [size.batch_size, size.crop_length]
     audio = tf.random.stateless_uniform(shape, (1, 2), -0.5, 0.5)
-    if options.way == "original":
+    if way == "original":
         loss = float(model.negative_log_likelihood(audio))
         compute_as_the_original(model)
         assert abs(float(model.negative_log_likelihood(audio)) - loss) < 1e-4
     trainer = Trainer(model, num_towers)
     trainer.train_step(audio, 1e-4)
-    seconds = []
-    for _ in range(options.steps):
-        start = time.perf_counter()
-        trainer.train_step(audio, 1e-4)
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    return [
+        measured(lambda: trainer.train_step(audio, 1e-4)) for _ in range(size.steps)
+    ]
 
 
 def compute_as_the_original(model) -> None:
