@@ -24,16 +24,7 @@ def test_a_step_is_that_of_nsynth_train(tmp_path):
     result = run("nsynth_train", *flags, *network)
     assert result.returncode == 0, result.stderr
     program = str(ROOT / "examples" / "amx_training" / "train.py")
-    result = finish(
-        [
-            sys.executable,
-            program,
-            *flags,
-            "--pitch_weight=0.2",
-            "--past_detune=0.9",
-            "--check",
-        ],
-        timeout=300,
-    )
+    options = ["--pitch_weight=0.2", "--past_detune=0.9", "--check"]
+    result = finish([sys.executable, program, *flags, *options], timeout=300)
     assert result.returncode == 0, result.stderr + result.stdout
     assert result.stdout.count("gradients off by") == 2

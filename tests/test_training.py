@@ -78,9 +78,9 @@ def test_five_steps_are_the_originals(
     for batch, rate in zip(trace["batches"], trace["lrs"], strict=True):
         step = int(trainer.state.global_step.numpy())
         assert SCHEDULE(step) == np.float32(rate)
-        loss, norm = trainer.train_step(tf.constant(batch), SCHEDULE(step))
-        losses.append(loss)
-        norms.append(norm)
+        result = trainer.train_step(tf.constant(batch), SCHEDULE(step))
+        losses.append(result.loss)
+        norms.append(result.norm)
     np.testing.assert_allclose(losses, trace["losses"], rtol=0, atol=2e-5)
     first_norm = np.sqrt((trace["gnorm"][~trace["gnone"]].astype(float) ** 2).sum())
     np.testing.assert_allclose(norms[0], first_norm, rtol=1e-4)
@@ -163,8 +163,7 @@ def test_the_noisy_past_is_the_decoders_alone(small_start):
     logits = model.decoder(batch["past"], model.encoder(audio))
     expected = float(negative_log_likelihood(audio, logits))
     assert abs(expected - clean) > 1e-3  # far more than rounding
-    loss, _ = trainer.train_step(batch, 1e-3)
-    assert loss == pytest.approx(expected, abs=1e-5)
+    assert trainer.train_step(batch, 1e-3).loss == pytest.approx(expected, abs=1e-5)
 
 
 def test_noise_has_the_strength_asked_for():
@@ -225,7 +224,7 @@ def test_a_detuned_beginning_runs_into_the_true_sound():
     assert_same_bits([past[counts]], [audio.numpy()[counts]])
 
     def difference(factor, row, begin):
-        before = times[begin // 2 : begin]
+        before = times[begin - 500 : begin]
         at = begin + factor * (before - begin)
         heard = (at >= 8) & (at < 4088)  # what needs nothing from beyond the clip
         return np.abs(tone(at) - past[row, before])[heard].max()
@@ -234,7 +233,7 @@ def test_a_detuned_beginning_runs_into_the_true_sound():
     for row, begin in zip(np.flatnonzero(~whole)[:40], begins[:40], strict=True):
         grid = np.linspace(-12, 12, 2401)
         errors = [difference(2 ** (s / 12), row, begin) for s in grid]
-        assert min(errors) < 0.02, row
+        assert min(errors) < 0.012, row
         intervals.append(grid[np.argmin(errors)])
     large = np.abs(intervals) > 2.01
     assert 0.05 < large.mean() < 0.5 and np.abs(intervals).max() <= 12
@@ -305,7 +304,8 @@ def test_the_pitch_heads_gradient_is_numpys(small_start):
     rows = [r for r in rows if r not in tables.names_without_gradient(SMALL)]
     at = rows.index("ae_bottleneck/biases")
     more = gradients[at] - plain.gradients(batch)[1 + at]
-    np.testing.assert_allclose(more, (d @ kernel[0].T).sum((0, 1)), atol=1e-6)
+    # A difference of float32 sums, some 10 times as large.
+    np.testing.assert_allclose(more, (d @ kernel[0].T).sum((0, 1)), atol=3e-5)
 
 
 def test_towers_train_the_pitch_head_as_one(small_start):
