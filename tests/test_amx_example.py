@@ -28,7 +28,7 @@ def test_a_step_is_that_of_nsynth_train(tmp_path):
     assert result.returncode == 0, result.stderr
     program = str(ROOT / "examples" / "amx_training" / "train.py")
     words = [sys.executable, program, *flags, "--pitch_weight=0.2"]
-    words += ["--past_detune=0.9"]
+    words += ["--past_detune=0.9", "--past_octaves=0.5"]
     result = finish([*words, "--check"], timeout=300)
     assert result.returncode == 0, result.stderr + result.stdout
     assert result.stdout.count("gradients off by") == 2

@@ -142,6 +142,7 @@ def test_other_models_and_numbers_are_refused(tmp_path, notes, whole, tiny_check
         ),
         ({"past_noise": 1.0}, "--past_noise is for the WaveNet"),
         ({"past_detune": 0.5}, "--past_detune is for the WaveNet"),
+        ({"past_octaves": 0.5}, "--past_octaves is for the WaveNet"),
         ({"pitch_weight": 0.2}, "--pitch_weight is for the WaveNet"),
         ({"batch_size": 1}, "--batch_size must be 2 or more for the baseline"),
         ({"crop_length": 512}, "513 to 65535"),

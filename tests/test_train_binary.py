@@ -125,7 +125,8 @@ def test_stopping_and_going_on_makes_the_same_weights(tmp_path, notes, whole):
 
 
 def test_going_on_with_noise_makes_the_same_weights(tmp_path, notes, whole):
-    flags = ["--past_noise=3", "--past_detune=0.5", "--pitch_weight=0.2"]
+    flags = ["--past_noise=3", "--past_detune=0.5", "--past_octaves=0.5"]
+    flags += ["--pitch_weight=0.2"]
     flags += ["--num_steps=4", "--save_summaries_secs=0"]
     assert run_train(notes, tmp_path / "whole", *flags).returncode == 0
     for stop in ("--num_steps=2", "--num_steps=4"):
@@ -256,6 +257,7 @@ def test_bad_requests(tmp_path, notes):
         ("--past_noise=nan",): "past_noise",
         ("--pitch_weight=inf",): "pitch_weight must be finite",
         ("--past_detune=1.5",): "past_detune",
+        ("--past_octaves=1.5",): "past_octaves",
         ("--past_noise=1", "--config=nfft_1024"): "pass one of the spectral baseline",
         ("--no_such_flag",): "no_such_flag",
         ("more",): "more",

@@ -15,7 +15,12 @@ from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.spectral import SpectralAutoencoder
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, negative_log_likelihood
 from magenta_nsynth.plotting.rainbowgrams import rainbowgram_image
-from magenta_nsynth.training.batches import detuned_past, noisy_past, with_past
+from magenta_nsynth.training.batches import (
+    detuned_past,
+    noisy_past,
+    octaves_past,
+    with_past,
+)
 from magenta_nsynth.training.evaluation import WaveNetEvaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.training.options import Steps
@@ -184,12 +189,15 @@ def test_noise_has_the_strength_asked_for():
 
 def test_the_past_of_a_batch_is_a_function_of_its_number_and_row():
     batches = [recipe.clips(512, seed, batch=4) for seed in range(3)]
-    steps = Steps(past_noise=5.0, past_detune=0.7, seed=3)
+    steps = Steps(past_noise=5.0, past_detune=0.7, past_octaves=0.7, seed=3)
+    pitches = np.array([[40, 52, 64, 76]] * 3)
 
     def changed(first, shard):
         part, count = shard
         rows = slice(part * 4 // count, (part + 1) * 4 // count)
-        own = tf.data.Dataset.from_tensor_slices(np.stack(batches[first:])[:, rows])
+        values = {"audio": np.stack(batches), "pitch": pitches}
+        values = {name: value[first:, rows] for name, value in values.items()}
+        own = tf.data.Dataset.from_tensor_slices(values)
         return list(with_past(own, steps, first, shard).as_numpy_iterator())
 
     whole = changed(0, (0, 1))
@@ -229,15 +237,12 @@ def test_a_detuned_beginning_runs_into_the_true_sound():
         heard = (at >= 8) & (at < 4088)  # what needs nothing from beyond the clip
         return np.abs(tone(at) - past[row, before])[heard].max()
 
-    intervals = []
+    intervals, grid = [], np.linspace(-2.1, 2.1, 421)
     for row, begin in zip(np.flatnonzero(~whole)[:25], begins[:25], strict=True):
-        grid = np.linspace(-12, 12, 2401)
         errors = [difference(2 ** (s / 12), row, begin) for s in grid]
         assert min(errors) < 0.012, row
         intervals.append(grid[np.argmin(errors)])
-    large = np.abs(intervals) > 2.01
-    assert 0.05 < large.mean() < 0.5 and np.abs(intervals).max() <= 12
-    assert min(intervals) < -0.5 and max(intervals) > 0.5
+    assert -2.01 < min(intervals) < -1 and 1 < max(intervals) < 2.01
     loud, _ = detuned_past(tf.sign(audio), 1.0, 0, tf.constant(0, tf.int64))
     assert np.abs(loud).max() <= 1
 
@@ -247,6 +252,43 @@ def test_beyond_its_ends_a_detuned_clip_is_silent():
     past, counts = detuned_past(audio, 1.0, 0, tf.constant(0, tf.int64))
     starts = past.numpy()[:, 0]
     assert (np.abs(starts) < 1e-6).any() and not counts.numpy()[:, 0].any()
+
+
+def test_partials_that_sound_like_an_octave_or_twelfth():
+    # Six partials of pitch 60, whose period is 61.2 samples.
+    hz = 440 * 2 ** (-9 / 12)
+    times = np.arange(4096)
+    tone = sum(np.sin(2 * np.pi * k * hz / 16_000 * times + k) for k in range(1, 7))
+    audio = tf.constant(np.tile(0.12 * tone, [300, 1]), tf.float32)
+    pitch = tf.fill([300], tf.constant(60, tf.int64))
+    position = tf.constant(4, tf.int64)
+    past = octaves_past(audio, pitch, 0.8, 2**32 - 1, position).numpy()
+    same = (past == audio.numpy()).all(axis=1)
+    assert 0.1 < same.mean() < 0.3
+
+    def partials(numbers):
+        window = np.hanning(4000)
+        waves = np.exp(-2j * np.pi * hz / 16_000 * np.outer(times[96:], numbers))
+        return np.abs((past[~same, 96:] * window) @ waves) / 1000 / 0.12
+
+    odd, even = partials([1, 3, 5]), partials([2, 4, 6])
+    between = [partials([k]) for k in (2 / 3, 1 / 2, 4 / 3)]
+    is_above = even.min(axis=1) > 0.97
+    assert 0.3 < is_above.mean() < 0.7
+    np.testing.assert_allclose(
+        odd[is_above], odd[is_above][:, :1] @ np.ones([1, 3]), atol=0.02
+    )
+    assert odd[is_above].min() < 0.05 and odd[is_above].max() > 0.9
+    assert max(np.max(kind[is_above]) for kind in between) < 0.03
+    # The loudness varies by at most 60 %, at a half or a third of the frequency.
+    thirds, halves, others = (kind[~is_above].max(axis=1) for kind in between)
+    np.testing.assert_allclose(thirds, others, atol=0.03)
+    assert (np.minimum(thirds, halves) < 0.03).all()
+    assert 0.4 < (halves > thirds).mean() < 0.8
+    loudest = odd[~is_above, 0]
+    depth = 2 * np.maximum(thirds, halves) / loudest
+    assert depth.min() < 0.1 and 0.5 < depth.max() < 0.62
+    np.testing.assert_allclose(loudest * (1 + depth), 1, atol=0.05)
 
 
 def test_samples_that_do_not_count_have_no_part_in_the_loss(small_start):

@@ -97,6 +97,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--average_decay", type=float, default=0.999)
     parser.add_argument("--past_noise", type=float, default=0.0)
     parser.add_argument("--past_detune", type=float, default=0.0)
+    parser.add_argument("--past_octaves", type=float, default=0.0)
     parser.add_argument("--pitch_weight", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eval_steps", type=int, default=10_000)
@@ -117,12 +118,13 @@ def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
         options.seed,
         first_batch=first,
         features=features,
-        needs_pitch=options.pitch_weight > 0,
+        needs_pitch=options.pitch_weight > 0 or options.past_octaves > 0,
     )
 
     steps = StepOptions(
         past_noise=options.past_noise,
         past_detune=options.past_detune,
+        past_octaves=options.past_octaves,
         pitch_weight=options.pitch_weight,
         seed=options.seed,
     )

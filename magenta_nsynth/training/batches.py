@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.audio.mu_law import inverse_mu_law, mu_law
-from magenta_nsynth.config import NUM_CLASSES
+from magenta_nsynth.config import NUM_CLASSES, SAMPLE_RATE
 from magenta_nsynth.data.reading import NoteIndex, training_batches
 from magenta_nsynth.training.options import Steps
 from magenta_nsynth.training.recipes import Recipe
@@ -16,6 +16,7 @@ __all__ = [
     "detuned_past",
     "distribute",
     "noisy_past",
+    "octaves_past",
     "run_batches",
     "shortened",
     "with_past",
@@ -59,7 +60,7 @@ def run_batches(
             features=recipe.features,
             needs_pitch=recipe.needs_pitch,
         ).map(recipe.batch)
-        if steps.past_noise or steps.past_detune:
+        if steps.past_noise or steps.past_detune or steps.past_octaves:
             return with_past(batches, steps, first_batch, shard)
         if steps.shortest_note:
             return with_shortened_notes(
@@ -135,8 +136,7 @@ def detuned_past(
 
     Args:
       audio: [b, t] float32 in [-1, 1].
-      share: the share of clips that are detuned, 0 to 1. Of these, three in four are
-        detuned by up to 2 semitones, the others by up to an octave, up or down. The
+      share: the share of clips that are detuned, 0 to 1, by up to 2 semitones. The
         moment is between 15 and 65 % of the clip.
       seed: 0 to 2**32 - 1.
       position: int64 scalar, 0 or more. Each position has other draws, and each row.
@@ -148,9 +148,9 @@ def detuned_past(
     rows, length = tf.shape(audio)[0], tf.shape(audio)[1]
     # The first two seeds are those of `noisy_past`.
     seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), position]), 3)
-    draws = tf.random.stateless_uniform([rows, 4, 1], seeds[2])
-    chosen, is_small, interval, moment = tf.unstack(draws, axis=1)
-    semitones = tf.where(is_small < 0.75, 2.0, 12.0) * (2 * interval - 1)
+    draws = tf.random.stateless_uniform([rows, 3, 1], seeds[2])
+    chosen, interval, moment = tf.unstack(draws, axis=1)
+    semitones = 2 * (2 * interval - 1)
     times = tf.range(length, dtype=tf.float32)
     begin = tf.floor(tf.cast(length, tf.float32) * (0.15 + 0.5 * moment))
     begin = tf.where(chosen < share, begin, 0.0)
@@ -158,6 +158,44 @@ def detuned_past(
     detuned = _at_times(audio, begin + 2 ** (semitones / 12) * (times - begin))
     past = tf.where(times < begin, tf.clip_by_value(detuned, -1.0, 1.0), audio)
     return past, times >= begin
+
+
+def octaves_past(
+    audio: tf.Tensor, pitch: tf.Tensor, share: float, seed: int, position: tf.Tensor
+) -> tf.Tensor:
+    """Brings some clips nearer to the octave above, or an octave or twelfth below.
+
+    A note whose odd partials are gone is its octave, and nothing in it tells so but the
+    embedding. Here these partials are weaker, or there are others between the note's,
+    to any degree. So the decoder learns to bring back the embedding's partials.
+
+    Args:
+      audio: [b, t] float32 in [-1, 1].
+      pitch: [b] integers, MIDI.
+      share: the share of clips that are changed, 0 to 1. One half of these is mixed
+        with itself half a period earlier, of which odd partials are the opposite. The
+        loudness of the others varies with two or three periods, which adds partials.
+      seed: 0 to 2**32 - 1.
+      position: int64 scalar, 0 or more. Each position has other draws, and each row.
+
+    Returns:
+      [b, t] float32 in [-1, 1].
+    """
+    rows, length = tf.shape(audio)[0], tf.shape(audio)[1]
+    # The first three seeds are those of `noisy_past` and `detuned_past`.
+    seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), position]), 4)
+    draws = tf.random.stateless_uniform([rows, 5, 1], seeds[3])
+    chosen, is_above, degree, is_octave, phase = tf.unstack(draws, axis=1)
+    semitones = tf.cast(pitch, tf.float32)[:, None] - 69
+    period = SAMPLE_RATE / (440 * 2 ** (semitones / 12))
+    times = tf.range(length, dtype=tf.float32)
+    earlier = _at_times(audio, times - period / 2)
+    above = (1 - degree / 2) * audio + degree / 2 * earlier
+    cycles = times / (period * tf.where(is_octave < 0.6, 2.0, 3.0))
+    depth = 0.6 * degree
+    below = audio * (1 + depth * tf.cos(2 * np.pi * (cycles + phase))) / (1 + depth)
+    changed = tf.where(is_above < 0.5, above, below)
+    return tf.where(chosen < share, tf.clip_by_value(changed, -1.0, 1.0), audio)
 
 
 def _at_times(audio: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
@@ -190,11 +228,11 @@ def with_past(
     first_batch: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Adds the decoder's past, detuned and noisy, to a WaveNet's batches.
+    """Adds the decoder's past, changed in its ways, to a WaveNet's batches.
 
     Args:
       batches: audio [b / n, t] float32 in [-1, 1], or dicts of that as "audio" and
-        others, starting with batch `first_batch`.
+        others, starting with batch `first_batch`. past_octaves needs "pitch", [b / n].
       steps: how to change the past. The draws depend on its seed, the batch's number
         and the row alone.
       first_batch: the number of the first batch.
@@ -207,8 +245,12 @@ def with_past(
       the moment that counts, and else all the same; the mean over the whole batch is 1.
     """
 
-    def past(position: tf.Tensor, audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = {}
+    def past(position: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        audio, values = batch["audio"], {}
+        if steps.past_octaves:
+            audio = octaves_past(
+                audio, batch["pitch"], steps.past_octaves, steps.seed, position
+            )
         if steps.past_detune:
             audio, counts = detuned_past(audio, steps.past_detune, steps.seed, position)
             weights = tf.cast(counts, tf.float32)
@@ -268,15 +310,17 @@ def with_shortened_notes(
       Dicts of the same features.
     """
 
-    def shorten(position: tf.Tensor, audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"audio": shortened(audio, shortest, seed, position)}
+    def shorten(
+        position: tf.Tensor, batch: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        return {"audio": shortened(batch["audio"], shortest, seed, position)}
 
     return _with_whole_batches(batches, shorten, first_batch, shard)
 
 
 def _with_whole_batches(
     batches: tf.data.Dataset,
-    change: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    change: Callable[[tf.Tensor, dict[str, tf.Tensor]], dict[str, tf.Tensor]],
     first_batch: int,
     shard: tuple[int, int],
 ) -> tf.data.Dataset:
@@ -284,7 +328,7 @@ def _with_whole_batches(
 
     Args:
       batches: as for `with_past`.
-      change: makes the features, by name, from a batch's number and its audio.
+      change: makes the features, by name, from a batch's number and its features.
       first_batch: the number of the first batch.
       shard: as for `with_past`.
 
@@ -297,7 +341,10 @@ def _with_whole_batches(
         values = batch if isinstance(batch, dict) else {"audio": batch}
         rows = tf.shape(values["audio"])[0]
         # As if all the batch were here: each row has draws of its own.
-        whole = change(position, tf.tile(values["audio"], [num_parts, 1]))
+        whole = change(
+            position,
+            {name: tf.concat([v] * num_parts, axis=0) for name, v in values.items()},
+        )
         own = slice(part * rows, (part + 1) * rows)
         return {**values, **{name: value[own] for name, value in whole.items()}}
 

@@ -174,6 +174,15 @@ class Steps:
         high=1,
         model="wavenet",
     )
+    past_octaves: float = option(
+        0.0,
+        "WaveNet: the share of notes that sound nearer to the octave above, or to an "
+        "octave or twelfth below, in the past that the decoder sees, so that it learns "
+        "to bring back the partials of the embedding. Needs notes of known pitch.",
+        low=0,
+        high=1,
+        model="wavenet",
+    )
     pitch_weight: float = option(
         0.0,
         "WaveNet: the weight of a second loss, in training alone: a linear classifier "
@@ -224,8 +233,8 @@ class Steps:
         return dataclasses.replace(RECIPES[model], **given)
 
     def with_labels(self, recipe: Recipe) -> Recipe:
-        """The recipe for the notes to train on; the pitch head needs their pitch."""
-        if not self.pitch_weight:
+        """The recipe for the notes to train on, with the pitch if it is needed."""
+        if not (self.pitch_weight or self.past_octaves):
             return recipe
         return dataclasses.replace(recipe, features=("audio", "pitch"))
 
