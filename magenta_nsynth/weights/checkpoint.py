@@ -86,6 +86,7 @@ class Checkpoint:
         names = sorted(names)
         if self._store:
             self._store.fetch(self._places(names))
+            self._reader = tf.train.load_checkpoint(self._store.local)  # no old buffer
         for name in names:
             if self.dtypes[name] is object:  # text, whose length can't be trusted
                 raise CheckpointError(
@@ -107,6 +108,7 @@ class Checkpoint:
             if not self._store:
                 raise
             self._store.fetch_all()  # it was not where it should lie
+            self._reader = tf.train.load_checkpoint(self._store.local)
             return self._reader.get_tensor(name)
 
     def _num_bytes(self, name: str) -> int:
