@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo_output
 # The note of the documentation's picture.
-NOTE := brass_trumpet_060
+NOTE := brass_acoustic_056-060-100
 # Two processes, each with whole test files: a file's fixtures are made once.
 PARALLEL := -n 2 --dist loadfile
 
@@ -33,13 +33,13 @@ demo: .venv/installed
 	$(BIN)/python bin/nsynth_save_embeddings --source_path=checkpoints/notes \
 	    --checkpoint_path=checkpoints/small --save_path=$(DEMO)/embeddings --log=WARN
 	$(BIN)/python bin/nsynth_generate --seed=1 --bit_depth=16 \
-	    --source_path=checkpoints/notes/brass_trumpet_060.wav \
+	    --source_path=checkpoints/notes/brass_acoustic_056-060-100.wav \
 	    --checkpoint_path=checkpoints/small --save_path=$(DEMO)/generated
 	@echo
 	@echo "Done."
 	@echo "  $(DEMO)/embeddings  one embedding per note of checkpoints/notes: NumPy arrays"
 	@echo "                          with a row of 16 numbers per 32 ms of sound"
-	@echo "  $(DEMO)/generated   gen_brass_trumpet_060.wav: one of the notes, generated"
+	@echo "  $(DEMO)/generated   gen_brass_acoustic_056-060-100.wav: one of the notes, generated"
 	@echo "                          from its embedding alone"
 	@echo "The bundled network is small and was trained briefly: it follows a note's loudness,"
 	@echo "but not yet its pitch. For NSynth's own sound, download the released weights (1 GB):"

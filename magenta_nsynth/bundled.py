@@ -35,7 +35,7 @@ def example_notes() -> list[str]:
       >>> import magenta_nsynth as nsynth
       >>> notes = nsynth.example_notes()
       >>> [os.path.basename(path) for path in notes][:2]
-      ['brass_trumpet_060.wav', 'flute_flute_060.wav']
+      ['brass_acoustic_056-060-100.wav', 'flute_acoustic_073-060-100.wav']
       >>> nsynth.load_wavenet("small").encode(notes[1]).shape
       (125, 16)
     """

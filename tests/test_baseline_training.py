@@ -141,6 +141,8 @@ def test_other_models_and_numbers_are_refused(tmp_path, notes, whole, tiny_check
             "--num_latent is for the baseline",
         ),
         ({"past_noise": 1.0}, "--past_noise is for the WaveNet"),
+        ({"past_detune": 0.5}, "--past_detune is for the WaveNet"),
+        ({"pitch_weight": 0.2}, "--pitch_weight is for the WaveNet"),
         ({"batch_size": 1}, "--batch_size must be 2 or more for the baseline"),
         ({"crop_length": 512}, "513 to 65535"),
         ({"crop_length": 65_536}, "513 to 65535"),

@@ -174,7 +174,7 @@ def test_the_yardstick_of_a_process_whose_loss_is_known():
 
 def test_the_yardstick_is_that_of_another_program():
     """Values of a separate implementation, which tries three widths."""
-    path = ROOT / "checkpoints" / "notes" / "flute_flute_060.wav"
+    path = ROOT / "checkpoints" / "notes" / "flute_acoustic_073-060-100.wav"
     centre = load_audio(str(path))[25_856 : 25_856 + 12_288]
     for order, expected in ((2, 3.00), (16, 2.48), (64, 1.58)):
         assert linear_predictor_nll(centre, order) == pytest.approx(expected, abs=0.03)

@@ -84,8 +84,8 @@ def test_what_a_training_leaves(whole):
     assert re.search(r"loss \d\.\d{3} +30/30 steps +[\d.]+ steps/\w+", said)
 
 
-def test_summaries(whole):
-    logdir, _ = whole
+def read_events(logdir):
+    """The scalars in a folder's summaries, by name and step; the other names."""
     [events] = logdir.glob("events*")
     scalars, others = {}, set()
     for record in tf.data.TFRecordDataset(str(events)):
@@ -96,6 +96,11 @@ def test_summaries(whole):
                 scalars.setdefault(value.tag, {})[event.step] = float(tensor)
             else:
                 others.add(value.tag)
+    return scalars, others
+
+
+def test_summaries(whole):
+    scalars, others = read_events(whole[0])
     assert list(scalars["train/loss_nats"]) == list(range(1, 31))
     losses = list(scalars["train/loss_nats"].values())
     assert math.log(256) - 0.5 < losses[0] < 6.5
@@ -120,7 +125,8 @@ def test_stopping_and_going_on_makes_the_same_weights(tmp_path, notes, whole):
 
 
 def test_going_on_with_noise_makes_the_same_weights(tmp_path, notes, whole):
-    flags = ["--past_noise=3", "--num_steps=4"]
+    flags = ["--past_noise=3", "--past_detune=0.5", "--pitch_weight=0.2"]
+    flags += ["--num_steps=4", "--save_summaries_secs=0"]
     assert run_train(notes, tmp_path / "whole", *flags).returncode == 0
     for stop in ("--num_steps=2", "--num_steps=4"):
         assert run_train(notes, tmp_path / "parts", *flags, stop).returncode == 0
@@ -128,6 +134,11 @@ def test_going_on_with_noise_makes_the_same_weights(tmp_path, notes, whole):
     assert run_train(notes, tmp_path / "clean", "--num_steps=4").returncode == 0
     noisy, clean = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "clean")
     assert not np.array_equal(noisy["logits/W"], clean["logits/W"])
+    assert np.abs(noisy["pitch_head/W"]).max() > 0
+    scalars = read_events(tmp_path / "whole")[0]["train/pitch_loss_nats"]
+    # At first all 128 pitches have the same chance.
+    assert scalars[1] == pytest.approx(math.log(128), abs=1e-5)
+    assert scalars[4] < scalars[1]
 
 
 def test_a_finished_training_says_so(notes, whole):
@@ -243,6 +254,8 @@ def test_bad_requests(tmp_path, notes):
         ("--seed=-1",): "seed",
         ("--average_decay=nan",): "average_decay",
         ("--past_noise=nan",): "past_noise",
+        ("--pitch_weight=inf",): "pitch_weight must be finite",
+        ("--past_detune=1.5",): "past_detune",
         ("--past_noise=1", "--config=nfft_1024"): "pass one of the spectral baseline",
         ("--no_such_flag",): "no_such_flag",
         ("more",): "more",
@@ -417,10 +430,10 @@ from magenta_nsynth.training.options import Steps
 from magenta_nsynth.training.trainer import Trainer
 
 notes = open_notes([{notes!r}])
-steps = Steps(batch_size=4, crop_length=1024)
+steps = Steps(batch_size=4, crop_length=1024, past_detune=0.5, pitch_weight=0.2)
 def train(strategy):
     keras.utils.set_random_seed(0)
-    trainer = Trainer(WaveNetAutoencoder(SMALL), strategy=strategy)
+    trainer = Trainer(WaveNetAutoencoder(SMALL), strategy=strategy, pitch_weight=0.2)
     batches = run_batches(notes, steps.recipe("wavenet"), steps, strategy=strategy)
     return trainer, [trainer.train_step(next(batches), 1e-3) for _ in range(6)]
 one, alone = train(None)

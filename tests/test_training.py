@@ -10,18 +10,22 @@ from conftest import save_tf1
 from notes import SMALL
 
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
+from magenta_nsynth.config import SpectralConfig
 from magenta_nsynth.errors import CheckpointError, InputError
+from magenta_nsynth.models.spectral import SpectralAutoencoder
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder, negative_log_likelihood
 from magenta_nsynth.plotting.rainbowgrams import rainbowgram_image
-from magenta_nsynth.training.batches import noisy_past, with_noisy_past
+from magenta_nsynth.training.batches import detuned_past, noisy_past, with_past
 from magenta_nsynth.training.evaluation import WaveNetEvaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
+from magenta_nsynth.training.options import Steps
 from magenta_nsynth.training.recipes import RECIPES, Schedule, average_decay
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
 from magenta_nsynth.weights import engine, tables
 from magenta_nsynth.weights.checkpoint import Checkpoint
 from magenta_nsynth.weights.paths import resolve_checkpoint
+from magenta_nsynth.weights.summary import summarize
 from magenta_nsynth.weights.training_state import TrainingState
 
 SCHEDULE = RECIPES["wavenet"].schedule
@@ -74,9 +78,9 @@ def test_five_steps_are_the_originals(
     for batch, rate in zip(trace["batches"], trace["lrs"], strict=True):
         step = int(trainer.state.global_step.numpy())
         assert SCHEDULE(step) == np.float32(rate)
-        loss, norm = trainer.train_step(tf.constant(batch), SCHEDULE(step))
-        losses.append(loss)
-        norms.append(norm)
+        result = trainer.train_step(tf.constant(batch), SCHEDULE(step))
+        losses.append(result.loss)
+        norms.append(result.norm)
     np.testing.assert_allclose(losses, trace["losses"], rtol=0, atol=2e-5)
     first_norm = np.sqrt((trace["gnorm"][~trace["gnone"]].astype(float) ** 2).sum())
     np.testing.assert_allclose(norms[0], first_norm, rtol=1e-4)
@@ -159,8 +163,7 @@ def test_the_noisy_past_is_the_decoders_alone(small_start):
     logits = model.decoder(batch["past"], model.encoder(audio))
     expected = float(negative_log_likelihood(audio, logits))
     assert abs(expected - clean) > 1e-3  # far more than rounding
-    loss, _ = trainer.train_step(batch, 1e-3)
-    assert loss == pytest.approx(expected, abs=1e-5)
+    assert trainer.train_step(batch, 1e-3).loss == pytest.approx(expected, abs=1e-5)
 
 
 def test_noise_has_the_strength_asked_for():
@@ -179,22 +182,196 @@ def test_noise_has_the_strength_asked_for():
     assert np.abs(loud).max() < 1 and len(np.unique(loud)) > 3
 
 
-def test_the_noise_of_a_batch_is_a_function_of_its_number_and_row():
+def test_the_past_of_a_batch_is_a_function_of_its_number_and_row():
     batches = [recipe.clips(512, seed, batch=4) for seed in range(3)]
+    steps = Steps(past_noise=5.0, past_detune=0.7, seed=3)
 
-    def noisy(first, shard):
+    def changed(first, shard):
         part, count = shard
         rows = slice(part * 4 // count, (part + 1) * 4 // count)
         own = tf.data.Dataset.from_tensor_slices(np.stack(batches[first:])[:, rows])
-        return list(with_noisy_past(own, 5.0, 3, first, shard).as_numpy_iterator())
+        return list(with_past(own, steps, first, shard).as_numpy_iterator())
 
-    whole = noisy(0, (0, 1))
+    whole = changed(0, (0, 1))
     assert_same_bits([batch["audio"] for batch in whole], batches)
-    assert_same_bits([whole[2]["past"]], [noisy(2, (0, 1))[0]["past"]])
-    halves = [noisy(0, (part, 2)) for part in range(2)]
-    for i, batch in enumerate(whole):
-        parts = [half[i]["past"] for half in halves]
-        assert_same_bits([batch["past"]], [np.concatenate(parts)])
+    halves = [changed(0, (part, 2)) for part in range(2)]
+    for name in ("past", "weights"):
+        assert_same_bits([whole[2][name]], [changed(2, (0, 1))[0][name]])
+        assert not np.array_equal(whole[0][name], whole[1][name])
+        for i, batch in enumerate(whole):
+            parts = [half[i][name] for half in halves]
+            assert_same_bits([batch[name]], [np.concatenate(parts)])
+    for batch in whole:
+        assert batch["weights"].mean() == pytest.approx(1, abs=1e-6)
+        assert len(np.unique(batch["weights"])) == 2
+
+
+def test_a_detuned_beginning_runs_into_the_true_sound():
+    times = np.arange(4096)
+
+    def tone(at):
+        return (0.5 * np.sin(0.11 * at + 1) + 0.2 * np.cos(0.05 * at)).astype("f4")
+
+    audio = tf.constant(np.tile(tone(times), [200, 1]))
+    past, counts = detuned_past(audio, 0.6, 2**32 - 1, tf.constant(5, tf.int64))
+    past, counts = past.numpy(), counts.numpy()
+    whole = counts.all(axis=1)
+    assert 0.3 < whole.mean() < 0.5
+    begins = np.argmax(counts, axis=1)
+    assert (counts == (times >= begins[:, None])).all()
+    begins = begins[~whole]
+    assert 0.15 * 4096 - 1 < begins.min() < 900 and 2400 < begins.max() < 0.65 * 4096
+    assert_same_bits([past[counts]], [audio.numpy()[counts]])
+
+    def difference(factor, row, begin):
+        before = times[begin - 500 : begin]
+        at = begin + factor * (before - begin)
+        heard = (at >= 8) & (at < 4088)  # what needs nothing from beyond the clip
+        return np.abs(tone(at) - past[row, before])[heard].max()
+
+    intervals = []
+    for row, begin in zip(np.flatnonzero(~whole)[:25], begins[:25], strict=True):
+        grid = np.linspace(-12, 12, 2401)
+        errors = [difference(2 ** (s / 12), row, begin) for s in grid]
+        assert min(errors) < 0.012, row
+        intervals.append(grid[np.argmin(errors)])
+    large = np.abs(intervals) > 2.01
+    assert 0.05 < large.mean() < 0.5 and np.abs(intervals).max() <= 12
+    assert min(intervals) < -0.5 and max(intervals) > 0.5
+    loud, _ = detuned_past(tf.sign(audio), 1.0, 0, tf.constant(0, tf.int64))
+    assert np.abs(loud).max() <= 1
+
+
+def test_beyond_its_ends_a_detuned_clip_is_silent():
+    audio = tf.ones([300, 1024])
+    past, counts = detuned_past(audio, 1.0, 0, tf.constant(0, tf.int64))
+    starts = past.numpy()[:, 0]
+    assert (np.abs(starts) < 1e-6).any() and not counts.numpy()[:, 0].any()
+
+
+def test_samples_that_do_not_count_have_no_part_in_the_loss(small_start):
+    audio = recipe.clips(1024, 5, batch=4)
+    own = tf.data.Dataset.from_tensors(audio)
+    steps = Steps(past_detune=0.8, seed=1)
+    batch = next(iter(with_past(own, steps)))
+    trainer = new_trainer(small_start, num_towers=2)
+    model = trainer.model
+    logits = model.decoder(batch["past"], model.encoder(audio)).numpy()
+    labels = class_labels(mu_law(audio)).numpy()
+    chances = logits - np.log(np.exp(logits.astype(float)).sum(-1, keepdims=True))
+    counts = batch["weights"].numpy() > 0
+    expected = -np.take_along_axis(chances, labels[..., None], -1)[..., 0][counts]
+    result = trainer.train_step(batch, 1e-3)
+    assert result.loss == pytest.approx(expected.mean(), abs=1e-5)
+    assert result.pitch_loss is None
+
+
+def pitched_batch():
+    pitches = tf.constant([40, 60, 61, 127], tf.int64)
+    return {"audio": tf.constant(recipe.clips(1024, 5, batch=4)), "pitch": pitches}
+
+
+def with_random_head(trainer):
+    random = np.random.default_rng(1)
+    for variable in trainer.state.pitch_head:
+        variable.assign(random.normal(size=variable.shape))
+    return trainer
+
+
+def test_the_pitch_heads_gradient_is_numpys(small_start):
+    batch = pitched_batch()
+    trainer = with_random_head(new_trainer(small_start, pitch_weight=0.3))
+    z = trainer.model.encoder(batch["audio"]).numpy().astype(float)
+    kernel, bias = (variable.numpy() for variable in trainer.state.pitch_head)
+    logits = z @ kernel[0] + bias
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    truth = np.eye(128)[batch["pitch"].numpy()][:, None]
+    pitch_loss = -np.log((shares * truth).sum(-1)).mean()
+    d = 0.3 * (shares - truth) / (z.shape[0] * z.shape[1])
+    loss, *gradients, got = trainer.gradients(batch)
+    assert float(loss) == float(trainer.model.training_loss(batch)[0])
+    assert float(got) == pytest.approx(pitch_loss, rel=1e-5)
+    np.testing.assert_allclose(
+        gradients[-2][0], np.einsum("bfk,bfj->kj", z, d), atol=1e-6
+    )
+    np.testing.assert_allclose(gradients[-1], d.sum((0, 1)), atol=1e-6)
+    # To the encoder's last bias comes what comes to z.
+    plain = new_trainer(small_start)
+    rows = [row.name for row in tables.table(plain.model.config)]
+    rows = [r for r in rows if r not in tables.names_without_gradient(SMALL)]
+    at = rows.index("ae_bottleneck/biases")
+    more = gradients[at] - plain.gradients(batch)[1 + at]
+    # A difference of float32 sums, some 10 times as large.
+    np.testing.assert_allclose(more, (d @ kernel[0].T).sum((0, 1)), atol=3e-5)
+
+
+def test_towers_train_the_pitch_head_as_one(small_start):
+    batch = pitched_batch()
+    trainers = [
+        with_random_head(new_trainer(small_start, n, pitch_weight=0.3)) for n in (1, 2)
+    ]
+    one, two = (trainer.train_step(batch, 1e-3) for trainer in trainers)
+    assert two == pytest.approx(one, abs=1e-4)
+    assert one.pitch_loss > 1
+    for name in ("first_moments", "averages"):
+        a, b = (getattr(trainer.state, name)[-2] for trainer in trainers)
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_the_pitch_head_is_part_of_the_checkpoint(tmp_path, small_start, caplog):
+    caplog.set_level("INFO", "absl")
+    batch = pitched_batch()
+    through = new_trainer(small_start, decay=0.5, pitch_weight=0.3)
+    assert "no pitch head" in caplog.text
+    for step in range(4):
+        through.train_step(batch, 1e-2)
+        if step == 1:
+            through.state.save(tmp_path / "model.ckpt-2")
+    caplog.clear()
+    again = new_trainer(tmp_path / "model.ckpt-2", decay=0.5, pitch_weight=0.3)
+    assert "pitch head" not in caplog.text
+    for _ in range(2):
+        again.train_step(batch, 1e-2)
+    assert_same_bits(state_of(through), state_of(again))
+    assert np.abs(again.state.pitch_head[0]).max() > 1e-3
+
+    # Those who only want the model's weights don't mind it, and leave it out.
+    prefix = tmp_path / "model.ckpt-2"
+    holds = set(Checkpoint(prefix).shapes)
+    assert {"pitch_head/W", "pitch_head/biases/Adam_1"} <= holds
+    assert "pitch head (8)" in summarize(prefix)
+    engine.verify_in_full(prefix, "wavenet")
+    raw = engine.load_autoencoder(prefix)
+    averaged = engine.load_autoencoder(prefix, use_ema=True)
+    assert len(raw.variables) == len(averaged.variables) == len(tables.table(SMALL))
+    stripped = engine.strip_checkpoint(prefix, tmp_path / "b", keep_averages=True)
+    assert not any("pitch_head" in name for name in Checkpoint(stripped).shapes)
+    without = new_trainer(prefix)
+    assert "left out" in caplog.text
+    without.state.save(tmp_path / "c" / "model.ckpt-2")
+    saved = set(Checkpoint(tmp_path / "c" / "model.ckpt-2").shapes)
+    assert holds - saved == {name for name in holds if "pitch_head" in name}
+
+
+def test_half_a_pitch_head_is_refused(tmp_path, small_start):
+    state = new_trainer(small_start, pitch_weight=1.0).state
+    for variable in state.pitch_head:
+        variable.assign(tf.ones_like(variable))
+    state.save(tmp_path / "model.ckpt-0")
+    checkpoint = Checkpoint(tmp_path / "model.ckpt-0")
+    tensors = dict(checkpoint.read(checkpoint.shapes))
+    state.restore(small_start)
+    assert not any(variable.numpy().any() for variable in state.pitch_head)
+    del tensors["pitch_head/W/Adam"]
+    save_tf1(str(tmp_path / "model.ckpt-1"), tensors)
+    with pytest.raises(CheckpointError, match="pitch_head/W/Adam is missing"):
+        state.restore(str(tmp_path / "model.ckpt-1"))
+    tensors["pitch_tail/W"] = tensors["pitch_head/W"]
+    save_tf1(str(tmp_path / "model.ckpt-2"), tensors)
+    with pytest.raises(CheckpointError, match="not the model's: pitch_tail/W"):
+        engine.load_autoencoder(tmp_path / "model.ckpt-2")
+    with pytest.raises(InputError, match="for the WaveNet"):
+        TrainingState(SpectralAutoencoder(SpectralConfig(width=1)), True)
 
 
 def test_resuming_is_the_same_to_the_bit(tmp_path, small_start):

@@ -295,7 +295,8 @@ struct Net {
 };
 static inline int dil(int i, int stages) { return 1 << (i % stages); }
 
-// off: offsets in the order of the fields of Net, Dec and Enc; the head's is the last. `size`: a multiple of 16.
+// off: offsets in the order of the fields of Net, Dec and Enc; the head's is the last, or 0
+// if there is none. `size`: a multiple of 16.
 extern "C" Net* net_new(int L, int stages, int AL, int astages, int n, int B,
                         int64_t size, const int64_t* off) {
   Net* N = new Net;
@@ -666,7 +667,8 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
         st(a + k, v);
         m = _mm512_max_ps(m, v);
       }
-      float mm = _mm512_reduce_max_ps(m), at = a[label[t + r]];
+      int target = label[t + r];
+      float mm = _mm512_reduce_max_ps(m), at = a[target < 0 ? 0 : target];
       m = _mm512_set1_ps(mm);
       for (int k = 0; k < Q; k += 16) {
         __m512 v = vexp(_mm512_sub_ps(ld(a + k), m));
@@ -674,10 +676,10 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
         sum = _mm512_add_ps(sum, v);
       }
       float ss = _mm512_reduce_add_ps(sum);
-      loss += logf(ss) + mm - at;
-      __m512 f = _mm512_set1_ps(scale / ss);
+      if (target >= 0) loss += logf(ss) + mm - at;
+      __m512 f = _mm512_set1_ps(target < 0 ? 0 : scale / ss);
       for (int k = 0; k < Q; k += 16) st(a + k, _mm512_mul_ps(ld(a + k), f));
-      a[label[t + r]] -= scale;
+      if (target >= 0) a[target] -= scale;
       for (int k = 0; k < Q; k += 16) {
         __m512 v = ld(a + k);
         addto(G + N->lb + k, v);
@@ -856,17 +858,20 @@ static void crop(Net* N, int b, const float* x, const float* past, const int32_t
     }
 }
 
-// Runs one step. x, past: [B][n], companded, in [-1, 1). label: [B][n] classes. pitch:
-// [B] MIDI numbers. pitch_weight: of the pitch head's loss. lr_t: the learning rate with
-// Adam's correction. update: 0 leaves the state unchanged. Returns the loss in nats per
-// sample without the head's; writes the gradients to array 4, and to `figures` their norm
-// and the head's loss in nats per crop.
+// Runs one step. x, past: [B][n], companded, in [-1, 1). label: [B][n] classes, or -1
+// for samples that don't count. pitch: [B] MIDI numbers. pitch_weight: of the pitch
+// head's loss. lr_t: the learning rate with Adam's correction. update: 0 leaves the state
+// unchanged. Returns the loss in nats per sample that counts, without the head's; writes
+// the gradients to array 4, and to `figures` their norm and the head's loss in nats per
+// frame.
 extern "C" double net_step(Net* N, const float* x, const float* past,
                            const int32_t* label, const int32_t* pitch,
                            float pitch_weight, float lr_t, float decay, int update,
                            double* figures) {
   double loss = 0, sq = 0;
   int n = N->n, B = N->B;
+  int64_t counted = 0;
+  for (int i = 0; i < B * n; i++) counted += label[i] >= 0;
 #pragma omp parallel num_threads(2) reduction(+ : sq)
   {
     tiles();
@@ -875,7 +880,7 @@ extern "C" double net_step(Net* N, const float* x, const float* past,
 #pragma omp for schedule(dynamic)
     for (int b = 0; b < B; b++)
       crop(N, b, x + b * n, past + b * n, label + b * n, pitch[b], pitch_weight,
-           1.f / (B * n));
+           1.f / counted);
 #pragma omp for schedule(static)
     for (int64_t c = 0; c < N->size / 1024 + 1; c++) {
       __m512 q = _mm512_setzero_ps(), lr = _mm512_set1_ps(lr_t),
@@ -906,5 +911,5 @@ extern "C" double net_step(Net* N, const float* x, const float* past,
     loss += w.loss;
     figures[1] += w.pitch_loss / B;
   }
-  return loss / (B * n);
+  return loss / counted;
 }

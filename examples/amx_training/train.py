@@ -9,11 +9,8 @@ step:
 
     nsynth_train --train_path=data/train --logdir=training --num_steps=1 --width=64 ...
     python examples/amx_training/train.py --train_path=data/train --logdir=training \
-        --learning_rate=1.5e-3 --past_noise=3 --num_steps=200000
-
---pitch_weight=0.2 adds a linear classifier of the pitch to the embedding, in training
-only. The decoder hears the pitch in its own past, so without it the embedding contains
-little of the pitch. The classifier is stored beside the checkpoints, in pitch_head.npy.
+        --learning_rate=1.5e-3 --past_noise=3 --past_detune=0.5 --pitch_weight=0.2 \
+        --num_steps=200000
 
 It requires Linux and g++. Widths must be multiples of 32, filters must have 3 taps, the
 bottleneck must be 16 and the hop 512. SIGTERM or Ctrl-C saves a checkpoint and stops.
@@ -40,9 +37,10 @@ import tensorflow as tf
 from magenta_nsynth.audio.mu_law import class_labels, mu_law
 from magenta_nsynth.config import WaveNetConfig
 from magenta_nsynth.data.reading import NoteIndex, open_notes, training_batches
-from magenta_nsynth.training.batches import noisy_past
+from magenta_nsynth.training.batches import with_past
 from magenta_nsynth.training.evaluation import WaveNetEvaluator, evaluate_notes
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
+from magenta_nsynth.training.options import Steps as StepOptions
 from magenta_nsynth.training.recipes import RECIPES, Schedule, average_decay
 from magenta_nsynth.training.summaries import Summaries
 from magenta_nsynth.training.trainer import Trainer
@@ -52,7 +50,6 @@ from magenta_nsynth.weights.training_state import TrainingState
 RECIPE = RECIPES["wavenet"]
 # Sound, past and labels, each [b, t]; and pitches, [b].
 Inputs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-HEAD_SIZE = 17 * 128  # weights and biases of the pitch head
 
 
 def main() -> None:
@@ -67,7 +64,8 @@ def main() -> None:
     if not starts:
         sys.exit(f"{options.logdir}: contains no run; start one with nsynth_train.")
     config = read_config(starts[0])
-    trainer = Trainer(new_autoencoder(config), 1, options.average_decay)
+    decay, weight = options.average_decay, options.pitch_weight
+    trainer = Trainer(new_autoencoder(config), 1, decay, pitch_weight=weight)
     trainer.state.restore(starts[0])
     first = int(trainer.state.global_step.numpy())
     batches = inputs(options, first)
@@ -98,6 +96,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--learning_rate", type=Schedule.parse, default=RECIPE.schedule)
     parser.add_argument("--average_decay", type=float, default=0.999)
     parser.add_argument("--past_noise", type=float, default=0.0)
+    parser.add_argument("--past_detune", type=float, default=0.0)
     parser.add_argument("--pitch_weight", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eval_steps", type=int, default=10_000)
@@ -121,17 +120,21 @@ def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
         needs_pitch=options.pitch_weight > 0,
     )
 
-    def companded(
-        position: tf.Tensor, batch: dict[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, ...]:
-        audio = batch["audio"]
-        q = mu_law(audio)
-        # Even without noise, this rounds to mu-law values, as the network does.
-        past = noisy_past(audio, options.past_noise, options.seed, position)
-        pitch = tf.cast(batch["pitch"], tf.int32)
-        return q / 128, mu_law(past) / 128, class_labels(q), pitch
+    steps = StepOptions(
+        past_noise=options.past_noise,
+        past_detune=options.past_detune,
+        pitch_weight=options.pitch_weight,
+        seed=options.seed,
+    )
 
-    batches = batches.enumerate(first).map(companded)
+    def companded(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        q, labels = mu_law(batch["audio"]), class_labels(mu_law(batch["audio"]))
+        if "weights" in batch:
+            labels = tf.where(batch["weights"] > 0, labels, -1)
+        pitch = tf.cast(batch["pitch"], tf.int32)
+        return q / 128, mu_law(batch["past"]) / 128, labels, pitch
+
+    batches = with_past(batches, steps, first).map(companded)
     return batches.prefetch(8).as_numpy_iterator()
 
 
@@ -209,9 +212,9 @@ class Steps:
         where = {
             id(v): at for v, at in zip(state.variables, self._starts, strict=False)
         }
-        offsets = [where[id(v)] for v in _in_order(state.model)]
-        offsets = np.array([*offsets, self._starts[-1]], np.int64)
-        size = ctypes.c_int64(self._starts[-1] + HEAD_SIZE)
+        in_order = [*_in_order(state.model), *state.pitch_head[:1]]
+        offsets = np.array([where[id(v)] for v in in_order] + [0], np.int64)
+        size = ctypes.c_int64(self._starts[-1])
         self._net = ctypes.c_void_p(
             self.library.net_new(
                 *(config.num_layers, config.num_stages),
@@ -225,11 +228,6 @@ class Steps:
         )
         for variable, part in self._parts():
             part[:] = variable.numpy()
-        self._head_path = pathlib.Path(options.logdir) / "pitch_head.npy"
-        if options.pitch_weight and self._head_path.exists():
-            saved = np.load(self._head_path)
-            for part, values in zip(self.head_parts(), saved, strict=True):
-                part[:] = values
         self.step = int(state.global_step.numpy())
         self._powers = [state.beta1_power.numpy(), state.beta2_power.numpy()]
 
@@ -249,14 +247,8 @@ class Steps:
         flat = array[self._starts[i] : self._starts[i] + self._sizes[i]]
         return flat.reshape(self.state.variables[i].shape)
 
-    def head_parts(self) -> list[np.ndarray]:
-        """The pitch head's weights, moments and averages: [17 * 128] each."""
-        return [array[self._starts[-1] :] for array in self._arrays]
-
     def put_back(self) -> None:
-        """Writes everything back to the state, and the pitch head to its file."""
-        if self.options.pitch_weight:
-            np.save(self._head_path, self.head_parts())
+        """Writes everything back to the state."""
         for variable, part in self._parts():
             variable.assign(part)
         state = self.state
@@ -275,8 +267,8 @@ class Steps:
           update: False leaves weights, moments and averages unchanged.
 
         Returns:
-          The loss in nats per sample, the norm of the gradients, and the loss of the
-          pitch head in nats per crop.
+          The loss in nats per sample that counts, the norm of the gradients, and the
+          loss of the pitch head in nats per frame.
         """
         one = np.float32(1)
         correction = np.sqrt(one - self._powers[1]) / (one - self._powers[0])
@@ -339,10 +331,11 @@ def train(
             values = {
                 "train/loss_nats": float(np.mean(losses)),
                 "train/gradient_norm": float(np.median(norms)),
-                "train/pitch_loss_nats": float(np.mean(heads)),
                 "train/learning_rate": float(rate),
                 "train/steps_per_second": len(losses) / (now - told),
             }
+            if options.pitch_weight:
+                values["train/pitch_loss_nats"] = float(np.mean(heads))
             print(time.strftime("%H:%M:%S"), f"step {steps.step}", end=" ")
             print(
                 *(f"{k.split('/')[1]} {v:.5g}" for k, v in values.items()), flush=True
@@ -389,17 +382,16 @@ def check(
     options: argparse.Namespace, trainer: Trainer, config: WaveNetConfig, batch: Inputs
 ) -> None:
     """Compares the loss and gradients of a batch with the Keras model's."""
-    model, state = trainer.model, trainer.state
+    state = trainer.state
     trained = [i for i, has in enumerate(state.has_gradient) if has]
-    head = np.random.default_rng(0).normal(size=HEAD_SIZE).astype(np.float32)
-    with tf.GradientTape() as tape:
-        loss, pitch_loss = losses_of_companded(model, batch, head)
-        total = loss + options.pitch_weight * pitch_loss
-    ours = tape.gradient(total, [state.variables[i] for i in trained])
-    ours = np.concatenate([np.ravel(gradient) for gradient in ours])
+    random = np.random.default_rng(0)
+    for variable in state.pitch_head:
+        variable.assign(random.normal(size=variable.shape))
+    loss, *values = trainer.gradients(uncompanded(batch))
+    ours = np.concatenate([np.ravel(v) for v in values[: len(trained)]])
+    pitch_loss = float(values[-1]) if options.pitch_weight else 0.0
     for real in ("float", "uint16_t"):
         steps = Steps(options, state, config, build(config, real))
-        steps.head_parts()[0][:] = head
         got, _, got_pitch = steps(batch, 0.0, update=False)
         theirs = [np.ravel(steps.part(steps.gradients, i)) for i in trained]
         error = np.linalg.norm(np.concatenate(theirs) - ours) / np.linalg.norm(ours)
@@ -416,25 +408,22 @@ def check(
             sys.exit("The gradients differ.")
 
 
-def losses_of_companded(
-    model: Any, batch: Inputs, head: np.ndarray
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The losses for a batch of `inputs`, whose values are companded already."""
-    sound, past, labels, pitches = batch
+def uncompanded(batch: Inputs) -> dict[str, tf.Tensor]:
+    """A batch of `inputs` in the form that the Keras model takes."""
+    sound, past, labels, pitch = batch
 
-    def audio(companded: np.ndarray) -> np.ndarray:
+    def audio(companded: np.ndarray) -> tf.Tensor:
         # The middle of a step, which companding maps back to that step.
         middle = (companded * 128 + 0.5) / 128
-        return np.sign(middle) * (256.0 ** np.abs(middle) - 1) / 255
+        return tf.constant(np.sign(middle) * (256.0 ** np.abs(middle) - 1) / 255)
 
-    encoding = model.encoder(audio(sound))
-    logits = model.decoder(audio(past), encoding)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    weights = head.reshape([17, 128])
-    logits = encoding @ weights[:16] + weights[16]
-    pitches = np.repeat(pitches[:, np.newaxis], encoding.shape[1], axis=1)
-    pitch_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(pitches, logits)
-    return tf.reduce_mean(loss), tf.reduce_mean(pitch_loss)
+    counts = (labels >= 0).astype(np.float32)
+    return {
+        "audio": audio(sound),
+        "past": audio(past),
+        "weights": tf.constant(counts / counts.mean()),
+        "pitch": tf.constant(pitch),
+    }
 
 
 if __name__ == "__main__":

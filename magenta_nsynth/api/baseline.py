@@ -65,7 +65,7 @@ class Baseline:
     Examples:
       >>> import magenta_nsynth as nsynth
       >>> model = nsynth.Baseline("checkpoints/small_baseline")
-      >>> z = model.encode("checkpoints/notes/flute_flute_060.wav")
+      >>> z = model.encode("checkpoints/notes/flute_acoustic_073-060-100.wav")
       >>> z.shape
       (1, 496)
       >>> model.generate(z, pitch=53, num_samples=16_000, num_iters=2, seed=1).shape

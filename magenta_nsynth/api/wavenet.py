@@ -48,7 +48,8 @@ class WaveNet:
     Examples:
       >>> import magenta_nsynth as nsynth
       >>> model = nsynth.WaveNet("checkpoints/small")
-      >>> z = model.encode("checkpoints/notes/organ_pipe_060.wav", sample_length=2048)
+      >>> organ = "checkpoints/notes/organ_acoustic_019-060-100.wav"
+      >>> z = model.encode(organ, sample_length=2048)
       >>> z.shape
       (4, 16)
       >>> model.generate(z, num_samples=100, seed=0).shape
@@ -258,7 +259,7 @@ class WaveNet:
         Examples:
           >>> import magenta_nsynth as nsynth
           >>> model = nsynth.load_wavenet("checkpoints/small")
-          >>> note = "checkpoints/notes/organ_pipe_060.wav"
+          >>> note = "checkpoints/notes/organ_acoustic_019-060-100.wav"
           >>> model.reconstruct(note, sample_length=1024, seed=0).shape
           (1024,)
         """

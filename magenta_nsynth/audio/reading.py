@@ -52,7 +52,7 @@ def load_audio(
 
     Examples:
       >>> import magenta_nsynth as nsynth
-      >>> path = "checkpoints/notes/flute_flute_060.wav"
+      >>> path = "checkpoints/notes/flute_acoustic_073-060-100.wav"
       >>> audio = nsynth.load_audio(path, sample_length=16_000)
       >>> audio.shape, str(audio.dtype)
       ((16000,), 'float32')

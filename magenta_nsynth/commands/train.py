@@ -75,7 +75,9 @@ def train(
     model, fields = _model_and_fields(network, shape, steps, saving.logdir)
     recipe = steps.recipe(model)
     num_towers, strategy = _devices(cluster, model, recipe)
-    train_notes = _open_notes(notes.train_path, recipe, notes.skip_corrupt, filters)
+    train_notes = _open_notes(
+        notes.train_path, steps.with_labels(recipe), notes.skip_corrupt, filters
+    )
     eval_notes = None
     if any(notes.eval_path):
         eval_notes = _open_notes(notes.eval_path, recipe, notes.skip_corrupt)
@@ -97,7 +99,13 @@ def train(
         # Only here: reconstructions open checkpoints of their own, on the chief alone.
         with contextlib.nullcontext() if strategy is None else strategy.scope():
             autoencoder = new_autoencoder(config, dtype)
-            trainer = Trainer(autoencoder, num_towers, steps.average_decay, strategy)
+            trainer = Trainer(
+                autoencoder,
+                num_towers,
+                steps.average_decay,
+                strategy,
+                pitch_weight=steps.pitch_weight,
+            )
         damaged = _restore(trainer, starts)
         if folder is not None:
             folder.damaged.update(damaged)

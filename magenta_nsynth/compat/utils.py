@@ -58,7 +58,8 @@ def load_audio(
 
     Examples:
       >>> from magenta_nsynth.compat import utils
-      >>> utils.load_audio("checkpoints/notes/flute_flute_060.wav", 40000).shape
+      >>> flute = "checkpoints/notes/flute_acoustic_073-060-100.wav"
+      >>> utils.load_audio(flute, 40000).shape
       (40000,)
     """
     return _load_audio(path, sample_length or 0, sr)

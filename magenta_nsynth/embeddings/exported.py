@@ -167,13 +167,13 @@ def open_embeddings(folder: str | os.PathLike) -> Embeddings:
       >>> notes = open_embeddings("exported")
       >>> [note.num_samples for note in notes]
       [47616, 64000, 31744, 15872, 39936, 55808]
-      >>> notes.find("flute_flute_060").embedding.shape
+      >>> notes.find("flute_acoustic_073-060-100").embedding.shape
       (125, 16)
       >>> names, means = notes.names(), notes.means()
-      >>> flute = means[names.index("flute_flute_060")]
+      >>> flute = means[names.index("flute_acoustic_073-060-100")]
       >>> distances = np.linalg.norm(means - flute, axis=1)
       >>> [names[i] for i in np.argsort(distances)][:2]
-      ['flute_flute_060', 'string_cello_050']
+      ['flute_acoustic_073-060-100', 'string_acoustic_042-050-100']
     """
     return Embeddings(folder)
 

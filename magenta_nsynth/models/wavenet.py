@@ -8,6 +8,7 @@ convolutions instead of the original's time_to_batch, which computes the same nu
 any width; batch size and time may be unknown when the model is built.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ __all__ = [
     "WaveNetEncoder",
     "clip_losses",
     "negative_log_likelihood",
+    "pitch_head_loss",
 ]
 
 
@@ -238,21 +240,34 @@ class WaveNetAutoencoder(_WaveNetModel):
         """The loss of `audio` [b, t] in nats per sample, a float32 scalar."""
         return negative_log_likelihood(audio, self(audio))
 
-    def training_loss(self, batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def training_loss(
+        self, batch: Any, pitch_head: Sequence[tf.Variable] = ()
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The loss of a batch, for a training step.
 
         Args:
           batch: [b, t] float32 in [-1, 1] at 16 kHz; or a dict with that as "audio",
-            and with what the decoder sees of it as "past".
+            and perhaps with what the decoder sees of it as "past", likewise, and with
+            the samples' "weights" in the loss, likewise, whose mean is 1. With a pitch
+            head also "pitch" [b], integers from 0 to 127.
+          pitch_head: kernel and bias, as for `pitch_head_loss`; none by default.
 
         Returns:
-          The loss in nats per sample, a float32 scalar; and no statistics, [].
+          The decoder's loss in nats per sample, a float32 scalar; and [the pitch
+          head's], or [] without one.
         """
         if not isinstance(batch, dict):
             return self.negative_log_likelihood(batch), []
         audio = batch["audio"]
-        logits = self.decoder(batch["past"], self.encoder(audio))
-        return negative_log_likelihood(audio, logits), []
+        encoding = self.encoder(audio)
+        logits = self.decoder(batch.get("past", audio), encoding)
+        losses = _sample_losses(audio, logits)
+        if "weights" in batch:
+            losses = losses * batch["weights"]
+        loss = tf.reduce_mean(losses)
+        if not pitch_head:
+            return loss, []
+        return loss, [pitch_head_loss(encoding, batch["pitch"], *pitch_head)]
 
 
 def negative_log_likelihood(audio: Any, logits: Any) -> tf.Tensor:
@@ -274,6 +289,26 @@ def negative_log_likelihood(audio: Any, logits: Any) -> tf.Tensor:
 def clip_losses(audio: Any, logits: Any) -> tf.Tensor:
     """As `negative_log_likelihood`, but for each clip: [b] float32."""
     return tf.reduce_mean(_sample_losses(audio, logits), axis=1)
+
+
+def pitch_head_loss(
+    encoding: tf.Tensor, pitch: tf.Tensor, kernel: Any, bias: Any
+) -> tf.Tensor:
+    """The mean cross entropy of a linear classifier of the pitch, in nats per frame.
+
+    Args:
+      encoding: [b, frames, bottleneck] float32.
+      pitch: [b] integers, MIDI numbers from 0 to 127.
+      kernel: [1, bottleneck, 128] float32.
+      bias: [128] float32.
+
+    Returns:
+      A float32 scalar.
+    """
+    logits = tf.tensordot(encoding, kernel[0], 1) + bias
+    labels = tf.repeat(pitch[:, None], tf.shape(encoding)[1], axis=1)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    return tf.reduce_mean(losses)
 
 
 def _sample_losses(audio: Any, logits: Any) -> tf.Tensor:

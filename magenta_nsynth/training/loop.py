@@ -26,7 +26,7 @@ from magenta_nsynth.training.options import Saving, Steps
 from magenta_nsynth.training.recipes import Recipe
 from magenta_nsynth.training.reconstruction import Reconstructions
 from magenta_nsynth.training.summaries import Summaries
-from magenta_nsynth.training.trainer import Trainer
+from magenta_nsynth.training.trainer import StepResult, Trainer
 from magenta_nsynth.training.workers import WorkersLostError
 
 __all__ = ["TrainingLoop"]
@@ -111,19 +111,19 @@ class TrainingLoop:
             self._measure()
             while self._step < stop:
                 rate = float(self.recipe.schedule(self._step))
-                loss, norm = self.trainer.train_step(next(batches), rate)
-                self._check(loss, norm)
-                progress.label = f"loss {loss:.{digits}f}"
+                result = self.trainer.train_step(next(batches), rate)
+                self._check(result)
+                progress.label = f"loss {result.loss:.{digits}f}"
                 progress.update(self._step)
-                self._after_step(loss, norm, rate, self._step == stop)
+                self._after_step(result, rate, self._step == stop)
         self._save()
         if self.folder:
             logging.info("Saved step %d: %s", self._step, self._last_saved)
 
-    def _check(self, loss: float, norm: float) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
+    def _check(self, result: StepResult) -> None:
+        if math.isfinite(result.loss) and math.isfinite(result.norm):
             return
-        what = "loss" if not math.isfinite(loss) else "gradient"
+        what = "loss" if not math.isfinite(result.loss) else "gradient"
         advice = "resume from it"
         if self._last_saved.endswith(f"-{self._step - 1}"):
             # It has not been shown yet that the last checkpoint is any good.
@@ -133,11 +133,11 @@ class TrainingLoop:
             f"checkpoint is {self._last_saved}. Lower --learning_rate and {advice}."
         )
 
-    def _after_step(self, loss: float, norm: float, rate: float, is_last: bool) -> None:
+    def _after_step(self, result: StepResult, rate: float, is_last: bool) -> None:
         """Writes summaries, measures and saves, if it is time to."""
         now, saving = time.monotonic(), self.saving
         if now - self._summary_time >= saving.save_summaries_secs or is_last:
-            self._summarise(loss, norm, rate, now)
+            self._summarise(result, rate, now)
         if self._step % saving.eval_steps == 0 or is_last:
             self._measure()
         every = saving.reconstruct_steps
@@ -147,13 +147,16 @@ class TrainingLoop:
             self._try_to_save()
             self._save_time = time.monotonic()
 
-    def _summarise(self, loss: float, norm: float, rate: float, now: float) -> None:
+    def _summarise(self, result: StepResult, rate: float, now: float) -> None:
         if self._summaries is None:
             return
         step, seconds = self._step, now - self._summary_time
-        values = {f"train/{name}": v for name, v in self.recipe.losses(loss).items()}
+        losses = self.recipe.losses(result.loss)
+        values = {f"train/{name}": value for name, value in losses.items()}
+        if result.pitch_loss is not None:
+            values["train/pitch_loss_nats"] = result.pitch_loss
         values["train/learning_rate"] = rate
-        values["train/gradient_norm"] = norm
+        values["train/gradient_norm"] = result.norm
         values["train/steps_per_second"] = (step - self._summary_step) / seconds
         self._summaries.scalars(step, values)
         self._summary_step, self._summary_time = step, now

@@ -165,6 +165,23 @@ class Steps:
         low=0,
         model="wavenet",
     )
+    past_detune: float = option(
+        0.0,
+        "WaveNet: the share of notes whose beginning is detuned in the past that the "
+        "decoder sees, so that it learns to return to the embedding's pitch. The loss "
+        "counts what comes after.",
+        low=0,
+        high=1,
+        model="wavenet",
+    )
+    pitch_weight: float = option(
+        0.0,
+        "WaveNet: the weight of a second loss, in training alone: a linear classifier "
+        "has to tell the pitch from each frame of the embedding, so that the embedding "
+        "holds it. 0.2 is usual. Needs notes of known pitch.",
+        low=0,
+        model="wavenet",
+    )
     shortest_note: int = option(
         0,
         "Baseline: silences the end of half of the notes, at random, but leaves this "
@@ -186,8 +203,10 @@ class Steps:
     def __post_init__(self) -> None:
         """Checks the values."""
         check_limits(self)
-        if not math.isfinite(self.past_noise):
-            raise InputError(f"--past_noise must be finite, not {self.past_noise}.")
+        for name in ("past_noise", "pitch_weight"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise InputError(f"--{name} must be finite, not {value}.")
         if self.learning_rate:
             Schedule.parse(self.learning_rate)
 
@@ -203,6 +222,12 @@ class Steps:
             given["schedule"] = Schedule.parse(self.learning_rate)
         given = {name: value for name, value in given.items() if value is not None}
         return dataclasses.replace(RECIPES[model], **given)
+
+    def with_labels(self, recipe: Recipe) -> Recipe:
+        """The recipe for the notes to train on; the pitch head needs their pitch."""
+        if not self.pitch_weight:
+            return recipe
+        return dataclasses.replace(recipe, features=("audio", "pitch"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,8 +18,21 @@ __all__ = ["StepResult", "Trainer", "choose_strategy", "set_up_towers"]
 
 EPSILON = 1e-8  # Adam's; Keras' own is 1e-7
 
-StepResult = tuple[float, float]
 Batch = Any  # a tensor, or a dict of tensors
+
+
+class StepResult(NamedTuple):
+    """What a step was like, before its update.
+
+    Attributes:
+      loss: a WaveNet's in nats per sample, of the samples that count.
+      norm: of all gradients together.
+      pitch_loss: the pitch head's, in nats per frame; None without one.
+    """
+
+    loss: float
+    norm: float
+    pitch_loss: float | None = None
 
 
 class Trainer:
@@ -45,6 +58,7 @@ class Trainer:
         num_towers: int = 1,
         decay: float | None = None,
         strategy: tf.distribute.Strategy | None = None,
+        pitch_weight: float = 0.0,
     ) -> None:
         """Creates the state, with fresh averages and moments.
 
@@ -58,9 +72,15 @@ class Trainer:
             averages of the baseline's batch norms. None is the original's, 0.9999
             and 0.999.
           strategy: divides the steps among its replicas; None for a single device.
+          pitch_weight: of the pitch head's loss, which is added to a WaveNet's; 0
+            trains none.
+
+        Raises:
+          InputError: a pitch head for the baseline.
         """
         self.model = model
-        self.state = TrainingState(model)
+        self.state = TrainingState(model, with_pitch_head=pitch_weight > 0)
+        self._pitch_weight = pitch_weight
         self._num_towers = num_towers
         self._strategy = strategy
         is_baseline = isinstance(model, SpectralAutoencoder)
@@ -83,40 +103,48 @@ class Trainer:
         self._compiled = tf.function(self._update_replicas)
 
     def gradients(self, batch: Batch) -> list[tf.Tensor]:
-        """The loss, its gradient for each trained variable, and statistics.
+        """The loss, the gradient for each trained variable, and statistics.
 
         Args:
           batch: as for the model's `training_loss`.
 
         Returns:
           A float32 scalar; tensors of the variables' shapes, in the order of
-          `state.variables`; and the model's statistics of the batch.
+          `state.variables`; and the model's statistics of the batch, or the pitch
+          head's loss. The gradients are those of both losses, the head's weighted.
         """
         variables = [variable for variable, _, _ in self._trained]
         with tf.GradientTape() as tape:
-            loss, statistics = self.model.training_loss(batch)
-        return [loss, *tape.gradient(loss, variables), *statistics]
+            if isinstance(self.model, WaveNetAutoencoder):
+                head = self.state.pitch_head
+                loss, statistics = self.model.training_loss(batch, head)
+            else:
+                loss, statistics = self.model.training_loss(batch)
+            total = loss
+            if self.state.pitch_head:
+                total = loss + self._pitch_weight * statistics[0]
+        return [loss, *tape.gradient(total, variables), *statistics]
 
     def train_step(self, batch: Any, learning_rate: float) -> StepResult:
         """Makes one update.
 
         Args:
-          batch: audio [b, t] float32 in [-1, 1] at 16 kHz, or a dict of "audio" and
-            "past" (see `noisy_past`); for the baseline a dict of "audio" and "pitch"
-            [b]. With a strategy, an element of `distribute`.
+          batch: audio [b, t] float32 in [-1, 1] at 16 kHz, or a dict of that as
+            "audio" and others, as for the WaveNet's `training_loss`; for the baseline
+            a dict of "audio" and "pitch" [b]. With a strategy, an element of
+            `distribute`.
           learning_rate: of this update.
 
         Returns:
-          The loss before the update, a WaveNet's in nats per sample, and the norm of
-          all gradients together.
+          The losses before the update, and the norm of the gradients.
         """
         step = int(self.state.global_step.numpy())
-        loss, norm = self._compiled(
+        figures = self._compiled(
             batch,
             tf.constant(learning_rate, tf.float32),
             tf.constant(average_decay(step + 1, self._decay), tf.float32),
         )
-        return float(loss), float(norm)
+        return StepResult(*map(float, figures))
 
     def _update_replicas(self, batch: Any, *rates: tf.Tensor) -> Sequence[tf.Tensor]:
         """`_update` on every replica; the results are the same in each."""
@@ -127,7 +155,7 @@ class Trainer:
 
     def _update(
         self, batch: Batch, learning_rate: tf.Tensor, decay: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> list[tf.Tensor]:
         """One update, as a graph, for one replica.
 
         Args:
@@ -136,11 +164,14 @@ class Trainer:
           decay: float32 scalar, the share of the old averages that remains.
 
         Returns:
-          The loss of the whole batch and the norm of its gradient, float32 scalars.
+          What `StepResult` has, of the whole batch: float32 scalars.
         """
         values = self._mean_over_replicas(self._gradients_of_towers(batch))
         loss, gradients = values[0], values[1 : 1 + len(self._trained)]
         statistics = values[1 + len(self._trained) :]
+        pitch_loss: list[tf.Tensor] = []
+        if self.state.pitch_head:
+            statistics, pitch_loss = [], statistics
         norm = _global_norm(gradients)
         self._apply_adam(gradients, learning_rate)
         for moving, value in zip(self._moving, statistics, strict=True):
@@ -152,7 +183,7 @@ class Trainer:
         tf.raw_ops.AssignAddVariableOp(
             resource=self.state.global_step.handle, value=tf.constant(1, tf.int64)
         )
-        return loss, norm
+        return [loss, norm, *pitch_loss]
 
     def _gradients_of_towers(self, batch: Batch) -> list[tf.Tensor]:
         if self._num_towers == 1:

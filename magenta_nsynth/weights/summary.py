@@ -97,6 +97,7 @@ def _contents(shapes: tables.Shapes, names: set[str]) -> list[str]:
         "averaged weights": {n + tables.AVERAGE_SUFFIX for n in names} & set(shapes),
         "optimiser state": {n + s for n in names for s in tables.SLOT_SUFFIXES}
         & set(shapes),
+        "pitch head": {n for n in shapes if n.startswith("pitch_head/")},
     }
     return [f"{what} ({len(found)})" for what, found in groups.items() if found]
 

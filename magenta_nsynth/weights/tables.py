@@ -29,9 +29,11 @@ __all__ = [
     "SLOT_SUFFIXES",
     "Row",
     "Shapes",
+    "holds_pitch_head",
     "ignored_names",
     "model_of",
     "names_without_gradient",
+    "pitch_head_rows",
     "spectral_config",
     "step_tensor",
     "table",
@@ -47,6 +49,7 @@ BETA_POWERS = ("beta1_power", "beta2_power")
 BOOKKEEPING = (GLOBAL_STEP, *BETA_POWERS)
 _STEP_DTYPES = {"wavenet": np.int32, "baseline": np.int64}
 
+_PITCH_HEAD = ("pitch_head/W", "pitch_head/biases")
 _MOVING = ("moving_mean", "moving_variance")
 
 
@@ -113,6 +116,15 @@ def _wavenet_rows(config: WaveNetConfig) -> list[Row]:
         rows.append(Row(f"{layer}/W", (1, *kernel), f"{layer}/kernel"))
         rows.append(Row(f"{layer}/biases", kernel[-1:], f"{layer}/bias"))
     return rows
+
+
+def pitch_head_rows(config: WaveNetConfig) -> list[Row]:
+    """The rows of the pitch head, which training keeps beside a WaveNet's weights."""
+    kernel = (config.ae_bottleneck_width, NUM_PITCHES)
+    return [
+        Row(_PITCH_HEAD[0], (1, 1, *kernel), "pitch_head/kernel"),
+        Row(_PITCH_HEAD[1], kernel[-1:], "pitch_head/bias"),
+    ]
 
 
 def _spectral_rows(config: SpectralConfig) -> list[Row]:
@@ -219,14 +231,21 @@ def model_of(shapes: Shapes) -> str | None:
     return None
 
 
+def holds_pitch_head(shapes: Shapes) -> bool:
+    """Whether a checkpoint holds a pitch head."""
+    return _PITCH_HEAD[0] in shapes
+
+
 def ignored_names(names: set[str], shapes: Shapes) -> set[str]:
     """The tensors in `shapes` that training keeps beside the weights `names`.
 
-    These are Adam's two slots and the average of each weight, Adam's beta powers and
-    the global step.
+    These are a WaveNet's pitch head, Adam's two slots and the average of each weight,
+    Adam's beta powers and the global step.
     """
+    head = set(_PITCH_HEAD) if model_of(shapes) == "wavenet" else set()
+    names = names | head
     allowed = {name + end for name in names for end in (*SLOT_SUFFIXES, AVERAGE_SUFFIX)}
-    return (allowed | set(BOOKKEEPING)) & set(shapes)
+    return (allowed | head | set(BOOKKEEPING)) & set(shapes)
 
 
 def step_tensor(config: Config, step: int) -> np.ndarray:

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from magenta_nsynth.errors import CheckpointError
+from magenta_nsynth.config import WaveNetConfig
+from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.models.base import ConfiguredModel
 from magenta_nsynth.weights import tables
 from magenta_nsynth.weights.checkpoint import (
@@ -33,7 +34,8 @@ class TrainingState:
 
     Attributes:
       model: the model.
-      variables: its variables, as tf.Variables.
+      pitch_head: kernel and bias, as for `pitch_head_loss`, at first 0; or none.
+      variables: the model's variables, as tf.Variables, and those of the pitch head.
       has_gradient: whether the optimiser changes each variable.
       averages: the moving average of each variable of a WaveNet, at first equal to it.
         [] for the baseline.
@@ -45,12 +47,28 @@ class TrainingState:
       global_step: int64 scalar, the number of steps.
     """
 
-    def __init__(self, model: ConfiguredModel) -> None:
+    def __init__(self, model: ConfiguredModel, with_pitch_head: bool = False) -> None:
+        """Creates the state of a training that begins.
+
+        Args:
+          model: the model.
+          with_pitch_head: whether a WaveNet is trained together with a pitch head.
+
+        Raises:
+          InputError: a pitch head for the baseline.
+        """
         self.model = model
         self._config = model.config
         pairs = plan(model, tables.table(self._config))
-        self._rows = [row for row, _ in pairs]
+        self._model_rows = [row for row, _ in pairs]
+        self._head_rows = self._rows_of_head() if with_pitch_head else []
+        self._rows = [*self._model_rows, *self._head_rows]
+        self.pitch_head = [
+            tf.Variable(row.to_keras(np.zeros(row.shape, np.float32)))
+            for row in self._head_rows
+        ]
         self.variables: list[tf.Variable] = [variable.value for _, variable in pairs]
+        self.variables += self.pitch_head
         unused = tables.names_without_gradient(self._config)
         self.has_gradient = [row.name not in unused for row in self._rows]
         averaged = self.variables if self._config.model_name == "wavenet" else []
@@ -62,6 +80,11 @@ class TrainingState:
             tf.Variable(beta, trainable=False, dtype=tf.float32) for beta in self.betas
         )
         self.global_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+
+    def _rows_of_head(self) -> list[tables.Row]:
+        if not isinstance(self._config, WaveNetConfig):
+            raise InputError("The pitch head is for the WaveNet, not for the baseline.")
+        return tables.pitch_head_rows(self._config)
 
     def _slots(self) -> list[tf.Variable | None]:
         return [
@@ -75,20 +98,21 @@ class TrainingState:
         """Takes over a checkpoint: exactly, if it is a training checkpoint.
 
         From a checkpoint of weights alone the averages start at the weights and Adam
-        starts afresh, with a log line for each.
+        starts afresh, with a log line for each. So does a pitch head, from 0, if the
+        checkpoint holds none.
 
         Args:
           source: any form that `resolve_checkpoint` takes, or an opened checkpoint.
 
         Raises:
           CheckpointError: it doesn't fit the model, is damaged, or holds only some of
-            the slots or averages.
+            the slots, the averages or the pitch head.
         """
         checkpoint = open_checkpoint(source)
         require_model(checkpoint, self._config.model_name)
-        check(checkpoint, self._rows, use_ema=False)
-        has_averages, has_slots = self._check_extras(checkpoint)
-        targets = self._targets(has_averages, has_slots)
+        check(checkpoint, self._model_rows, use_ema=False)
+        has_averages, has_slots, has_head = self._check_extras(checkpoint)
+        targets = self._targets(has_averages, has_slots, has_head)
         for name, value in checkpoint.read(targets):
             row, variables = targets[name]
             for variable in variables:
@@ -107,21 +131,46 @@ class TrainingState:
                 "%s holds no averages; they start at the weights.",
                 checkpoint.prefix,
             )
+        if not has_head:
+            self._start_head(checkpoint)
+
+    def _start_head(self, checkpoint: Checkpoint) -> None:
+        """Sets the pitch head to 0, and says what becomes of the checkpoint's."""
+        for i in range(len(self._model_rows), len(self._rows)):
+            for variable in self._all_of(i).values():
+                variable.assign(tf.zeros_like(variable))
+        prefix = checkpoint.prefix
+        if self.pitch_head:
+            logging.info("%s holds no pitch head, which starts afresh.", prefix)
+        elif tables.holds_pitch_head(checkpoint.shapes):
+            logging.info(
+                "%s holds a pitch head, which is left out: no --pitch_weight.", prefix
+            )
+
+    def _all_of(self, i: int) -> dict[str, tf.Variable]:
+        """The i-th variable, its average and slots, by the suffix of their names."""
+        values = {"": self.variables[i]}
+        if self.averages:
+            values[tables.AVERAGE_SUFFIX] = self.averages[i]
+        if self.has_gradient[i]:
+            slots = (self.first_moments[i], self.second_moments[i])
+            values.update(zip(tables.SLOT_SUFFIXES, slots, strict=True))
+        return values
 
     def _targets(
-        self, has_averages: bool, has_slots: bool
+        self, has_averages: bool, has_slots: bool, has_head: bool
     ) -> dict[str, tuple[tables.Row, list[tf.Variable]]]:
         """The variables that each tensor of a checkpoint is assigned to."""
+        held = {"": True, tables.AVERAGE_SUFFIX: has_averages}
+        held.update(dict.fromkeys(tables.SLOT_SUFFIXES, has_slots))
         targets: dict[str, tuple[tables.Row, list[tf.Variable]]] = {}
         for i, row in enumerate(self._rows):
-            starts = [] if has_averages else self.averages[i : i + 1]
-            targets[row.name] = (row, [self.variables[i], *starts])
-            if has_averages:
-                targets[row.name + tables.AVERAGE_SUFFIX] = (row, [self.averages[i]])
-            if has_slots and self.has_gradient[i]:
-                slots = (self.first_moments[i], self.second_moments[i])
-                for suffix, slot in zip(tables.SLOT_SUFFIXES, slots, strict=True):
-                    targets[row.name + suffix] = (row, [slot])
+            is_head = i >= len(self._model_rows)
+            for suffix, variable in self._all_of(i).items():
+                if has_head if is_head else held[suffix]:
+                    targets[row.name + suffix] = (row, [variable])
+            if self.averages and not has_averages and not is_head:
+                targets[row.name][1].append(self.averages[i])
         return targets
 
     def _restore_powers(self, checkpoint: Checkpoint, has_slots: bool) -> None:
@@ -139,17 +188,23 @@ class TrainingState:
             else:
                 variable.assign(_running_product(beta, step + 1))
 
-    def _check_extras(self, checkpoint: Checkpoint) -> tuple[bool, bool]:
-        """Whether there are averages and slots: all of each or none, or an error."""
+    def _check_extras(self, checkpoint: Checkpoint) -> list[bool]:
+        """Whether there are averages, slots and a pitch head.
+
+        All of each or none, or an error.
+        """
         found = []
+        rows_of_model = self._model_rows
         trained = [
             row
-            for row, has_gradient in zip(self._rows, self.has_gradient, strict=True)
+            for row, has_gradient in zip(rows_of_model, self.has_gradient, strict=False)
             if has_gradient
         ]
+        ends = ("", tables.AVERAGE_SUFFIX, *tables.SLOT_SUFFIXES)
         for rows, suffixes in (
-            (self._rows if self.averages else [], [tables.AVERAGE_SUFFIX]),
+            (rows_of_model if self.averages else [], [tables.AVERAGE_SUFFIX]),
             (trained, tables.SLOT_SUFFIXES),
+            (self._head_rows, ends),
         ):
             wanted = {row.name + end: row.shape for row in rows for end in suffixes}
             present = [name for name in wanted if name in checkpoint.shapes]
@@ -164,7 +219,7 @@ class TrainingState:
                     "writes."
                 )
             found.append(bool(present))
-        return found[0], found[1]
+        return found
 
     def save(
         self, prefix: str | os.PathLike, kept: Sequence[str] | None = None
@@ -180,13 +235,7 @@ class TrainingState:
         """
         tensors = {}
         for i, row in enumerate(self._rows):
-            values = {"": self.variables[i]}
-            if self.averages:
-                values[tables.AVERAGE_SUFFIX] = self.averages[i]
-            if self.has_gradient[i]:
-                slots = (self.first_moments[i], self.second_moments[i])
-                values.update(zip(tables.SLOT_SUFFIXES, slots, strict=True))
-            for suffix, variable in values.items():
+            for suffix, variable in self._all_of(i).items():
                 tensors[row.name + suffix] = row.to_tf1(variable.numpy())
         powers = (self.beta1_power.numpy(), self.beta2_power.numpy())
         tensors.update(zip(tables.BETA_POWERS, powers, strict=True))

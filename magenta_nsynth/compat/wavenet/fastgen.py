@@ -57,7 +57,8 @@ def encode(
     Examples:
       >>> from magenta_nsynth.compat import utils
       >>> from magenta_nsynth.compat.wavenet import fastgen
-      >>> audio = utils.load_audio("checkpoints/notes/flute_flute_060.wav", 4096)
+      >>> flute = "checkpoints/notes/flute_acoustic_073-060-100.wav"
+      >>> audio = utils.load_audio(flute, 4096)
       >>> fastgen.encode(audio, "checkpoints/small", 4096).shape
       (1, 8, 16)
     """
