@@ -245,7 +245,8 @@ def check_folder(save_path: str | os.PathLike) -> None:
         raise InputError("Give --save_path, the folder to write to.")
     folder = expand(save_path)
     if storage.exists(folder) and not storage.isdir(folder):
-        raise InputError(f"{save_path}: --save_path must be a folder.")
+        shown = folder if storage.is_remote(folder) else save_path
+        raise InputError(f"{shown}: --save_path must be a folder.")
 
 
 def check_inputs(
