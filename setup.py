@@ -24,6 +24,9 @@ WITHOUT_IO = 'python_version >= "3.13" or sys_platform == "win32"'
 PANDAS = [f"pandas>=2.1,<3; {WITH_IO}", f"pandas>=2.1; {WITHOUT_IO}"]
 PYARROW = [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"]
 
+# Paths such as s3://bucket/notes; for the tests, with a local server.
+CLOUD = ["adlfs>=2024.4", "fsspec>=2024.6", "gcsfs>=2024.6", "s3fs>=2024.6"]
+
 RUFF = "ruff==0.17.6"
 
 # What an installed package has of checkpoints/: `magenta_nsynth.bundled` finds it.
@@ -79,13 +82,16 @@ setup(
         "dev": [
             "build>=1.2",
             "codespell==2.4.3",
+            "fsspec>=2024.6",
             "hypothesis>=6",
             "ipykernel>=6",
+            "moto[server]>=5",
             "mypy==2.4.1",
             "nbclient>=0.10",
             "pytest>=8",
             "pytest-xdist>=3.6",
             RUFF,
+            "s3fs>=2024.6",
             "soundfile>=0.13",
         ],
         "docs": [
@@ -98,5 +104,6 @@ setup(
         "notebook": ["jupyterlab>=4", *PANDAS],
         "parquet": [*PYARROW, *PANDAS],
         "beam": ["apache-beam>=2.60"],
+        "cloud": CLOUD,
     },
 )

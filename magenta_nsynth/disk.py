@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from absl import logging
 
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.formatting import format_bytes
+from magenta_nsynth.stores import remote, storage
 
 try:
     import fcntl
@@ -20,6 +22,8 @@ except ImportError:  # Windows
 
 __all__ = [
     "CHUNK",
+    "check_claims",
+    "claimed",
     "disk_errors",
     "locked_range",
     "only_writer",
@@ -132,6 +136,9 @@ def only_writer(
 ) -> Iterator[None]:
     """Locks a folder in the block, against other programs that do the same.
 
+    A store has no locks. There the program that comes last may write, and the one
+    before ends with an error when it next writes.
+
     Args:
       folder: an existing folder.
       flag: the flag that named the folder, for the message.
@@ -140,6 +147,10 @@ def only_writer(
     Raises:
       InputError: another program is writing there.
     """
+    if storage.is_remote(folder):
+        with claimed(folder, flag):
+            yield
+        return
     path = os.path.join(folder, _LOCK)
     in_use = (
         f"{folder}: another program is writing there; wait for it, or use another "
@@ -150,6 +161,50 @@ def only_writer(
             stack.enter_context(open_locked(path, in_use, patience, needed=True))
             stack.callback(remove, path)
         yield
+
+
+_claims: dict[str, tuple[bytes, str]] = {}  # by folder: this program's mark, the flag
+
+
+@contextlib.contextmanager
+def claimed(folder: str, flag: str) -> Iterator[None]:
+    """Claims a store's folder in the block, from any program that did so before.
+
+    A program that is killed leaves a claim that hinders nobody.
+
+    Args:
+      folder: the folder.
+      flag: the flag that named it, for the message.
+    """
+    mark = secrets.token_hex(16).encode()
+    remote.put(storage.join(folder, _LOCK), mark)
+    _claims[folder] = mark, flag
+    try:
+        yield
+        check_claims(storage.join(folder, _LOCK))
+        remote.delete(storage.join(folder, _LOCK))
+    finally:
+        del _claims[folder]
+
+
+def check_claims(path: str) -> None:
+    """Raises InputError if another program has claimed a folder above, since we did.
+
+    Args:
+      path: the file to be written.
+    """
+    for folder, (mark, flag) in list(_claims.items()):
+        if not path.startswith(f"{folder}/"):
+            continue
+        try:
+            found = remote.read(storage.join(folder, _LOCK))
+        except FileNotFoundError:  # that program has finished
+            found = b""
+        if found != mark:
+            raise InputError(
+                f"{folder}: another program has begun to write there; wait for it, or "
+                f"use another {flag}."
+            )
 
 
 @contextlib.contextmanager
@@ -190,12 +245,15 @@ def remove(*paths: str) -> None:
     """Removes files; those that can't be removed stay."""
     for path in paths:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            storage.unlink(path)
 
 
 def remove_unlocked(*paths: str) -> None:
     """Removes files, except those that another program has locked."""
     for path in paths:
+        if storage.is_remote(path):
+            remove(path)
+            continue
         with (
             contextlib.suppress(OSError, InputError),
             open_locked(path, f"{path}: in use.", needed=True),

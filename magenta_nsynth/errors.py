@@ -13,6 +13,7 @@ __all__ = [
     "InputError",
     "InstallationError",
     "NSynthError",
+    "StoreError",
     "TrainingError",
 ]
 
@@ -45,6 +46,10 @@ class AudioError(NSynthError):
 
 class CheckpointError(NSynthError):
     """A checkpoint that is missing, damaged, or belongs to another model."""
+
+
+class StoreError(NSynthError):
+    """An object store or web server that refuses a request, or does not answer."""
 
 
 class TrainingError(NSynthError):

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import glob
 import json
 import os
@@ -9,13 +10,17 @@ import pathlib
 import re
 import secrets
 import sys
+import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from absl import logging
 
-from magenta_nsynth.disk import open_locked
+from magenta_nsynth.disk import check_claims, open_locked
 from magenta_nsynth.errors import InputError
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "ARRAY_EXTENSIONS",
@@ -45,7 +50,7 @@ _MOST_LEVELS = 32  # of nested arrays and objects; ours have 6
 
 # Created by macOS (in archives), Synology and Windows.
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
-_SCHEME = re.compile(r"\w{2,}:")  # not a Windows drive
+_DATA_SET = re.compile(r"\w{2,}:(?!//)")  # "tfds:nsynth", not a Windows drive
 _MOST_KINDS = 5  # file extensions that are counted individually in a message
 
 
@@ -81,9 +86,14 @@ def expand(path: str | os.PathLike) -> str:
     """Replaces `~` and environment variables in a path, unless it exists unchanged.
 
     Only for paths that a person types: in a name from a folder, an archive, a list or
-    a manifest, a "$" is a part of the name.
+    a manifest, a "$" is a part of the name. From a URL credentials are taken away, as
+    `remote.clean` does; file:// becomes a path.
     """
     path = os.fspath(path)
+    if storage.is_remote(path):
+        if not path.lower().startswith("file://"):
+            return remote.clean(path)
+        path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
     if os.path.lexists(path):
         return path
     return os.path.expanduser(os.path.expandvars(path))
@@ -128,18 +138,18 @@ def find_sources(
         raise InputError(
             f"Nothing to read: give --source_path, a file, folder or glob of {names}."
         )
-    pruned = {os.path.realpath(expand(folder)) for folder in left_out}
+    pruned = {storage.realpath(expand(folder)) for folder in left_out}
     found: dict[str, Source] = {}
     there: dict[str, str] = {}  # all files, and their extensions
     for path in named:
         here = list(_sources_of(path, names, recursive, pruned))
-        there.update((os.path.abspath(s.path), _extension(s.path)) for s in here)
+        there.update((storage.abspath(s.path), _extension(s.path)) for s in here)
         groups = ([s for s in here if _extension(s.path) in kind] for kind in kinds)
         taken = next(filter(None, groups), [])
         if not taken and [s.path for s in here] == [path]:
             raise InputError(f"{path}: not one of {names}.")
         for source in taken:
-            found.setdefault(os.path.abspath(source.path), source)
+            found.setdefault(storage.abspath(source.path), source)
     others = _counted(ext for path, ext in there.items() if path not in found)
     if not found:
         what = f" (but {others})" if others else ""
@@ -177,7 +187,7 @@ def _sources_of(
     path: str, names: str, recursive: bool, pruned: set[str]
 ) -> Iterator[Source]:
     """Yields all files that a path names."""
-    if os.path.isdir(path):
+    if storage.isdir(path):
         yield from _sources_in_folder(path, recursive, pruned)
         return
     for match in matches_of(path, f"give a file, folder or glob of {names}"):
@@ -185,7 +195,7 @@ def _sources_of(
             pathlib.Path(path).parts
         ):
             continue
-        if os.path.isdir(match):
+        if storage.isdir(match):
             yield from _sources_in_folder(match, recursive, pruned)
         else:
             yield Source(match, "")
@@ -197,9 +207,9 @@ def matches_of(path: str, advice: str) -> list[str]:
     Raises:
       InputError: there is nothing; the message ends with `advice`.
     """
-    if os.path.exists(path):
+    if storage.exists(path):
         return [path]
-    matches = sorted(glob.glob(path, recursive=True))
+    matches = sorted(storage.glob(path))
     if not matches:
         kind = "matches nothing" if glob.has_magic(path) else "does not exist"
         raise InputError(f"{path}: {kind}; {advice}.")
@@ -212,19 +222,21 @@ def _sources_in_folder(
     def unreadable(error: OSError) -> None:
         raise InputError(f"{error.filename}: {error.strerror}.")
 
-    for directory, subfolders, files in os.walk(folder, onerror=unreadable):
+    for directory, subfolders, files in storage.walk(folder, unreadable):
         subfolders[:] = sorted(
             name
             for name in subfolders
             if recursive
             and not is_hidden(name)
-            and os.path.realpath(os.path.join(directory, name)) not in pruned
+            and storage.realpath(storage.join(directory, name)) not in pruned
         )
-        relative = os.path.relpath(directory, folder)
+        relative = directory[len(folder) :].strip("/") or "."
+        if not storage.is_remote(folder):
+            relative = os.path.relpath(directory, folder)
         for name in sorted(files):
             if not is_hidden(name):
                 subfolder = "" if relative == "." else relative
-                yield Source(os.path.join(directory, name), subfolder)
+                yield Source(storage.join(directory, name), subfolder)
 
 
 def check_folder(save_path: str | os.PathLike) -> None:
@@ -232,8 +244,9 @@ def check_folder(save_path: str | os.PathLike) -> None:
     if not os.fspath(save_path):
         raise InputError("Give --save_path, the folder to write to.")
     folder = expand(save_path)
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise InputError(f"{save_path}: --save_path must be a folder.")
+    if storage.exists(folder) and not storage.isdir(folder):
+        shown = folder if storage.is_remote(folder) else save_path
+        raise InputError(f"{shown}: --save_path must be a folder.")
 
 
 def check_inputs(
@@ -248,7 +261,7 @@ def check_inputs(
     if not named:
         raise InputError(f"Nothing to read: give {flag}, a file, a folder or a glob.")
     for path in named:
-        if not _SCHEME.match(path):
+        if not _DATA_SET.match(path):
             matches_of(expand(path), f"give another {flag}")
 
 
@@ -258,9 +271,9 @@ def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None
     inputs = {}
     pairs = list(zip(sources, outputs, strict=True))
     for source, _ in pairs:
-        inputs[os.path.realpath(source.path)] = source.path
+        inputs[storage.realpath(source.path)] = source.path
     for source, output in pairs:
-        key = os.path.realpath(output)
+        key = storage.realpath(output)
         if sys.platform in ("darwin", "win32"):  # "A.wav" is "a.wav" there
             key = key.lower()
         if key in taken:
@@ -269,7 +282,7 @@ def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None
                 "rename one, or use a different --save_path for each."
             )
         taken[key] = source.path
-        if os.path.realpath(output) in inputs:
+        if storage.realpath(output) in inputs:
             raise InputError(
                 f"{output} is an input and would be overwritten; "
                 "give another --save_path."
@@ -277,24 +290,34 @@ def refuse_collisions(sources: Iterable[Source], outputs: Iterable[str]) -> None
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[str]:
+def atomic_path(path: str | os.PathLike, new: bool = False) -> Iterator[str]:
     """Makes a temporary path beside `path`, which is renamed to it after the block.
 
-    The folder is created if missing. A reader sees the old file or the complete new
+    For a path of a store it is a local file, which is uploaded after the block. The
+    folder is created if missing. A reader sees the old file or the complete new
     one, never anything in between. After an error the temporary file is removed. If the
     program is killed it stays, until the same file is written again.
 
     Args:
       path: where the finished file belongs.
+      new: nothing may be there yet.
 
     Yields:
       The path to write to. It has the same extension.
 
     Raises:
       InputError: another program is writing the same file.
+      FileExistsError: with `new`, there is a file already.
+      StoreError: the store refuses the file, or does not answer.
     """
+    if storage.is_remote(path):
+        with _uploaded(str(path), new) as temporary:
+            yield temporary
+        return
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if new and path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     with _temporary_beside(path) as temporary:
         try:
             yield temporary
@@ -306,6 +329,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
             if isinstance(error, OSError) and error.errno:
                 raise type(error)(error.errno, error.strerror, str(path)) from None
             raise
+
+
+@contextlib.contextmanager
+def _uploaded(path: str, new: bool) -> Iterator[str]:
+    """A local file, which goes to a store after the block."""
+    with tempfile.TemporaryDirectory(prefix="magenta-nsynth-") as folder:
+        temporary = os.path.join(folder, path.rpartition("/")[2])
+        yield temporary
+        check_claims(path)
+        remote.upload(temporary, path, new)
 
 
 @contextlib.contextmanager
@@ -333,9 +366,10 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
       InputError: it is not a regular file.
       OSError: it can't be opened.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
+    is_local = not storage.is_remote(path)  # in a store there are only files
+    if is_local and os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path}: not a file.")
-    return open(path, "rb")
+    return storage.open_binary(path)
 
 
 def load_json(path: str | os.PathLike, form: Any = dict) -> Any:
@@ -428,10 +462,18 @@ def _misfit(value: Any, form: Any) -> str | None:
     return None
 
 
-def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+def write_json(
+    path: str | os.PathLike, content: Mapping[str, Any], new: bool = False
+) -> None:
     """Writes an object as JSON; in ASCII, because file names need not be UTF-8.
 
+    Args:
+      path: where to.
+      content: the object.
+      new: nothing may be there yet.
+
     Raises:
+      FileExistsError: with `new`, there is a file already.
       InputError: a number in it is NaN or infinite, which JSON can't represent.
     """
     try:
@@ -440,5 +482,5 @@ def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
         raise InputError(
             f"{path}: not written, because a number in it is NaN or infinite."
         ) from None
-    with atomic_path(path) as temporary:
+    with atomic_path(path, new) as temporary:
         pathlib.Path(temporary).write_text(text + "\n", encoding="ascii")

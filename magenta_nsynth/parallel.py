@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from magenta_nsynth.disk import disk_errors
-from magenta_nsynth.errors import AudioError, InputError, NSynthError
+from magenta_nsynth.errors import AudioError, InputError, NSynthError, StoreError
 
 __all__ = ["in_order", "in_processes", "num_cores"]
 
@@ -167,6 +167,8 @@ def in_order(
 def _attempt(function: Callable[[Task], Result], task: Task) -> Result | NSynthError:
     try:
         return function(task)
+    except StoreError:  # no fault of this file: what was to be read is still there
+        raise
     except NSynthError as error:
         return error
     except OSError as error:

@@ -43,12 +43,16 @@ from magenta_nsynth.api.wavenet import WaveNet
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.generation.stepwise import input_levels
+from magenta_nsynth.mirror import staging_folder
 from magenta_nsynth.models.spectral import network_input, network_output
 from magenta_nsynth.models.wavenet import WaveNetDecoder
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["save_for_serving"]
 
 _Spec = tuple[list[int | None], tf.DType]  # a tensor's shape and dtype
+
+_GRAPH = "saved_model.pb"  # without it the rest of a folder is no SavedModel
 
 
 def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> list[str]:
@@ -73,15 +77,16 @@ def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> li
     """
     folder = expand(folder)
     parts = _baseline(model) if isinstance(model, Baseline) else _wavenet(model)
-    paths = [os.path.join(folder, name) for name in parts]
+    paths = [storage.join(folder, name) for name in parts]
     for path in paths:
-        if os.path.lexists(path):
+        if storage.lexists(path):
             raise InputError(
                 f"{path}: exists already; move it away, or give another --save_path."
             )
-    os.makedirs(folder, exist_ok=True)
+    storage.makedirs(folder)
     for path, (module, signatures) in zip(paths, parts.values(), strict=True):
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+        beside = staging_folder() if storage.is_remote(folder) else folder
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=beside) as temporary:
             written = os.path.join(temporary, "model")
             try:
                 with _only_warnings():
@@ -89,8 +94,23 @@ def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> li
             except tf.errors.OpError as error:
                 reason = (error.message.splitlines() or [""])[0]
                 raise InputError(f"{path}: can't be written ({reason}).") from None
-            os.replace(written, path)
+            _move(written, path)
     return paths
+
+
+def _move(written: str, path: str) -> None:
+    """Moves a SavedModel to its place; in a store its graph comes last."""
+    if not storage.is_remote(path):
+        os.replace(written, path)
+        return
+    files = [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(written)
+        for name in names
+    ]
+    for file in sorted(files, key=lambda file: (file.endswith(_GRAPH), file)):
+        name = os.path.relpath(file, written)
+        remote.upload(file, storage.join(path, name))
 
 
 @contextlib.contextmanager

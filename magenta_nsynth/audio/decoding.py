@@ -25,6 +25,7 @@ from magenta_nsynth.audio.containers import (
     too_short,
 )
 from magenta_nsynth.errors import AudioError
+from magenta_nsynth.stores import storage
 
 if TYPE_CHECKING:
     import av
@@ -146,9 +147,10 @@ def _checked_stream(file: BinaryIO, path: str) -> Stream:
 def _opened(path: str) -> BinaryIO:
     try:
         # Checked before opening, because opening a pipe waits for a writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        is_local = not storage.is_remote(path)
+        if is_local and not stat.S_ISREG(os.stat(path).st_mode):
             raise AudioError(f"{path}: not a file; give a sound file.")
-        return open(path, "rb")
+        return storage.open_binary(path)
     except OSError as error:
         raise AudioError(f"{path}: can't be read ({error.strerror}).") from None
 

@@ -5,6 +5,7 @@ import struct
 from typing import BinaryIO
 
 from magenta_nsynth.audio.containers import iff_chunks
+from magenta_nsynth.stores import storage
 
 __all__ = ["unity_note"]
 
@@ -29,7 +30,7 @@ def unity_note(path: str | os.PathLike) -> int:
       0 to 127; -1 if there is no such chunk, or the file can't be read.
     """
     try:
-        with open(path, "rb") as file:
+        with storage.open_binary(path) as file:
             return _find(file)
     except OSError:
         return -1

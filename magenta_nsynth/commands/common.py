@@ -13,6 +13,7 @@ from magenta_nsynth.errors import AudioError, InputError, NSynthError
 from magenta_nsynth.files import Source, check_folder, expand
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.options import refuse_changed
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "Failures",
@@ -76,8 +77,8 @@ def pending(
     left = [
         (source, output)
         for source, output in pairs
-        if not os.path.exists(output)
-        or (unfinished_suffix and os.path.exists(output + unfinished_suffix))
+        if not storage.exists(output)
+        or (unfinished_suffix and storage.exists(output + unfinished_suffix))
     ]
     if len(left) < len(pairs):
         logging.info("%d of %d are done already.", len(pairs) - len(left), len(pairs))
@@ -90,8 +91,12 @@ def make_folder(save_path: str | os.PathLike, flag: str = "--save_path") -> None
     Checked early, because it may take hours until the first file is written.
     """
     folder = expand(save_path)
+    if storage.is_remote(folder):
+        remote.put(storage.join(folder, ".writing-check"), b"")
+        remote.delete(storage.join(folder, ".writing-check"))
+        return
     try:
-        os.makedirs(folder, exist_ok=True)
+        storage.makedirs(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -109,7 +114,7 @@ def writing(output: str) -> Iterator[None]:
       OSError: no space is left, so no other file can be written either.
     """
     try:
-        os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
+        storage.makedirs(os.path.dirname(output) or ".")
         yield
     except (OSError, AudioError) as error:
         reason = error if isinstance(error, OSError) else error.__context__

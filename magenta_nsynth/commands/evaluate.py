@@ -21,6 +21,7 @@ from magenta_nsynth.models.spectral import SpectralAutoencoder
 from magenta_nsynth.models.wavenet import WaveNetAutoencoder
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.options import refuse_changed, refuse_other_model
+from magenta_nsynth.stores import storage
 from magenta_nsynth.training.evaluation import (
     Evaluator,
     NoteLosses,
@@ -110,8 +111,8 @@ def _json_path(save_path: str) -> str:
     if not save_path:
         return ""
     path = expand(save_path)
-    is_file = path.endswith(".json") and not os.path.isdir(path)
-    return path if is_file else os.path.join(path, _FILE_NAME)
+    is_file = path.endswith(".json") and not storage.isdir(path)
+    return path if is_file else storage.join(path, _FILE_NAME)
 
 
 def _check_length(length: int, model: Autoencoder, options: Evaluation) -> None:

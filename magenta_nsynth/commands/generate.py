@@ -3,7 +3,6 @@
 import collections
 import functools
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -27,7 +26,7 @@ from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.embeddings.embedding import check_finite
 from magenta_nsynth.embeddings.files import Embedding
 from magenta_nsynth.errors import InputError, NSynthError
-from magenta_nsynth.files import Source, expand, refuse_collisions
+from magenta_nsynth.files import Source, atomic_path, expand, refuse_collisions
 from magenta_nsynth.formatting import counted, format_duration
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip, file_name
@@ -36,6 +35,7 @@ from magenta_nsynth.notes.naming import NameRules, refuse_rules
 from magenta_nsynth.notes.opening import find_sounds_or_npy, open_clips, recognise
 from magenta_nsynth.notes.sound_labels import SoundLabels, log_pitches
 from magenta_nsynth.progress import Progress
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "UNFINISHED",
@@ -124,7 +124,7 @@ def generate(
         sources = sources[:-1]
     folder = expand(output.save_path)
     paths = [
-        os.path.join(folder, source.mirrored, generated_name(file_name(name)))
+        storage.join(folder, source.mirrored, generated_name(file_name(name)))
         for source, name in zip(sources, names, strict=True)
     ]
     refuse_collisions(sources, paths)
@@ -506,10 +506,10 @@ class _Batch:
         with writing(job.path):
             if len(audio) == length:
                 self._save_finished(job, audio)
-                if os.path.exists(marker):
-                    os.unlink(marker)
+                if storage.exists(marker):
+                    storage.unlink(marker)
                 return
-            with open(marker, "w", encoding="utf-8") as file:
+            with atomic_path(marker) as path, open(path, "w", encoding="utf-8") as file:
                 file.write("Generation of the sound beside this was broken off.\n")
             write_audio(job.path, audio, self._options.wav_depth)
 

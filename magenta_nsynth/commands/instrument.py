@@ -49,6 +49,7 @@ from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.options import check_limits
+from magenta_nsynth.stores import storage
 
 __all__ = ["Order", "make_instrument"]
 
@@ -122,7 +123,7 @@ def make_instrument(model: Autoencoder, order: Order) -> int:
     folder = expand(order.save_path)
     check_instrument_folder(folder)
     plan, facts = _plan(model, order)
-    make_folder(os.path.join(folder, UNPROCESSED))
+    make_folder(storage.join(folder, UNPROCESSED))
     status = _generate(model, order, plan, folder, functools.partial(_write, facts))
     missing = sum(not sound.is_made(folder) for sound in plan.sounds)
     if missing:
@@ -133,7 +134,7 @@ def make_instrument(model: Autoencoder, order: Order) -> int:
         return status
     samples = _write(facts, plan, folder, order)
     log_tuning(samples, order.finishing.tune)
-    size = os.path.getsize(os.path.join(folder, "index.html"))
+    size = storage.getsize(storage.join(folder, "index.html"))
     if size > _LARGE_PAGE:
         logging.warning(
             "index.html has %s, which may be too much for a browser; a smaller --grid, "
@@ -167,7 +168,7 @@ def _plan(model: Autoencoder, order: Order) -> tuple[Plan, dict[str, Any]]:
     }
     options = sound_options(order.generation, model.name)
     made_with = {"model": model.name, "use_ema": model.use_ema, "options": options}
-    index = pathlib.Path(model.checkpoint_path + ".index").read_bytes()
+    index = _content(model.checkpoint_path + ".index")
     identity = {
         **made_with,
         "config": model.config.to_dict(),
@@ -178,7 +179,7 @@ def _plan(model: Autoencoder, order: Order) -> tuple[Plan, dict[str, Any]]:
     plan = make_plan(corners, shape.cells, notes, identity)
     facts = {
         **made_with,
-        "checkpoint": os.path.abspath(model.checkpoint_path),
+        "checkpoint": storage.abspath(model.checkpoint_path),
         "sources": [
             {"name": c.name, "files": {str(p): s[0] for p, s in c.sounds.items()}}
             for c in corners
@@ -233,10 +234,18 @@ def _generate(
     return failures.report(sum(map(len, groups)))
 
 
+def _content(path: str) -> bytes:
+    with storage.open_binary(path) as file:
+        return file.read()
+
+
 @contextlib.contextmanager
 def _locked(folder: str, sounds: Sequence[Sound]) -> Iterator[None]:
     """Locks sounds, each by a byte of a file, against programs that generate them."""
-    path = os.path.join(folder, UNPROCESSED, _LOCK)
+    if storage.is_remote(folder):  # no locks: whoever writes, the sounds are the same
+        yield
+        return
+    path = storage.join(folder, UNPROCESSED, _LOCK)
     in_use = (
         f"{folder}: another program is generating these sounds; wait for it, or give "
         "each program its own --shard_index."

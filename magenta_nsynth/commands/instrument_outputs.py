@@ -1,6 +1,5 @@
 """Writing an instrument: samples, SFZ files, the page, and what each file is."""
 
-import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from magenta_nsynth.config import SAMPLE_RATE
 from magenta_nsynth.disk import only_writer, remove
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, load_json, write_json
+from magenta_nsynth.stores import storage
 
 __all__ = ["check_instrument_folder", "log_tuning", "write_instrument"]
 
@@ -52,14 +52,14 @@ def check_instrument_folder(folder: str) -> set[str]:
     Raises:
       InputError: the folder has a page or an instrument.json that is not ours.
     """
-    path = os.path.join(folder, _MANIFEST)
+    path = storage.join(folder, _MANIFEST)
     advice = "give another --save_path, or move it away"
     try:
         files = load_json(path, {"files": [str]})["files"]
     except FileNotFoundError:
-        if os.path.lexists(os.path.join(folder, _PAGE)):
+        if storage.lexists(storage.join(folder, _PAGE)):
             raise InputError(
-                f"{os.path.join(folder, _PAGE)}: is there already, and is not of an "
+                f"{storage.join(folder, _PAGE)}: is there already, and is not of an "
                 f"instrument; {advice}."
             ) from None
         return set()
@@ -101,13 +101,13 @@ def write_instrument(
         names |= {f"{_SUPER}/settings.json", f"{_SUPER}/{pad_name(plan.names)}"}
     with _writing(folder, names, _manifest(plan, samples, facts)):
         for sample in samples:
-            path = os.path.join(folder, sample.file)
+            path = storage.join(folder, sample.file)
             with writing(path):
                 write_sample(path, sample.audio, sample.sound.pitch, sample.loop)
         if nsynth_super:
-            _write_super(plan, by_key, os.path.join(folder, _SUPER))
+            _write_super(plan, by_key, storage.join(folder, _SUPER))
         for name, text in texts.items():
-            path = os.path.join(folder, name)
+            path = storage.join(folder, name)
             with writing(path), atomic_path(path) as temporary:
                 pathlib.Path(temporary).write_text(text, encoding="utf-8")
     return samples
@@ -116,13 +116,13 @@ def write_instrument(
 @contextmanager
 def _writing(folder: str, names: set[str], content: dict[str, Any]) -> Iterator[None]:
     """These files are written in the block; then those of earlier runs go."""
-    path = os.path.join(folder, _MANIFEST)
+    path = storage.join(folder, _MANIFEST)
     with only_writer(folder, patience=_PATIENCE):
         old = check_instrument_folder(folder)
         # Before the files, so that a killed run leaves none that nobody owns.
         _write_manifest(path, {**content, "files": sorted(old | names)})
         yield
-        remove(*(os.path.join(folder, name) for name in old - names))
+        remove(*(storage.join(folder, name) for name in old - names))
         _write_manifest(path, {**content, "files": sorted(names)})
 
 
@@ -132,7 +132,7 @@ def _write_manifest(path: str, content: Mapping[str, Any]) -> None:
 
 
 def _write_super(plan: Plan, samples: Mapping[str, Sample], folder: str) -> None:
-    path = os.path.join(folder, pad_name(plan.names))
+    path = storage.join(folder, pad_name(plan.names))
     with (
         writing(path),
         atomic_path(path) as temporary,
@@ -140,7 +140,7 @@ def _write_super(plan: Plan, samples: Mapping[str, Sample], folder: str) -> None
     ):
         for row in pad_rows(plan, samples):
             file.write(row.tobytes())
-    path = os.path.join(folder, "settings.json")
+    path = storage.join(folder, "settings.json")
     with writing(path):
         write_json(path, super_settings(plan, samples))
 

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from magenta_nsynth.commands.generate import UNFINISHED
 from magenta_nsynth.commands.instrument_sources import Corner, Note
 from magenta_nsynth.embeddings.interpolation import grid_weights
+from magenta_nsynth.stores import storage
 
 __all__ = ["UNPROCESSED", "Plan", "Point", "Sound", "make_plan"]
 
@@ -67,12 +67,12 @@ class Sound:
 
     def unprocessed(self, folder: str) -> str:
         """The path of its file as it was generated."""
-        return os.path.join(folder, UNPROCESSED, f"{self.key}.wav")
+        return storage.join(folder, UNPROCESSED, f"{self.key}.wav")
 
     def is_made(self, folder: str) -> bool:
         """Whether that file is complete."""
         path = self.unprocessed(folder)
-        return os.path.isfile(path) and not os.path.exists(path + UNFINISHED)
+        return storage.isfile(path) and not storage.exists(path + UNFINISHED)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from magenta_nsynth.files import Source, expand, find_sources
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.schema import UNKNOWN
+from magenta_nsynth.stores import storage
 
 __all__ = ["MIDDLE", "Corner", "Note", "find_corners", "note_of"]
 
@@ -116,9 +117,9 @@ def find_corners(
 
 def _refuse_outputs(sources: Iterable[Source], save_path: str) -> None:
     """Raises InputError for a source where samples are written, which replace it."""
-    own = os.path.realpath(os.path.join(expand(save_path), _FINISHED))
+    own = storage.realpath(storage.join(expand(save_path), _FINISHED))
     for source in sources:
-        if os.path.dirname(os.path.realpath(source.path)) == own:
+        if os.path.dirname(storage.realpath(source.path)) == own:
             raise InputError(
                 f"{source.path}: is where this instrument's samples are written; "
                 "give another --save_path."
@@ -128,8 +129,8 @@ def _refuse_outputs(sources: Iterable[Source], save_path: str) -> None:
 def _name(path: str, found: Sequence[Source]) -> str:
     """What people call a source: the folder's name, or the file's without pitch."""
     path = expand(path)
-    if os.path.isdir(path):
-        return os.path.basename(os.path.realpath(path)) or "sounds"
+    if storage.isdir(path):
+        return os.path.basename(storage.realpath(path)) or "sounds"
     return _PITCH_PART.sub("", found[0].stem) or found[0].stem
 
 

@@ -43,6 +43,7 @@ from magenta_nsynth.notes.naming import NameRules, refuse_rules
 from magenta_nsynth.notes.opening import find_sounds_or_npy
 from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.options import refuse_changed
+from magenta_nsynth.stores import storage
 
 __all__ = ["interpolate"]
 
@@ -153,7 +154,7 @@ def _open_files(
             )
         shape = load_array(source.path, in_memory=False).shape
         is_code = (
-            os.path.exists(csv_path(source.path))
+            storage.exists(csv_path(source.path))
             or len(shape) == 1
             or shape[1:] == (NFFT_1024.num_latent,)
         )
@@ -311,11 +312,13 @@ def _cut(notes: Sequence[Embedding]) -> list[Embedding]:
 
 def _relative(path: str, folder: str) -> str:
     """The path from `folder`; the absolute one if they are on different drives."""
-    parent, name = os.path.split(os.path.abspath(path))
+    if storage.is_remote(path) or storage.is_remote(folder):
+        return path.removeprefix(f"{folder}/")
+    parent, name = os.path.split(storage.abspath(path))
     try:
         # From the real folder: ".." leaves a linked one at its other end.
-        start = os.path.realpath(folder)
-        text = os.path.relpath(os.path.join(os.path.realpath(parent), name), start)
+        start = storage.realpath(folder)
+        text = os.path.relpath(storage.join(storage.realpath(parent), name), start)
     except ValueError:
-        return os.path.abspath(path)
+        return storage.abspath(path)
     return text.replace(os.sep, "/")

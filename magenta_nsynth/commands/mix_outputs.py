@@ -27,6 +27,7 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import load_json, write_json
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.options import options_of
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "Manifest",
@@ -144,7 +145,7 @@ class Manifest:
         """
         self.folder = folder
         self._skip_existing = skip_existing
-        self._path = os.path.join(folder, "manifest.json")
+        self._path = storage.join(folder, "manifest.json")
         self._entries: dict[str, dict[str, Any]] = {}
         try:
             form = {"files": {str: {"embedding": (str, None)}}}
@@ -205,8 +206,8 @@ class Manifest:
         )
 
     def _exists(self, name: str) -> bool:
-        path = os.path.join(self.folder, name)
-        return os.path.isfile(path) and not os.path.exists(path + UNFINISHED)
+        path = storage.join(self.folder, name)
+        return storage.isfile(path) and not storage.exists(path + UNFINISHED)
 
     def _save(self) -> None:
         files = {name: self._entries[name] for name in sorted(self._entries)}
@@ -244,7 +245,7 @@ def write_embeddings(
         if work.isdisjoint([name, csv_path(name)]):
             continue
         embeddings = [note.embedding() for note in notes]
-        path = os.path.join(manifest.folder, name)
+        path = storage.join(manifest.folder, name)
         with writing(path), files.writing(path) as writer:
             for one in embeddings:
                 writer.add(one)
@@ -288,7 +289,7 @@ def write_sums(
         scale = clipping_scale(total)
         if scale < 1:
             logging.info("%s is scaled by %.3f to prevent clipping.", name, scale)
-        path = os.path.join(manifest.folder, name)
+        path = storage.join(manifest.folder, name)
         results = _write_sound(path, total, scale, generation)
         made[name] = {**requests[name], **results}
     manifest.add(made)
@@ -341,7 +342,7 @@ def write_sounds(
 
     failures = Failures()
     jobs = (
-        Job(by_name[name].embedding(), os.path.join(manifest.folder, name))
+        Job(by_name[name].embedding(), storage.join(manifest.folder, name))
         for name in work
     )
     generate_jobs(model, jobs, len(work), generation, save, failures)

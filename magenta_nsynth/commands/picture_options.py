@@ -11,6 +11,7 @@ from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.inputs import Inputs
 from magenta_nsynth.options import option, refuse_changed
 from magenta_nsynth.plotting.options import FORMATS, Look
+from magenta_nsynth.stores import storage
 
 __all__ = ["BATCH_SIZE", "Additions", "PictureOutput", "RainbowgramOptions"]
 
@@ -65,7 +66,7 @@ class PictureOutput:
                 f"Give --save_path: a figure ({', '.join(FORMATS)}), or a folder for "
                 "one file per sound."
             )
-        if os.path.isdir(expand(self.save_path)) or self.save_path.endswith(os.sep):
+        if storage.isdir(expand(self.save_path)) or self.save_path.endswith(os.sep):
             return False
         ending = os.path.splitext(self.save_path)[1].lower()
         if ending in _OTHER_FORMATS:

@@ -29,6 +29,7 @@ from magenta_nsynth.notes.opening import find_sounds_or_npy, open_clips, recogni
 from magenta_nsynth.options import refuse_changed
 from magenta_nsynth.plotting.panel import Panel, check_curves
 from magenta_nsynth.plotting.rainbowgrams import make_panel
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "Companions",
@@ -185,11 +186,11 @@ class Companions:
         name, source = subject.name, subject.source
         # What the tools write for a sound is preferred to a file of the same name.
         made = (f"gen_{name}", f"gen_{name}_embeddings", f"{name}_embeddings", name)
-        own = os.path.abspath(source.path or os.sep)
+        own = storage.abspath(source.path or os.sep)
         for folder in (source.mirrored, ""):
             for stem in made:
                 path = self._found.get((folder, stem))
-                if path and os.path.abspath(path) != own:
+                if path and storage.abspath(path) != own:
                     return path
         raise InputError(
             f"{source.path or name}: found no file for it in {self._flag}="

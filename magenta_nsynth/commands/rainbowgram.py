@@ -57,6 +57,7 @@ from magenta_nsynth.plotting.options import Look, grid_of
 from magenta_nsynth.plotting.page import check_page_folder, write_page
 from magenta_nsynth.plotting.panel import Panel
 from magenta_nsynth.progress import Progress
+from magenta_nsynth.stores import storage
 
 __all__ = ["Circle", "draw_each", "draw_one_figure", "draw_rainbowgrams"]
 
@@ -180,11 +181,11 @@ class Circle:
             generated_name(s): zlib.crc32(z.tobytes()) for s, z in mixes.items()
         }
         settings = settings_of(model, generation)
-        paths = {s: os.path.join(expand(folder), generated_name(s)) for s in mixes}
+        paths = {s: storage.join(expand(folder), generated_name(s)) for s in mixes}
         with claimed_folder(folder, settings, checksums):
             embeddings = {}
             for stem, z in mixes.items():
-                where = os.path.join(expand(folder), f"{stem}.npy")
+                where = storage.join(expand(folder), f"{stem}.npy")
                 with writing(where):
                     save_array(where, z)
                 num_samples = model.config.num_samples(len(z))
@@ -380,7 +381,7 @@ def draw_each(
 
     def path_of(subject: Subject) -> str:
         name = f"{subject.name}.{output.format}"
-        return os.path.join(folder, subject.source.mirrored, name)
+        return storage.join(folder, subject.source.mirrored, name)
 
     if subjects.are_files:
         files = list(subjects.subjects)
@@ -427,7 +428,7 @@ def _to_do(
         if path in taken:
             with maker.noting(path):
                 raise InputError(f"{path}: another note has the same name; not drawn.")
-        elif skip_existing and os.path.exists(path):
+        elif skip_existing and storage.exists(path):
             num_done += 1
         else:
             with maker.noting(path), writing(path):

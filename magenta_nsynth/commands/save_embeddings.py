@@ -1,7 +1,6 @@
 """Saving the embeddings of sounds or notes."""
 
 import itertools
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,6 +27,7 @@ from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
 from magenta_nsynth.notes.sound_labels import log_pitches
 from magenta_nsynth.progress import Progress
+from magenta_nsynth.stores import storage
 
 __all__ = ["save_embeddings"]
 
@@ -175,7 +175,7 @@ class _Saver:
 
     def _of_files(self, clips: Clips) -> tuple[Iterator[_Planned], int]:
         """Returns clips that are files, each with its output, and their number."""
-        outputs = [self._path(os.path.join(s.mirrored, s.stem)) for s in clips.files]
+        outputs = [self._path(storage.join(s.mirrored, s.stem)) for s in clips.files]
         refuse_collisions(clips.files, outputs)
         make_folder(self._folder)
         pairs = list(zip(clips.files, outputs, strict=True))
@@ -226,10 +226,10 @@ class _Saver:
                     f"{output}."
                 )
                 yield (output, number), twice
-            elif self._skip_existing and os.path.exists(output):
+            elif self._skip_existing and storage.exists(output):
                 yield (output, number), _Done(output)
             else:
                 yield (output, number), clip
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._folder, name + self._model.files.suffix)
+        return storage.join(self._folder, name + self._model.files.suffix)

@@ -13,6 +13,7 @@ from magenta_nsynth.audio.mu_law import mu_law as _mu_law
 from magenta_nsynth.config import NUM_CLASSES
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "batch_ispecgram",
@@ -33,7 +34,7 @@ _HALF = NUM_CLASSES // 2
 
 def shell_path(path: str | os.PathLike) -> str:
     """Makes a path absolute, and expands "~" and "$NAME" in it."""
-    return os.path.abspath(expand(path))
+    return storage.abspath(expand(path))
 
 
 def load_audio(

@@ -16,7 +16,7 @@ from magenta_nsynth.data.features import (
     parse_note,
 )
 from magenta_nsynth.data.index import NoteIndex
-from magenta_nsynth.data.records import NoteTable, plan_runs, read_run
+from magenta_nsynth.data.records import NoteTable, plan_runs, read_run, run_rows
 from magenta_nsynth.errors import InputError
 
 __all__ = ["Window", "block_starts", "training_batches", "windows"]
@@ -252,7 +252,7 @@ def _read_window(
 
     calls = parallel_calls(table.size)
     return (
-        tf.data.Dataset.from_tensor_slices(runs)
+        run_rows(table, runs)
         .interleave(
             lambda row: read_run(table, row, slots),
             cycle_length=calls,

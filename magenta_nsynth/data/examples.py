@@ -293,7 +293,8 @@ def _missing_message(missing: list[str]) -> str:
 
 def _distinct_stems(files: Sequence[str]) -> list[str]:
     """A short, unique name for each file: its stem and its shard's number."""
-    paths = [os.path.abspath(path) for path in files]
+    # Of a URL what comes after the scheme; the rest of it is no path.
+    paths = [os.path.abspath(path.partition("://")[2] or path) for path in files]
     common = os.path.commonpath([os.path.dirname(path) for path in paths] or ["/"])
     relative = [os.path.relpath(path, common).replace(os.sep, "/") for path in paths]
     for names in (

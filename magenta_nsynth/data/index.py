@@ -11,7 +11,13 @@ from absl import logging
 from magenta_nsynth.data.examples import DATA_ERRORS, advice, explain, inspect
 from magenta_nsynth.data.features import Demand, feature_names
 from magenta_nsynth.data.filters import NoteFilter
-from magenta_nsynth.data.records import Layout, NoteTable, find_records, read_layout
+from magenta_nsynth.data.records import (
+    Layout,
+    NoteTable,
+    find_records,
+    read_layout,
+    store_errors,
+)
 from magenta_nsynth.errors import InputError
 
 __all__ = ["NoteIndex", "find_notes", "open_notes", "table_of"]
@@ -167,7 +173,8 @@ class NoteIndex:
             do.
         """
         try:
-            yield
+            with store_errors():
+                yield
         except DATA_ERRORS as error:
             message = explain(error, self.table, self._demands or [_AUDIO])
             if message is None:

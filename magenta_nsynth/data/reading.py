@@ -24,7 +24,7 @@ from magenta_nsynth.data.features import (
 )
 from magenta_nsynth.data.filters import NoteFilter
 from magenta_nsynth.data.index import NoteIndex, open_notes
-from magenta_nsynth.data.records import plan_runs, read_run
+from magenta_nsynth.data.records import plan_runs, read_run, run_rows
 from magenta_nsynth.errors import InputError
 
 __all__ = [
@@ -124,9 +124,7 @@ def read_notes(
             values["audio"] = tf.ensure_shape(values["audio"], [length or exact])
         return values
 
-    dataset = tf.data.Dataset.from_tensor_slices(rows).flat_map(
-        lambda row: read_run(table, row, slots)
-    )
+    dataset = run_rows(table, rows).flat_map(lambda row: read_run(table, row, slots))
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(notes)))
     if seed is not None:
         buffer = max(1, _SHUFFLED_BYTES // int(table.size[notes].max()))

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import expand, matches_of
+from magenta_nsynth.mirror import Steps, mirror_of
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "ADVICE",
@@ -28,6 +30,8 @@ __all__ = [
     "read_layout",
     "read_records",
     "read_run",
+    "run_rows",
+    "store_errors",
 ]
 
 ADVICE = "copy or download the file again, or skip what is damaged with --skip_corrupt"
@@ -38,6 +42,8 @@ MAX_RECORD_BYTES = 200_000_000
 _HEADER, _FOOTER = 12, 4  # bytes around a record's data
 _SEARCHED = 64 << 20  # bytes to search for a record after a damaged length
 _CHUNK = 1 << 20
+_RUNS_AHEAD = 2  # runs that are read from a store at once
+_failures: list[NSynthError | OSError] = []  # of a store, behind TensorFlow's errors
 _LAST_BYTE = (1 << 63) - 1  # that a file can have
 _OTHER_COMPRESSIONS = {
     b"BZh": "bzip2",
@@ -113,6 +119,10 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
 
         return read
 
+    if storage.is_remote(path):
+        with _opened_mirror(path) as opened:
+            yield opened
+        return
     if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path}: not a file; give a TFRecord file.")
     with open(path, "rb", buffering=0) as file:
@@ -120,14 +130,33 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
         # A length may look like GZIP's signature; its checksum decides.
         if _is_header(head[:_HEADER]) or not head.startswith(b"\x1f\x8b\x08"):
             if name := _other_compression(head):
-                raise InputError(
-                    f"{path}: compressed with {name}; unpack it, or write it again "
-                    "with GZIP or without compression."
-                )
+                raise InputError(_unknown_compression(path, name))
             yield reader(file), ""
             return
     with gzip.open(path, "rb") as unpacked:
         yield reader(unpacked), "GZIP"
+
+
+@contextlib.contextmanager
+def _opened_mirror(path: str) -> Iterator[tuple[_Read, str]]:
+    """As `_opened`, of a file in a store, of which as little as possible is read."""
+    mirror = mirror_of(path)
+    head = mirror.read(0, _CHUNK)
+    if _is_header(head[:_HEADER]) or not head.startswith(b"\x1f\x8b\x08"):
+        if name := _other_compression(head):
+            raise InputError(_unknown_compression(path, name))
+        steps = Steps(path, mirror.size)
+        yield lambda offset, count: (steps.read(offset, count), ""), ""
+        return
+    with _opened(mirror.fetch_all()) as opened:
+        yield opened
+
+
+def _unknown_compression(path: str, name: str) -> str:
+    return (
+        f"{path}: compressed with {name}; unpack it, or write it again with GZIP or "
+        "without compression."
+    )
 
 
 def _other_compression(head: bytes) -> str:
@@ -280,24 +309,24 @@ def find_records(paths: Iterable[str | os.PathLike] | str | os.PathLike) -> list
     found: dict[str, str] = {}
     for path in named:
         for match in matches_of(path, "give a TFRecord file, a folder or a glob"):
-            names = _in_folder(match) if os.path.isdir(match) else [match]
+            names = _in_folder(match) if storage.isdir(match) else [match]
             for name in names:
-                found.setdefault(os.path.abspath(name), name)
+                found.setdefault(storage.abspath(name), name)
     return list(found.values())
 
 
 def _in_folder(folder: str) -> list[str]:
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(storage.listdir(folder))
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}.") from None
     # Hidden files are macOS's metadata, or a file that was being written.
     found = [
-        os.path.join(folder, name)
+        storage.join(folder, name)
         for name in names
         if _NAME.fullmatch(name) and not name.startswith(".")
     ]
-    found = [path for path in found if os.path.isfile(path)]
+    found = [path for path in found if storage.isfile(path)]
     if not found:
         raise InputError(
             f"{folder}: contains no TFRecord file (a file named like a.tfrecord)."
@@ -372,8 +401,11 @@ def plan_runs(table: NoteTable, notes: np.ndarray, max_records: int = 0) -> Runs
     Args:
       table: all notes.
       notes: int64 [k] positions in `table`, ascending; k > 0.
-      max_records: the longest run of a plain file; 0 is no limit.
+      max_records: the longest run of a plain file; 0 is no limit (but in a store, from
+        which a run is read at once).
     """
+    if not max_records and any(map(storage.is_remote, table.files)):
+        max_records = _RECORDS_AT_ONCE
     chosen = table.select(notes)
     gzip = np.array([bool(name) for name in table.compressions])[chosen.file]
     steps = np.diff(chosen.record)
@@ -400,6 +432,68 @@ def _split(first: np.ndarray, total: int, gzip: np.ndarray, most: int) -> np.nda
     return np.flatnonzero((within == 0) | (~gzip & (within % most == 0)))
 
 
+def run_rows(table: NoteTable, rows: np.ndarray | tf.Tensor) -> tf.data.Dataset:
+    """Each of `Runs.rows`, for `read_run`; a store's bytes of the next ones are read.
+
+    Args:
+      table: all notes.
+      rows: int64 [r, 4].
+    """
+    dataset = tf.data.Dataset.from_tensor_slices(rows)
+    if not any(map(storage.is_remote, table.files)):
+        return dataset
+
+    def staged(row: np.ndarray) -> np.ndarray:
+        try:
+            _stage(table, *row.tolist())
+        except (NSynthError, OSError) as error:
+            _failures.append(error)
+            raise
+        return row
+
+    def stage(row: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(staged, [row], tf.int64), [4])
+
+    return dataset.map(stage, num_parallel_calls=_RUNS_AHEAD, deterministic=True)
+
+
+def _stage(table: NoteTable, file: int, offset: int, start: int, length: int) -> None:
+    """Gets the bytes of a run, if it is in a store."""
+    path = table.files[file]
+    if not storage.is_remote(path):
+        return
+    if table.compressions[file]:
+        mirror_of(path).fetch_all()
+        return
+    first = np.searchsorted(table.file, file)
+    count = np.searchsorted(table.file, file, "right") - first
+    first += np.searchsorted(table.offset[first : first + count], offset)
+    last = first + length - 1
+    end = int(table.offset[last] + table.size[last]) + _HEADER + _FOOTER
+    mirror_of(path).fetch([(offset, end)])
+
+
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """Turns TensorFlow's errors in the block into those that a store raised.
+
+    Raises:
+      StoreError: the store can't be reached, or refuses a request.
+      InputError: a file is no longer there.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        if not _failures:
+            raise
+        error = _failures[0]
+        _failures.clear()
+        if isinstance(error, OSError):
+            message = f"{error.filename}: {error.strerror}; it was there before."
+            raise InputError(message) from None
+        raise error from None
+
+
 def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Dataset:
     """One run's records, for use in a function that another dataset maps.
 
@@ -412,9 +506,11 @@ def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Data
       (slot int64, serialized string) for each note of the run that was asked for.
     """
     file, offset, start, length = tf.unstack(row)
-    names = [
-        name.encode("utf-8", "surrogateescape") for name in table.files
-    ]  # not all are UTF-8
+    local = [
+        mirror_of(name).local if storage.is_remote(name) else name
+        for name in table.files
+    ]
+    names = [name.encode("utf-8", "surrogateescape") for name in local]  # any bytes
     # TFRecordDataset itself can't start at an offset. This operation must not be the
     # outermost one: TensorFlow (2.17, 2.21) loses the offset when copying it.
     variant = tf.raw_ops.TFRecordDatasetV2(
@@ -466,6 +562,9 @@ def read_records(
                     yield done, serialized, ""
                     done += 1
         except tf.errors.OpError as error:
+            with store_errors():
+                if _failures:
+                    raise
             if not careful and batch_size > 1:
                 careful_until = min(done + batch_size, len(notes))
                 continue
@@ -479,7 +578,7 @@ def _in_batches(
     runs = plan_runs(table, notes)
     slots = tf.constant(runs.slots)
     return (
-        tf.data.Dataset.from_tensor_slices(runs.rows)
+        run_rows(table, runs.rows)
         .flat_map(lambda row: read_run(table, row, slots))
         .map(lambda _, serialized: serialized)
         .batch(batch_size)

@@ -18,6 +18,7 @@ from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import atomic_path, read_json, write_json
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "RecordPlan",
@@ -93,7 +94,7 @@ class RecordShards:
           InputError: the files there have another source or other options.
         """
         self.plan = plan
-        self._base = os.path.join(folder, name)
+        self._base = storage.join(folder, name)
         # By shard: {"num_notes": those in it, "failed": the errors of the others}.
         self._done: _Done = {}
         old = read_manifest(self.manifest_path)
@@ -115,7 +116,7 @@ class RecordShards:
         self.missing = [
             i
             for i in range(len(plan.prints))
-            if str(i) not in self._done or not os.path.exists(self.path(i))
+            if str(i) not in self._done or not storage.exists(self.path(i))
         ]
 
     @property
@@ -188,7 +189,7 @@ class RecordShards:
         self.missing.remove(index)
 
     def _existing(self) -> list[str]:
-        return sorted(glob.glob(f"{glob.escape(self._base)}.tfrecord-*-of-*"))
+        return sorted(storage.glob(f"{glob.escape(self._base)}.tfrecord-*-of-*"))
 
     def _replaced(self, old: RecordPlan | None) -> list[str]:
         """The existing shards, all of an earlier run or with the names of this one's.
@@ -276,7 +277,7 @@ def locked(folder: str, *leftovers: str) -> Iterator[None]:
     """
     with only_writer(folder):
         for pattern in leftovers:
-            paths = glob.glob(os.path.join(glob.escape(folder), pattern))
+            paths = storage.glob(storage.join(glob.escape(folder), pattern))
             remove_unlocked(*paths)
         yield
 

@@ -12,6 +12,7 @@ from magenta_nsynth.config import NUM_PITCHES
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path, open_file
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "Embedding",
@@ -131,7 +132,9 @@ def load_array(path: str, in_memory: bool = True) -> np.ndarray:
       InputError: it can't be read, or is not a .npy file.
     """
     try:
-        with open_file(path):  # refuses a pipe, for which NumPy would wait
+        with open_file(path) as file:  # refuses a pipe, for which NumPy would wait
+            if storage.is_remote(path):
+                return np.load(file, allow_pickle=False)
             return np.load(path, None if in_memory else "r", allow_pickle=False)
     except InputError:
         raise

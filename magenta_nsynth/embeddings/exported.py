@@ -15,6 +15,7 @@ from magenta_nsynth.embeddings.shards import digest, import_pyarrow
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.schema import QUALITIES, UNKNOWN
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "Embeddings",
@@ -74,12 +75,12 @@ class Embeddings:
           InputError: there is no export, or it is not complete.
         """
         self.folder = expand(folder)
-        self.manifest = manifest = load_complete(os.path.join(self.folder, MANIFEST))
+        self.manifest = manifest = load_complete(storage.join(self.folder, MANIFEST))
         self.num_latent: int = manifest["num_latent"]
         self._read = _READERS[manifest["made_of"]["format"]]
         self._num_notes = [shard["num_notes"] for shard in manifest["shards"]]
         self._paths = [
-            os.path.join(self.folder, next(iter(shard["files"])))
+            storage.join(self.folder, next(iter(shard["files"])))
             for shard in manifest["shards"]
         ]
 
@@ -136,7 +137,7 @@ class Embeddings:
         """
         for shard in self.manifest["shards"]:
             for name, expected in shard["files"].items():
-                path = os.path.join(self.folder, name)
+                path = storage.join(self.folder, name)
                 try:
                     changed = digest(path) != expected
                 except OSError as error:
@@ -207,7 +208,7 @@ def read_tfrecord_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
     """Reads the notes of an exported TFRecord file; see `read_npy_shard`."""
     # Checked first, because TensorFlow trusts the length of every record.
     layout = read_layout(path, skip_corrupt=True)
-    if layout.damage and os.path.getsize(path):
+    if layout.damage and storage.getsize(path):
         raise InputError(f"{layout.damage[0]}; export it again.")
     spec = {
         "note_str": tf.io.FixedLenFeature([], tf.string),

@@ -5,7 +5,6 @@ flute_z.npy, flute_z.csv  baseline: float32 [rows, 1984], and a line for each no
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -31,6 +30,7 @@ from magenta_nsynth.embeddings.npy_csv import (
 )
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import atomic_path
+from magenta_nsynth.stores import storage
 
 __all__ = ["CodeFiles", "Embedding", "EmbeddingFiles", "FrameFiles", "files_of"]
 
@@ -125,13 +125,13 @@ class CodeFiles:
                 yield writer
             # Removes an older .npy before the new .csv replaces the older one.
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+                storage.unlink(path)
 
     def read(self, path: str, name: str, sample_length: int) -> list[Embedding]:
         """As `EmbeddingFiles.read`; a file without a CSV has a note in each row."""
         rows = check_z(load_array(path, in_memory=False), self._num_latent, path)
         table = csv_path(path)
-        if os.path.exists(table):
+        if storage.exists(table):
             notes = read_note_csv(table)
         else:
             notes = [NoteLine(path, NoteLabels.of({}), NOTE_SAMPLES, 1)] * len(rows)

@@ -16,6 +16,7 @@ from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.notes.unread import UnreadNote, file_stamp
 from magenta_nsynth.parallel import in_order
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "Clip",
@@ -154,7 +155,7 @@ class SoundClips:
 
     def _clip(self, source: Source, audio: np.ndarray) -> Clip:
         labels = {**self.labels.of(source).fields, "note_str": _sound_id(source)}
-        name = os.path.join(source.mirrored, source.stem)
+        name = storage.join(source.mirrored, source.stem)
         return Clip(source.path, audio, labels, name)
 
 
@@ -179,7 +180,7 @@ class JsonWavClips:
             )
         self.num_clips = len(self._notes)
         self.files: Sequence[Source] = [Source(note.path, "") for note in self._notes]
-        name = os.path.basename(os.path.abspath(folder))
+        name = os.path.basename(storage.abspath(folder))
         self.sets: Sequence[ClipSet] = [
             ClipSet(folder, name, np.arange(self.num_clips))
         ]
@@ -240,7 +241,7 @@ def _read_files(
 
 def _most_samples(path: str, sample_length: int) -> int:
     try:
-        size = os.path.getsize(path)  # a compressed sample may take less than a byte
+        size = storage.getsize(path)  # a compressed sample may take less than a byte
     except (OSError, ValueError):
         return 0
     return min(2 * size, sample_length) if sample_length else 2 * size
@@ -274,8 +275,8 @@ def read_list(path: str | os.PathLike) -> list[Source]:
                 f"{path}, line {number}: {line[:80]!r} is not one of "
                 f"{', '.join(AUDIO_EXTENSIONS)}; correct the line."
             )
-        source = Source(os.path.join(folder, line), os.path.dirname(line))
-        sources.setdefault(os.path.realpath(source.path), source)
+        source = Source(storage.join(folder, line), os.path.dirname(line))
+        sources.setdefault(storage.realpath(source.path), source)
     if not sources:
         raise InputError(f"{path}: names no sound file; give one per line.")
     return list(sources.values())

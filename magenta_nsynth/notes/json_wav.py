@@ -32,6 +32,7 @@ from magenta_nsynth.schema import (
     Note,
     parse_note_str,
 )
+from magenta_nsynth.stores import storage
 
 __all__ = [
     "AUDIO_FOLDER",
@@ -81,14 +82,14 @@ def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
     Raises:
       InputError: examples.json can't be read or names no notes.
     """
-    path = os.path.join(folder, LABELS_FILE)
+    path = storage.join(folder, LABELS_FILE)
     try:
         with open_file(path) as file:
             labels = read_entries(iter(lambda: file.read(CHUNK), b""), path)
-        audio_folder = os.path.join(folder, AUDIO_FOLDER)
+        audio_folder = storage.join(folder, AUDIO_FOLDER)
         found = {
-            pathlib.Path(name).stem: os.path.join(audio_folder, name)
-            for name in sorted(os.listdir(audio_folder))
+            pathlib.Path(name).stem: storage.join(audio_folder, name)
+            for name in sorted(storage.listdir(audio_folder))
             if name.lower().endswith(".wav") and not name.startswith(".")
         }
     except OSError as error:
@@ -100,7 +101,7 @@ def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
     for name, (note, problem) in labels.items():
         wav = found.pop(name, None)
         if wav is None:
-            wav = os.path.join(audio_folder, f"{name}.wav")
+            wav = storage.join(audio_folder, f"{name}.wav")
             problem = problem or f"{wav}: missing, though {LABELS_FILE} names it."
         notes.append(UnreadNote(note, wav, stamp=file_stamp(wav), problem=problem))
     return notes, [f"{wav}: {path} has no entry for it." for wav in found.values()]
@@ -353,7 +354,7 @@ def export_json_wav(
       InputError: the folder has files of another source, or the disk refuses.
     """
     _claim(paths, folder, as_float, overwrite)
-    labels = os.path.join(folder, LABELS_FILE)
+    labels = storage.join(folder, LABELS_FILE)
     num_notes = num_clipped = 0
     rounded: list[str] = []
     layouts = [read_layout(path, skip_corrupt=True) for path in paths]
@@ -388,19 +389,19 @@ def export_json_wav(
 
 def _claim(paths: Sequence[str], folder: str, as_float: bool, overwrite: bool) -> None:
     """Writes the manifest; refuses a folder with files of another source."""
-    manifest = os.path.join(folder, _MANIFEST)
+    manifest = storage.join(folder, _MANIFEST)
     sources = [[os.path.basename(path), file_stamp(path)] for path in paths]
     content = {"float": as_float, "sources": sources}
     old = read_json(manifest)
-    present = [n for n in (LABELS_FILE, AUDIO_FOLDER) if n in os.listdir(folder)]
+    present = [n for n in (LABELS_FILE, AUDIO_FOLDER) if n in storage.listdir(folder)]
     if present and old != content and not overwrite:
         raise InputError(
-            f"{os.path.join(folder, present[0])}: exists already, from another "
+            f"{storage.join(folder, present[0])}: exists already, from another "
             "source or made with other options; give another --save_path, or "
             "--overwrite."
         )
     with disk_errors(folder):
-        os.makedirs(os.path.join(folder, AUDIO_FOLDER), exist_ok=True)
+        storage.makedirs(storage.join(folder, AUDIO_FOLDER))
     with disk_errors(manifest):
         write_json(manifest, content)
 
@@ -456,7 +457,7 @@ def _save(note: Note | InputError, folder: str, as_float: bool) -> _Saved:
     """Writes a note's WAV, unless it exists; raises the error if it is one."""
     if isinstance(note, InputError):
         raise note
-    path = os.path.join(folder, AUDIO_FOLDER, f"{note.note_str}.wav")
+    path = storage.join(folder, AUDIO_FOLDER, f"{note.note_str}.wav")
     scaled = note.audio * np.float32(32768)  # exact: a power of two
     with np.errstate(invalid="ignore"):  # NaN is refused by write_audio
         whole = np.round(scaled)

@@ -16,6 +16,7 @@ from magenta_nsynth.notes.naming import (
     source_number,
 )
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
+from magenta_nsynth.stores import storage
 
 __all__ = ["Row", "read_labels"]
 
@@ -125,11 +126,11 @@ def _find(name: str, folders: Sequence[str], where: str) -> str:
         raise InputError(f"{where}: the cell under 'file' is empty; name a sound file.")
     # Windows' slashes work too, unless the name really contains a backslash.
     paths = [
-        os.path.join(folder, form)
+        storage.join(folder, form)
         for form in (name, name.replace("\\", "/"))
         for folder in folders
     ]
-    path = next((path for path in paths if os.path.isfile(path)), None)
+    path = next((path for path in paths if storage.isfile(path)), None)
     if path is None:
         places = " or ".join(dict.fromkeys(folders))
         raise InputError(f"{where}: {name} is not in {places}; correct the line.")

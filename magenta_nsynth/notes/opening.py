@@ -23,6 +23,7 @@ from magenta_nsynth.notes.dataset_clips import PREFIX, RecordClips, TFDSClips
 from magenta_nsynth.notes.inputs import Inputs, Kind
 from magenta_nsynth.notes.json_wav import LABELS_FILE
 from magenta_nsynth.notes.naming import NameRules, refuse_rules
+from magenta_nsynth.stores import storage
 
 __all__ = ["find_sounds_or_npy", "open_clips", "recognise"]
 
@@ -52,7 +53,7 @@ def open_clips(
     Raises:
       InputError: nothing to read, several kinds, or an option for another kind.
     """
-    written_to = os.path.realpath(expand(left_out)) if left_out else ""
+    written_to = storage.realpath(expand(left_out)) if left_out else ""
     if written_to and inputs.read_as != "audio":
         _refuse_records_in(written_to, inputs)
     kind, paths = recognise(inputs)
@@ -70,8 +71,8 @@ def open_clips(
         return SoundClips(found, rules)
     if kind == "tfrecord":
         if written_to:
-            own = os.path.join(glob.escape(written_to), _SHARDS)
-            paths = [p for p in paths if not fnmatchcase(os.path.realpath(p), own)]
+            own = storage.join(glob.escape(written_to), _SHARDS)
+            paths = [p for p in paths if not fnmatchcase(storage.realpath(p), own)]
         return RecordClips(paths, min_samples, inputs.skip_corrupt)
     if kind == "archive":
         raise InputError(
@@ -90,8 +91,8 @@ def open_clips(
 def _refuse_records_in(folder: str, inputs: Inputs) -> None:
     """Raises InputError if the output folder is also read for its TFRecords."""
     for path in inputs.source_path:
-        is_it = os.fspath(path) and os.path.realpath(expand(path)) == folder
-        if is_it and glob.glob(os.path.join(glob.escape(folder), "*.tfrecord*")):
+        is_it = os.fspath(path) and storage.realpath(expand(path)) == folder
+        if is_it and storage.glob(storage.join(glob.escape(folder), "*.tfrecord*")):
             raise InputError(
                 f"{path}: is also the folder to write to; give another --save_path, or "
                 "name its files with a quoted glob."
@@ -141,7 +142,7 @@ def recognise(inputs: Inputs, deep: bool = False) -> tuple[Kind, list[str]]:
     given = [expand(path) for path in given]
     paths = [
         os.path.dirname(path) or "."
-        if os.path.basename(path) == LABELS_FILE and os.path.isfile(path)
+        if os.path.basename(path) == LABELS_FILE and storage.isfile(path)
         else path
         for named in given
         for path in matches_of(named, "give another --source_path")
@@ -162,21 +163,21 @@ def recognise(inputs: Inputs, deep: bool = False) -> tuple[Kind, list[str]]:
     if kind != "tfrecord":
         return kind, given if kind == "audio" else paths
     found = find_records(paths)
-    for path in filter(os.path.isdir, paths):
+    for path in filter(storage.isdir, paths):
         _refuse_gaps(path, found)
     return kind, found
 
 
 def _kind(path: str, recursive: bool, deep: bool) -> Kind:
-    if not os.path.isdir(path):
+    if not storage.isdir(path):
         return _kind_of_file(os.path.basename(path).lower())
     try:
-        names = [name for name in os.listdir(path) if not is_hidden(name)]
+        names = [name for name in storage.listdir(path) if not is_hidden(name)]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.") from None
     records = [name for name in names if _TFRECORD.fullmatch(name)]
     sounds = [name for name in names if name.lower().endswith(AUDIO_EXTENSIONS)]
-    folders = [name for name in names if os.path.isdir(os.path.join(path, name))]
+    folders = [name for name in names if storage.isdir(storage.join(path, name))]
     if LABELS_FILE in names and not recursive and not sounds:
         return "jsonwav"
     others = [*sounds, *(folders if deep else [])]
@@ -186,11 +187,11 @@ def _kind(path: str, recursive: bool, deep: bool) -> Kind:
             f"({others[0]}); name the files with a quoted glob, or give "
             "--read_as=tfrecord or --read_as=audio."
         )
-    below = [n for n in folders if os.path.isfile(os.path.join(path, n, LABELS_FILE))]
+    below = [n for n in folders if storage.isfile(storage.join(path, n, LABELS_FILE))]
     if below and not recursive and not sounds and not records:
         raise InputError(
             f"{path}: the NSynth data is one folder down; give "
-            f"--source_path={os.path.join(path, below[0])}, or --read_as=audio."
+            f"--source_path={storage.join(path, below[0])}, or --read_as=audio."
         )
     return "tfrecord" if records else "audio"
 
@@ -215,6 +216,6 @@ def _refuse_gaps(folder: str, paths: Sequence[str]) -> None:
             wanted = f"{match[1]}-{number}-of-{match[3]}{match[4] or ''}"
             if wanted not in names:
                 raise InputError(
-                    f"{os.path.join(folder, wanted)}: missing, though other shards of "
+                    f"{storage.join(folder, wanted)}: missing, though other shards of "
                     "its set exist; make it, or name the files to use."
                 )

@@ -25,6 +25,7 @@ from magenta_nsynth.notes.sound_labels import (
 from magenta_nsynth.notes.unread import UnreadNote, file_stamp
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import FAMILIES, UNKNOWN, Note
+from magenta_nsynth.stores import storage
 
 __all__ = ["Cut", "plan_own_audio"]
 
@@ -175,17 +176,17 @@ def _listed(
     rules: NameRules,
 ) -> list[_File]:
     """The files of a CSV, with its labels; those it lacks are from names."""
-    folders = [expand(path) for path in paths if os.path.isdir(expand(path))]
-    named = {os.path.realpath(file.path): file for file in files}
+    folders = [expand(path) for path in paths if storage.isdir(expand(path))]
+    named = {storage.realpath(file.path): file for file in files}
     listed, used = [], set()
     for row in read_labels(csv_path, folders, rules.middle_c):
-        file = named.get(os.path.realpath(row.path))
+        file = named.get(storage.realpath(row.path))
         if file is None:
             raise InputError(
                 f"{row.where}: {row.path} is not among the sound files of "
                 f"--source_path ({', '.join(AUDIO_EXTENSIONS)}); correct the line."
             )
-        used.add(os.path.realpath(row.path))
+        used.add(storage.realpath(row.path))
         known = file.labels
         known = Labels(
             known.fields | row.labels,
@@ -240,7 +241,7 @@ def _log_origins(files: list[_File], counts: list[int], by_csv: bool) -> None:
 def _family_example(file: _File) -> str:
     family = file.labels.fields.get("instrument_family", UNKNOWN)
     name = "" if family == UNKNOWN else f": {FAMILIES[family]}"
-    return os.path.join(*pathlib.Path(file.path).parts[-2:]) + name
+    return storage.join(*pathlib.Path(file.path).parts[-2:]) + name
 
 
 def _pieces(file: _File, length: int, cut: Cut) -> list[UnreadNote]:

@@ -18,6 +18,7 @@ from magenta_nsynth.notes.naming import (
     labels_from_names,
 )
 from magenta_nsynth.schema import UNKNOWN
+from magenta_nsynth.stores import storage
 
 __all__ = ["SoundLabels", "log_pitches", "pitch_example", "summary", "warn_of_octaves"]
 
@@ -86,7 +87,7 @@ class SoundLabels:
 
 def _folders_of(source: Source) -> tuple[str, ...]:
     """A file's folders below the one that the user gave, else its own folder."""
-    parent = pathlib.Path(os.path.abspath(source.path)).parent.name
+    parent = pathlib.Path(storage.abspath(source.path)).parent.name
     return pathlib.PurePath(source.subfolder).parts or (parent or "notes",)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ from magenta_nsynth.audio import read_audio
 from magenta_nsynth.errors import NSynthError
 from magenta_nsynth.parallel import in_order
 from magenta_nsynth.schema import Note
+from magenta_nsynth.stores import storage
 
 __all__ = ["UnreadNote", "file_stamp", "read_unread", "shuffled"]
 
@@ -40,12 +40,17 @@ class UnreadNote:
 
 
 def file_stamp(path: str) -> str:
-    """A file's size and date, to notice changes; "" if it is missing."""
+    """A file's size and date, to notice changes; "" if it is missing.
+
+    Of a store's file it is the store's mark of the content.
+
+    Raises:
+      StoreError: the store can't be reached.
+    """
     try:
-        status = os.stat(path)
+        return storage.stamp(path)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return ""
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def shuffled(notes: list[UnreadNote], seed: int | None) -> list[UnreadNote]:

@@ -24,6 +24,7 @@ from magenta_nsynth.plotting.backend import (
     plain_style,
 )
 from magenta_nsynth.plotting.panel import Panel, draw_curves, value_limits
+from magenta_nsynth.stores import storage
 
 __all__ = ["check_page_folder", "write_page"]
 
@@ -69,8 +70,8 @@ def write_page(
       OSError: a file can't be written.
       AudioError: a sound can't be written.
     """
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = os.fspath(folder)
+    storage.makedirs(folder)
     stems = []
     for i, panel in enumerate(panels):
         # The number makes names unique, the words tell people what is in the file.
@@ -80,9 +81,9 @@ def write_page(
     with _writing_page(folder, {name for own in files for name in own.values()}):
         cells = _write_panels(folder, panels, files, columns, own_width)
         page = _page(cells, panels, columns, title)
-        with atomic_path(folder / _PAGE) as temporary:
+        with atomic_path(storage.join(folder, _PAGE)) as temporary:
             pathlib.Path(temporary).write_text(page, encoding="utf-8")
-    return str(folder / _PAGE)
+    return storage.join(folder, _PAGE)
 
 
 def _files_of(panel: Panel, stem: str) -> dict[str, str]:
@@ -100,7 +101,7 @@ def _files_of(panel: Panel, stem: str) -> dict[str, str]:
 
 
 def _write_panels(
-    folder: pathlib.Path,
+    folder: str,
     panels: Sequence[Panel],
     files: Sequence[dict[str, str]],
     columns: int,
@@ -143,7 +144,7 @@ def _narrow_order(number: int, count: int, columns: int) -> int:
 
 
 def _write_panel(
-    folder: pathlib.Path,
+    folder: str,
     panel: Panel,
     files: dict[str, str],
     limits: tuple[float, float],
@@ -157,18 +158,18 @@ def _write_panel(
     pictures = []
     if panel.image is not None:
         path = files["image"]
-        with atomic_path(folder / path) as temporary:
+        with atomic_path(storage.join(folder, path)) as temporary:
             imsave(temporary, panel.image[::-1], format="png")
         pictures.append(f'<img src="{path}" alt="Rainbowgram of {name}">')
     if panel.curves is not None:
         path = files["curves"]
-        _write_curves(folder / path, panel, limits)
+        _write_curves(storage.join(folder, path), panel, limits)
         pictures.append(f'<img class="curves" src="{path}" alt="Embedding of {name}">')
     shown = "".join(pictures)
     if panel.audio is None:
         return f'{head}<div class="shown">{shown}</div></figure>'
     path = files["sound"]
-    write_audio(folder / path, panel.audio, 16)
+    write_audio(storage.join(folder, path), panel.audio, 16)
     return (
         f'{head}<button type="button" class="shown" aria-pressed="false" '
         f'aria-label="Play {name}">{shown}<span class="line"></span></button>'
@@ -177,9 +178,7 @@ def _write_panel(
     )
 
 
-def _write_curves(
-    path: pathlib.Path, panel: Panel, limits: tuple[float, float]
-) -> None:
+def _write_curves(path: str, panel: Panel, limits: tuple[float, float]) -> None:
     """Draws curves from edge to edge, so that they line up with the picture above."""
     with plain_style():
         figure = Figure(figsize=(4, 1.2), dpi=150)
@@ -203,9 +202,10 @@ def check_page_folder(folder: str | os.PathLike) -> set[str]:
       InputError: the folder has an index.html that is not ours, or a record that can't
         be read.
     """
-    referenced = _files_of_page(os.path.join(folder, _PAGE))
-    path = os.path.join(folder, _RECORD)
-    if not os.path.lexists(path):
+    folder = os.fspath(folder)
+    referenced = _files_of_page(storage.join(folder, _PAGE))
+    path = storage.join(folder, _RECORD)
+    if not storage.lexists(path):
         return referenced
     files = (read_json(path) or {}).get("files")
     if not isinstance(files, list) or not all(
@@ -220,12 +220,13 @@ def check_page_folder(folder: str | os.PathLike) -> set[str]:
 
 def _files_of_page(path: str) -> set[str]:
     """The files that our page refers to; none if there is no page."""
-    if not os.path.lexists(path):
+    if not storage.lexists(path):
         return set()
     text = ""
-    if os.path.isfile(path):
+    if storage.isfile(path):
         try:
-            text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+            with storage.open_binary(path) as file:
+                text = file.read().decode("utf-8", "replace")
         except OSError as error:
             raise InputError(f"{path}: can't be read ({error.strerror}).") from None
     if not any(mark in text for mark in _MARKS):
@@ -241,7 +242,7 @@ def _foreign(path: str) -> InputError:
 
 
 @contextlib.contextmanager
-def _writing_page(folder: pathlib.Path, names: Iterable[str]) -> Iterator[None]:
+def _writing_page(folder: str, names: Iterable[str]) -> Iterator[None]:
     """A page and these files beside it are written in the block; then old ones go.
 
     Args:
@@ -252,19 +253,19 @@ def _writing_page(folder: pathlib.Path, names: Iterable[str]) -> Iterator[None]:
       InputError: as `check_page_folder`, or one of the files is not ours.
     """
     names = set(names)
-    with only_writer(os.fspath(folder), "--html", _PATIENCE):
+    with only_writer(folder, "--html", _PATIENCE):
         old = check_page_folder(folder)
         for name in sorted(names - old):
-            path = os.path.join(folder, name)
-            if os.path.lexists(path):
+            path = storage.join(folder, name)
+            if storage.lexists(path):
                 raise _foreign(path)
         # Before the files, so that a killed run leaves none that nobody owns.
         _write_record(folder, old | names)
         yield
-        remove(*(os.path.join(folder, name) for name in old - names))
+        remove(*(storage.join(folder, name) for name in old - names))
         _write_record(folder, names)
 
 
-def _write_record(folder: pathlib.Path, names: set[str]) -> None:
+def _write_record(folder: str, names: set[str]) -> None:
     content = {"about": _ABOUT, "files": sorted(names)}
-    write_json(os.path.join(folder, _RECORD), content)
+    write_json(storage.join(folder, _RECORD), content)

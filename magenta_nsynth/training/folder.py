@@ -6,9 +6,10 @@ import os
 
 from absl import logging
 
-from magenta_nsynth.disk import open_locked, remove
+from magenta_nsynth.disk import claimed, open_locked, remove
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import expand
+from magenta_nsynth.stores import storage
 from magenta_nsynth.weights.checkpoint import WRITING, Checkpoint, mark_latest
 from magenta_nsynth.weights.paths import (
     complete_checkpoints,
@@ -44,29 +45,37 @@ class TrainingFolder:
         """
         self.path = expand(folder)
         self._num_kept = num_kept
+        self._unlock = contextlib.ExitStack()
+        if storage.is_remote(self.path):
+            self._unlock.enter_context(claimed(self.path, "--logdir"))
+        else:
+            self._lock_folder(folder)
+        self.damaged: set[str] = set()
+        self._written: list[str] = []
+        if storage.exists(storage.join(self.path, "config.json")):
+            # Only a folder that we wrote to: one that was copied may hold anything.
+            self._written = listed_checkpoints(self.path)
+            self._mend()
+
+    def _lock_folder(self, folder: str | os.PathLike) -> None:
         try:
-            os.makedirs(self.path, exist_ok=True)
+            storage.makedirs(self.path)
             # Held open, and so locked, for as long as this object lives.
-            self._lock = open_locked(
-                os.path.join(self.path, ".lock"),
+            lock = open_locked(
+                storage.join(self.path, ".lock"),
                 f"{folder}: another program is training there; wait for it, or give "
                 "another --logdir.",
             )
+            self._unlock.callback(lock.close)
         except OSError as error:
             raise InputError(
                 f"{folder}: can't be written to ({error.strerror}); give another "
                 "--logdir."
             ) from None
-        self.damaged: set[str] = set()
-        self._written: list[str] = []
-        if os.path.exists(os.path.join(self.path, "config.json")):
-            # Only a folder that we wrote to: one that was copied may hold anything.
-            self._written = listed_checkpoints(self.path)
-            self._mend()
 
     def close(self) -> None:
         """Unlocks the folder."""
-        self._lock.close()
+        self._unlock.close()
 
     def save(self, state: TrainingState) -> str:
         """Writes a checkpoint, then removes the oldest ones.
@@ -80,7 +89,7 @@ class TrainingFolder:
           CheckpointError: it can't be written. The others are left as they are.
         """
         step = int(state.global_step.numpy())
-        prefix = os.path.join(self.path, f"model.ckpt-{step}")
+        prefix = storage.join(self.path, f"model.ckpt-{step}")
         if prefix in complete_checkpoints(self.path):
             if prefix not in self.damaged and _is_readable(prefix):
                 return prefix
@@ -89,7 +98,7 @@ class TrainingFolder:
         older = [
             other
             for other in self._written
-            if other != prefix and os.path.exists(other + ".index")
+            if other != prefix and storage.exists(other + ".index")
         ]
         num_older = len(older) if self._num_kept == 0 else self._num_kept - 1
         kept = older[len(older) - num_older :] if num_older < len(older) else older
@@ -102,10 +111,8 @@ class TrainingFolder:
 
     def _mend(self) -> None:
         """Removes what a killed writer left, and marks the newest checkpoint."""
-        for left in glob.glob(os.path.join(glob.escape(self.path), WRITING + "*")):
-            remove(*glob.glob(os.path.join(glob.escape(left), "model.ckpt-*")))
-            with contextlib.suppress(OSError):  # not empty
-                os.rmdir(left)
+        if not storage.is_remote(self.path):
+            self._remove_half_written()
         newest = [p for p in complete_checkpoints(self.path)[-1:] if _is_readable(p)]
         # A kill may come between a checkpoint and the file that names it. If that file
         # lists none of ours, all checkpoints here are somebody else's.
@@ -113,6 +120,12 @@ class TrainingFolder:
             kept = [prefix for prefix in self._written if prefix not in newest]
             mark_latest(newest[0], [os.path.basename(prefix) for prefix in kept])
             self._written = [*kept, *newest]
+
+    def _remove_half_written(self) -> None:
+        for left in glob.glob(os.path.join(glob.escape(self.path), WRITING + "*")):
+            remove(*glob.glob(os.path.join(glob.escape(left), "model.ckpt-*")))
+            with contextlib.suppress(OSError):  # not empty
+                os.rmdir(left)
 
 
 def _is_readable(prefix: str) -> bool:
@@ -164,4 +177,4 @@ def newest_in(folder: str | os.PathLike) -> Checkpoint | None:
 def _prefixes(folder: str | os.PathLike) -> list[str]:
     """The checkpoints in a folder, the newest first."""
     folder = expand(folder)
-    return complete_checkpoints(folder)[::-1] if os.path.isdir(folder) else []
+    return complete_checkpoints(folder)[::-1] if storage.isdir(folder) else []

@@ -1,8 +1,10 @@
 """Writes summaries for TensorBoard."""
 
 import functools
+import glob
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,8 +13,13 @@ import tensorflow as tf
 from absl import logging
 
 from magenta_nsynth.config import SAMPLE_RATE
+from magenta_nsynth.errors import StoreError
+from magenta_nsynth.mirror import staging_folder
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["Summaries", "rainbowgram_summary"]
+
+_MOST_EVENTS = 4 << 20  # bytes of a file that is uploaded again with each addition
 
 
 def rainbowgram_summary(
@@ -59,6 +66,10 @@ class Summaries:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self._folder = os.fspath(folder)
+        self._local = self._folder
+        if storage.is_remote(self._folder):
+            self._local = tempfile.mkdtemp(dir=staging_folder())
+        self._num_files = 0
         self._writer: tf.summary.SummaryWriter | None = None
         self._failed = False
 
@@ -94,12 +105,28 @@ class Summaries:
             return
         try:
             if self._writer is None:
-                self._writer = tf.summary.create_file_writer(self._folder)
+                suffix = f".{self._num_files}.v2" if self._num_files else ".v2"
+                self._writer = tf.summary.create_file_writer(
+                    self._local, filename_suffix=suffix
+                )
+                self._num_files += 1
             with self._writer.as_default():
                 for name, value in values.items():
                     write(name, value, step=step)
             self._writer.flush()
-        except (tf.errors.OpError, ImportError) as error:
+            if self._local != self._folder:
+                self._upload()
+        except (tf.errors.OpError, ImportError, StoreError) as error:
             self._failed = True
             reason = str(error).splitlines()[0]
             logging.error("No more summaries; they can't be written: %s", reason)
+
+    def _upload(self) -> None:
+        """Copies the newest event file to the store; a large one is then finished."""
+        paths = glob.glob(os.path.join(glob.escape(self._local), "events.*"))
+        path = max(paths, key=os.path.getmtime)
+        remote.upload(path, storage.join(self._folder, os.path.basename(path)))
+        if os.path.getsize(path) > _MOST_EVENTS and self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            os.unlink(path)

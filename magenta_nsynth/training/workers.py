@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from magenta_nsynth.errors import InputError, TrainingError
 from magenta_nsynth.files import expand, parse_json
+from magenta_nsynth.stores import storage
 from magenta_nsynth.weights.paths import complete_checkpoints
 
 __all__ = ["Cluster", "WorkersLostError", "supervise"]
@@ -100,7 +101,7 @@ def supervise(work: Callable[[], int], logdir: str) -> int:
         return status
     reason = "Lost another worker" if status == _LOST else "This worker was killed"
     folder = expand(logdir)
-    saved = complete_checkpoints(folder) if os.path.isdir(folder) else []
+    saved = complete_checkpoints(folder) if storage.isdir(folder) else []
     raise TrainingError(
         f"{reason}; training has ended. Start all workers again to resume from "
         f"{saved[-1] if saved else 'the start'}."

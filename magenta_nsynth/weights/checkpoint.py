@@ -10,8 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from magenta_nsynth.config import CONFIG_JSON, CONFIGS, Config
+from magenta_nsynth.disk import check_claims
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import atomic_path, load_json, read_json, write_json
+from magenta_nsynth.mirror import Mirror, staging_folder
+from magenta_nsynth.stores import remote, storage
 from magenta_nsynth.weights import paths, tables
 
 __all__ = [
@@ -45,10 +48,13 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike) -> None:
         self.prefix = paths.resolve_checkpoint(path)
         shards = paths.data_files(self.prefix)
+        is_remote = storage.is_remote(self.prefix)
         for file in (self.prefix + ".index", *shards):
             _check_readable(file)
         try:
-            self._reader = tf.train.load_checkpoint(self.prefix)
+            self._store = _StoreReader(self.prefix, shards) if is_remote else None
+            local = self._store.local if self._store else self.prefix
+            self._reader = tf.train.load_checkpoint(local)
             shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
         except (*_READ_ERRORS, UnicodeDecodeError) as error:
@@ -60,12 +66,8 @@ class Checkpoint:
             raise CheckpointError(f"{self.prefix}.index: holds no tensors.")
         self.shapes = {name: tuple(shape) for name, shape in sorted(shapes.items())}
         self.dtypes = {name: dtypes[name].as_numpy_dtype for name in self.shapes}
-        expected = sum(
-            int(np.prod(shape)) * np.dtype(self.dtypes[name]).itemsize
-            for name, shape in self.shapes.items()
-            if self.dtypes[name] is not object
-        )
-        size = sum(os.path.getsize(shard) for shard in shards)
+        expected = sum(map(self._num_bytes, self.shapes))
+        size = sum(storage.getsize(shard) for shard in shards)
         if size < expected:
             raise CheckpointError(
                 f"{shards[-1]}: truncated to {size:,} of {expected:,} bytes; copy or "
@@ -81,19 +83,45 @@ class Checkpoint:
         """
         # Tensors lie in the file sorted by name. In any other order the reader takes
         # twelve times as many bytes from the disk.
-        for name in sorted(names):
+        names = sorted(names)
+        if self._store:
+            self._store.fetch(self._places(names))
+            self._reader = tf.train.load_checkpoint(self._store.local)  # no old buffer
+        for name in names:
             if self.dtypes[name] is object:  # text, whose length can't be trusted
                 raise CheckpointError(
                     f"{self.prefix}: the tensor {name} holds text, not numbers; copy "
                     "or download the checkpoint again."
                 )
             try:
-                yield name, self._reader.get_tensor(name)
+                yield name, self._tensor(name)
             except _READ_ERRORS as error:
                 raise CheckpointError(
                     f"{self.prefix}: the tensor {name} is damaged on disk; copy or "
                     f"download the checkpoint again ({_first_line(error)})."
                 ) from None
+
+    def _tensor(self, name: str) -> np.ndarray:
+        try:
+            return self._reader.get_tensor(name)
+        except _READ_ERRORS:
+            if not self._store:
+                raise
+            self._store.fetch_all()  # it was not where it should lie
+            self._reader = tf.train.load_checkpoint(self._store.local)
+            return self._reader.get_tensor(name)
+
+    def _num_bytes(self, name: str) -> int:
+        """The bytes of a tensor in the file; 0 for text, whose length is unknown."""
+        if self.dtypes[name] is object:
+            return 0
+        return int(np.prod(self.shapes[name])) * np.dtype(self.dtypes[name]).itemsize
+
+    def _places(self, names: Iterable[str]) -> list[tuple[int, int]]:
+        """Where tensors should lie in the only data file: one after the other."""
+        ends = np.cumsum([self._num_bytes(name) for name in self.shapes]).tolist()
+        end = dict(zip(self.shapes, ends, strict=True))
+        return [(end[name] - self._num_bytes(name), end[name]) for name in names]
 
     @property
     def step(self) -> int | None:
@@ -108,7 +136,7 @@ class Checkpoint:
         Raises:
           CheckpointError: the file has another form.
         """
-        path = os.path.join(os.path.dirname(self.prefix) or ".", "config.json")
+        path = storage.join(os.path.dirname(self.prefix) or ".", "config.json")
         try:
             content = load_json(path, CONFIG_JSON)
         except FileNotFoundError:
@@ -127,6 +155,30 @@ class Checkpoint:
         except InputError as error:
             raise CheckpointError(f"{path}: {error}") from None
         return stated
+
+
+class _StoreReader:
+    """A local copy of the files of a checkpoint in a store, as far as it is needed."""
+
+    def __init__(self, prefix: str, shards: list[str]) -> None:
+        """Gets the index; a data file too, if it is one of several."""
+        self._folder = tempfile.TemporaryDirectory(dir=staging_folder())
+        self.local = os.path.join(self._folder.name, "model.ckpt")
+        Mirror(prefix + ".index", self.local + ".index").fetch_all()
+        self._mirrors = [
+            Mirror(shard, self.local + shard[len(prefix) :]) for shard in shards
+        ]
+
+    def fetch(self, places: list[tuple[int, int]]) -> None:
+        """Gets the bytes at these places of the only data file."""
+        if len(self._mirrors) > 1:
+            self.fetch_all()
+        self._mirrors[0].fetch(places)
+
+    def fetch_all(self) -> None:
+        """Gets the whole data files."""
+        for mirror in self._mirrors:
+            mirror.fetch_all()
 
 
 CheckpointLike = str | os.PathLike | Checkpoint
@@ -152,9 +204,10 @@ def write_checkpoint(
 ) -> None:
     """Writes a TF1 checkpoint, with its config, and marks it as the latest.
 
-    A TF1 Saver can restore it. Files are written under a temporary name and renamed,
-    the data before the index, so a checkpoint with an index is always complete. Then
-    come config.json and the file `checkpoint`.
+    A TF1 Saver can restore it. Files are written under a temporary name and renamed
+    (in a store: written elsewhere and uploaded), the data before the index, so a
+    checkpoint with an index is always complete. Then come config.json and the file
+    `checkpoint`.
 
     Args:
       prefix: such as folder/model.ckpt-200000. The folder is created.
@@ -170,21 +223,22 @@ def write_checkpoint(
     prefix = os.fspath(prefix)
     folder, base = os.path.split(prefix)
     folder = folder or "."
-    os.makedirs(folder, exist_ok=True)
-    if os.path.exists(prefix + ".index"):
+    storage.makedirs(folder)
+    if storage.exists(prefix + ".index"):
         raise CheckpointError(
             f"{prefix}: there is a checkpoint of this name already; move it away or "
             "write to another folder."
         )
     description = {"model": config.model_name, "config": config.to_dict()}
-    config_path = os.path.join(folder, "config.json")
-    if os.path.exists(config_path) and read_json(config_path) != description:
+    config_path = storage.join(folder, "config.json")
+    if storage.exists(config_path) and read_json(config_path) != description:
         raise CheckpointError(
             f"{config_path}: describes another model; a folder can only hold "
             "checkpoints of one model, so write to another folder."
         )
     names = sorted(tensors)
-    with tempfile.TemporaryDirectory(prefix=WRITING, dir=folder) as temporary:
+    beside = staging_folder() if storage.is_remote(folder) else folder
+    with tempfile.TemporaryDirectory(prefix=WRITING, dir=beside) as temporary:
         written = os.path.join(temporary, base)
         try:
             tf.raw_ops.SaveV2(
@@ -198,9 +252,25 @@ def write_checkpoint(
                 f"{prefix}: can't be written ({_first_line(error)}); is the disk full?"
             ) from None
         for ending in (".data-00000-of-00001", ".index"):
-            os.replace(written + ending, prefix + ending)
+            _move(written + ending, prefix + ending)
     write_json(config_path, description)
     mark_latest(prefix, kept)
+
+
+def _move(written: str, path: str) -> None:
+    """Moves a file of a checkpoint from beside it, or to a store."""
+    if not storage.is_remote(path):
+        os.replace(written, path)
+        return
+    check_claims(path)
+    try:
+        # Data without an index is what a killed program left.
+        remote.upload(written, path, new=path.endswith(".index"))
+    except FileExistsError:
+        raise CheckpointError(
+            f"{path}: another program has written this checkpoint; write to another "
+            "folder."
+        ) from None
 
 
 def mark_latest(prefix: str, kept: Sequence[str] | None = None) -> None:
@@ -212,7 +282,7 @@ def mark_latest(prefix: str, kept: Sequence[str] | None = None) -> None:
     """
     folder, base = os.path.split(prefix)
     with (
-        atomic_path(os.path.join(folder, "checkpoint")) as path,
+        atomic_path(storage.join(folder, "checkpoint")) as path,
         open(path, "w", encoding="utf-8") as file,
     ):
         file.write(f'model_checkpoint_path: "{base}"\n')
@@ -221,6 +291,8 @@ def mark_latest(prefix: str, kept: Sequence[str] | None = None) -> None:
 
 
 def _check_readable(path: str) -> None:
+    if storage.is_remote(path):
+        return
     try:
         with open(path, "rb"):
             pass

@@ -10,7 +10,8 @@ from absl import logging
 from magenta_nsynth.bundled import CHECKPOINTS, bundled
 from magenta_nsynth.download.archives import is_archive, read_members
 from magenta_nsynth.errors import CheckpointError, InputError
-from magenta_nsynth.files import expand
+from magenta_nsynth.files import expand, open_file
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "complete_checkpoints",
@@ -47,30 +48,30 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
     """
     path = os.fspath(path)
     # `expand` leaves existing paths alone, but a prefix is not itself a file.
-    if not os.path.lexists(path + ".index"):
+    if storage.is_remote(path) or not storage.lexists(path + ".index"):
         path = expand(path)
-        if path in CHECKPOINTS and not os.path.lexists(path):
+        if path in CHECKPOINTS and not storage.lexists(path):
             path = bundled(path)
     if not path:
         raise CheckpointError(
             "No checkpoint given: pass a prefix such as model.ckpt-200000, or a folder."
         )
-    if os.path.basename(path) == "checkpoint" and os.path.isfile(path):
+    if os.path.basename(path) == "checkpoint" and storage.isfile(path):
         path = os.path.dirname(path) or "."
-    if os.path.isdir(path):
+    if storage.isdir(path):
         return latest_checkpoint(path)
     prefix = _SUFFIX.sub("", path)
     missing = missing_files(prefix)
     if not missing:
         return prefix
-    if os.path.isfile(path) and not _SUFFIX.search(path):
+    if storage.isfile(path) and not _SUFFIX.search(path):
         raise CheckpointError(_advice_for_file(path))
-    if len(missing) < 2 or os.path.exists(path):
+    if len(missing) < 2 or storage.exists(path):
         raise CheckpointError(
             f"{prefix}: {' and '.join(missing)} is missing; a checkpoint needs its "
             ".index and .data files in one folder."
         )
-    near = sorted(glob.glob(glob.escape(prefix) + "*.index"))
+    near = sorted(storage.glob(glob.escape(prefix) + "*.index"))
     hint = f" Did you mean {_SUFFIX.sub('', near[-1])}?" if near else ""
     raise CheckpointError(
         f"{path}: no such checkpoint. Pass the folder that holds it, or its prefix, "
@@ -81,21 +82,24 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
 
 def data_files(prefix: str) -> list[str]:
     """The paths of a checkpoint's existing data files, sorted."""
+    if storage.is_remote(prefix) and remote.is_web(prefix):  # which can't be listed
+        path = prefix + ".data-00000-of-00001"
+        return [path] if storage.isfile(path) else []
     return sorted(
         path
-        for path in glob.glob(glob.escape(prefix) + ".data-*-of-*")
+        for path in storage.glob(glob.escape(prefix) + ".data-*-of-*")
         if _SUFFIX.fullmatch(path[len(prefix) :])
     )
 
 
 def missing_files(prefix: str) -> list[str]:
     """The endings of a checkpoint's missing files; [] if it is complete."""
-    missing = [] if os.path.isfile(prefix + ".index") else [".index"]
+    missing = [] if storage.isfile(prefix + ".index") else [".index"]
     counts = {int(shard[-5:]) for shard in data_files(prefix)}
     expected = counts.pop() if len(counts) == 1 else 1
     for i in range(expected):
         shard = f".data-{i:05d}-of-{expected:05d}"
-        if not os.path.isfile(prefix + shard):
+        if not storage.isfile(prefix + shard):
             missing.append(shard)
     return missing
 
@@ -111,7 +115,7 @@ def latest_checkpoint(folder: str) -> str:
       CheckpointError: the folder contains no complete checkpoint.
     """
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(storage.listdir(folder))
     except OSError as error:
         raise CheckpointError(f"{folder}: {error.strerror}.") from None
     prefixes = _prefixes(folder, names)
@@ -119,7 +123,7 @@ def latest_checkpoint(folder: str) -> str:
     if not complete:
         archives = [name for name in names if re.search(r"\.(tar|tar\.gz|tgz)$", name)]
         if archives:
-            raise CheckpointError(_advice_for_file(os.path.join(folder, archives[0])))
+            raise CheckpointError(_advice_for_file(storage.join(folder, archives[0])))
         half = f" ({prefixes[-1]} lacks its .data file)" if prefixes else ""
         advice = _advice_for_folder(folder)
         raise CheckpointError(
@@ -139,7 +143,7 @@ def latest_checkpoint(folder: str) -> str:
 
 def complete_checkpoints(folder: str) -> list[str]:
     """The prefixes in `folder` whose files are all present, by ascending step."""
-    prefixes = _prefixes(folder, sorted(os.listdir(folder)))
+    prefixes = _prefixes(folder, sorted(storage.listdir(folder)))
     complete = [prefix for prefix in prefixes if not missing_files(prefix)]
     return sorted(complete, key=_step_and_time)
 
@@ -151,7 +155,7 @@ def listed_checkpoints(folder: str) -> list[str]:
 
 def _prefixes(folder: str, names: list[str]) -> list[str]:
     return [
-        os.path.join(folder, name.removesuffix(".index"))
+        storage.join(folder, name.removesuffix(".index"))
         for name in names
         if name.endswith(".index") and not name.startswith(".")
     ]
@@ -159,29 +163,26 @@ def _prefixes(folder: str, names: list[str]) -> list[str]:
 
 def _step_and_time(prefix: str) -> tuple[int, float]:
     step = re.search(r"-(\d+)$", prefix)
-    return int(step[1]) if step else -1, os.path.getmtime(prefix + ".index")
+    return int(step[1]) if step else -1, storage.getmtime(prefix + ".index")
 
 
 def _named_in_state_file(folder: str, field: str) -> list[str]:
     """The prefixes in a field of the file `checkpoint`."""
     try:
-        with open(os.path.join(folder, "checkpoint"), encoding="utf-8") as state:
-            text = state.read(_MOST_CHARACTERS)
+        with open_file(storage.join(folder, "checkpoint")) as state:
+            text = state.read(_MOST_CHARACTERS).decode("utf-8")
     except (OSError, UnicodeDecodeError):
         return []
     found = re.findall(rf'^{field}: "(.*)"', text, re.M)
     # A path from another machine may have that system's separators.
-    return [os.path.join(folder, re.split(r"[/\\]", path)[-1]) for path in found]
+    return [storage.join(folder, re.split(r"[/\\]", path)[-1]) for path in found]
 
 
 def _advice_for_folder(folder: str) -> str:
     """Where to look for a checkpoint, if not in this folder."""
-    below = [
-        entry.path
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-        if entry.is_dir() and not entry.name.startswith(".")
-    ]
-    for path in below:
+    for path in storage.subfolders(folder):
+        if os.path.basename(path).startswith("."):
+            continue
         with contextlib.suppress(OSError):
             if complete_checkpoints(path):
                 return f"there is one in a subfolder: --checkpoint_path={path}"
@@ -204,7 +205,7 @@ def _advice_for_file(path: str) -> str:
         inside = next((name for name in names if name.endswith(".index")), "")
     except InputError:
         return f"{path}: this archive is damaged; download it again."
-    prefix = os.path.join(folder, _SUFFIX.sub("", inside)) if inside else folder
+    prefix = storage.join(folder, _SUFFIX.sub("", inside)) if inside else folder
     return (
         f"{path}: an archive; unpack it first: run "
         f"`tar -xf '{path}' -C '{folder}'` and pass --checkpoint_path='{prefix}'."

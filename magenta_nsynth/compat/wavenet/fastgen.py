@@ -15,6 +15,7 @@ from magenta_nsynth.embeddings.embedding import check_encoding, load_array
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.progress import Progress
+from magenta_nsynth.stores import storage
 from magenta_nsynth.weights.paths import resolve_checkpoint
 
 __all__ = [
@@ -274,8 +275,8 @@ _STREAM = (
 
 
 def _model(checkpoint_path: Path) -> WaveNet:
-    prefix = os.path.realpath(resolve_checkpoint(checkpoint_path))
-    return _loaded(prefix, os.path.getmtime(prefix + ".index"))
+    prefix = storage.realpath(resolve_checkpoint(checkpoint_path))
+    return _loaded(prefix, storage.getmtime(prefix + ".index"))
 
 
 @functools.lru_cache(maxsize=1)

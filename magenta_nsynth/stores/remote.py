@@ -1,0 +1,461 @@
+"""Files in object stores and on web servers, through fsspec.
+
+Paths are URLs such as s3://bucket/notes/a.wav. Every request is repeated, with growing
+pauses, while the store can't be reached. What a store refuses is a `StoreError`; what
+is missing, a FileNotFoundError. fsspec is imported with the first request.
+"""
+
+import contextlib
+import errno
+import functools
+import importlib
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+from absl import logging
+
+from magenta_nsynth.errors import InputError, StoreError
+
+__all__ = [
+    "Info",
+    "clean",
+    "delete",
+    "download",
+    "glob_files",
+    "info",
+    "is_remote",
+    "is_web",
+    "list_folder",
+    "put",
+    "read",
+    "read_ranges",
+    "upload",
+    "without_secrets",
+]
+
+Result = TypeVar("Result")
+
+_PATIENCE = 180.0  # seconds that a store may be out of reach
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0  # seconds between tries
+_PIECE = 16 << 20  # bytes of one request, when a file is downloaded
+
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_LOGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+://)([^/@]*:[^/@]*)@")
+_WEB = ("http", "https")
+
+# The setting to check, by scheme, and what has to be installed.
+_AMAZON = (
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), AWS_REGION and, for "
+    "another server than Amazon's, AWS_ENDPOINT_URL"
+)
+_AZURE = (
+    "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or "
+    "AZURE_STORAGE_CONNECTION_STRING"
+)
+_GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS"
+_SETTINGS = {
+    "s3": _AMAZON,
+    "s3a": _AMAZON,
+    "gs": _GOOGLE,
+    "gcs": _GOOGLE,
+    "az": _AZURE,
+    "abfs": _AZURE,
+    "abfss": _AZURE,
+    "adl": _AZURE,
+    "hdfs": "HADOOP_HOME and CLASSPATH (from `hadoop classpath --glob`), and pyarrow",
+    "http": "the address",
+    "https": "the address",
+}
+# Environment variables whose values appear in no message.
+_SECRETS = re.compile(r"^(AWS|AZURE|GOOGLE|FSSPEC)_.*(SECRET|TOKEN|KEY|STRING)")
+# Exceptions of the libraries below fsspec that a later try may not meet, by name, as
+# these libraries need not be installed.
+_PASSING = {
+    "ClientConnectionError",
+    "ClientPayloadError",
+    "ConnectionError",
+    "FSTimeoutError",
+    "HTTPClientError",
+    "ResponseStreamingError",
+    "ServiceRequestError",
+    "ServiceResponseError",
+    "TimeoutError",
+    "TransportError",
+}
+_queries: dict[str, str] = {}  # of signed URLs, by the URL without it
+_logins: dict[str, str] = {}  # user:password, by scheme and host
+
+
+class Info(NamedTuple):
+    """What a store knows of a file or folder.
+
+    Attributes:
+      is_folder: whether it is a folder: there are files below it.
+      size: bytes of a file; None if a web server does not tell.
+      stamp: changes when the file does.
+      time: when the file was written, in seconds since 1970; 0 if unknown.
+      has_ranges: whether parts of the file can be read.
+    """
+
+    is_folder: bool
+    size: int | None
+    stamp: str
+    time: float
+    has_ranges: bool
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path is a URL, such as s3://bucket/notes, and not on a disk."""
+    return isinstance(path, str) and "://" in path and bool(_REMOTE.match(path))
+
+
+def is_web(path: str) -> bool:
+    """Whether a path is on a web server: it can be read, but not listed or written."""
+    return _scheme(path) in _WEB
+
+
+def _scheme(path: str) -> str:
+    return path.partition("://")[0].lower()
+
+
+def clean(url: str) -> str:
+    """A URL without credentials, which are kept in memory for its requests.
+
+    So they get into no message and no file. "//" and "/" at the end are taken away.
+
+    Args:
+      url: perhaps https://user:password@host/a.wav or https://host/a.wav?signature=b.
+
+    Raises:
+      InputError: credentials in the URL of an object store, or two web addresses that
+        only differ after "?".
+    """
+    scheme = _scheme(url)
+    login = _LOGIN.match(url)
+    if login:
+        url = url[: login.end(1)] + url[login.end() :]
+        if scheme not in _WEB:
+            raise InputError(
+                f"{url}: leave user and password out of the path, and set "
+                f"{_SETTINGS.get(scheme, 'them in the environment')}."
+            )
+        _logins["/".join(url.split("/")[:3])] = login[2]
+    if scheme in _WEB:
+        url, _, query = url.partition("?")
+        if query and _queries.setdefault(url, query) != query:
+            raise InputError(
+                f"{url}: given twice, with different queries; download the files."
+            )
+    head, _, rest = url.partition("://")
+    rest = re.sub(r"/{2,}", "/", rest).rstrip("/")
+    return f"{scheme if head.lower() == scheme else head}://{rest}"
+
+
+def _address(path: str) -> str:
+    """A path with the credentials that it was given with."""
+    host = "/".join(path.split("/")[:3])
+    if host in _logins:
+        scheme, _, rest = path.partition("://")
+        path = f"{scheme}://{_logins[host]}@{rest}"
+    query = _queries.get(path if host not in _logins else _plain(path), "")
+    return f"{path}?{query}" if query else path
+
+
+def _plain(path: str) -> str:
+    return _LOGIN.sub(r"\1", path)
+
+
+def without_secrets(text: str) -> str:
+    """A text without passwords, signatures and the environment's secrets."""
+    text = re.sub(r"(://)[^/@\s]*:[^/@\s]*@", r"\1", text)
+    text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
+    for name, value in os.environ.items():
+        if len(value) > 5 and _SECRETS.match(name) and name != "AWS_ACCESS_KEY_ID":
+            text = text.replace(value, "...")
+    return text
+
+
+@functools.cache
+def _file_system(scheme: str) -> Any:
+    advice = "pip install 'magenta-nsynth[cloud]'"
+    try:
+        fsspec = importlib.import_module("fsspec")
+    except ImportError as error:
+        raise StoreError(
+            f"{scheme}:// paths need fsspec, which can't be imported ({error}); "
+            f"{advice}."
+        ) from None
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if scheme in ("s3", "s3a"):
+        options |= _amazon_options()
+    elif scheme in _WEB:
+        options |= {"client_kwargs": {"trust_env": True}}
+    try:
+        return fsspec.filesystem(scheme, **options)
+    except ImportError as error:
+        raise StoreError(
+            f"{scheme}:// paths need a package that can't be imported "
+            f"({_first_line(error)}); {advice}."
+        ) from None
+    except ValueError as error:
+        known = ", ".join(f"{name}://" for name in _SETTINGS)
+        raise StoreError(
+            f"{scheme}://: can't be used ({_first_line(error)}); give a local path, or "
+            f"one of {known}, and check {_SETTINGS.get(scheme, 'its settings')}."
+        ) from None
+
+
+def _amazon_options() -> dict[str, Any]:
+    """What TensorFlow's own variables say, which botocore doesn't read."""
+    endpoint = os.environ.get("S3_ENDPOINT")
+    options: dict[str, Any] = {}
+    if endpoint and not os.environ.get("AWS_ENDPOINT_URL"):
+        if "://" not in endpoint:
+            is_plain = os.environ.get("S3_USE_HTTPS") == "0"
+            endpoint = f"http{'' if is_plain else 's'}://{endpoint}"
+        options["endpoint_url"] = endpoint
+    if os.environ.get("S3_VERIFY_SSL") == "0":
+        options["client_kwargs"] = {"verify": False}
+    return options
+
+
+def _trying(path: str, request: Callable[[Any, str], Result]) -> Result:
+    """Makes a request, again and again while the store can't be reached.
+
+    Raises:
+      FileNotFoundError: the store has no such file.
+      FileExistsError: a file that was to be new exists.
+      StoreError: any other answer, or none for `_PATIENCE` seconds.
+    """
+    end, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
+    while True:
+        try:
+            return request(_file_system(_scheme(path)), _address(path))
+        except (FileNotFoundError, FileExistsError, StoreError):
+            raise
+        except Exception as error:  # each library below has its own
+            answer = without_secrets(_first_line(error))
+            setting = _SETTINGS.get(_scheme(path), "the settings of this store")
+            if not _may_pass(error):
+                raise StoreError(
+                    f"{path}: the store answered: {answer}; check {setting}."
+                ) from None
+            if time.monotonic() + pause > end:
+                raise StoreError(
+                    f"{path}: the store can't be reached for {_PATIENCE:.0f} s "
+                    f"({answer}); check that it runs, and {setting}. Run again to go "
+                    "on; what is finished is kept."
+                ) from None
+            if pause == _FIRST_PAUSE:
+                logging.warning(
+                    "%s: the store can't be reached (%s); trying for %.0f s.",
+                    *(path, answer, _PATIENCE),
+                )
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a request that failed like this may succeed later."""
+    status = _status(error)
+    if status:
+        return status >= 500 or status in (408, 429)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & _PASSING:
+        return True
+    return type(error) is OSError and error.__cause__ is None and not error.errno
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status of the store's answer; 0 if there is none in the error."""
+    for source in (error, error.__cause__):
+        response = getattr(source, "response", None)
+        if isinstance(response, dict):  # botocore
+            return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        for name in ("status", "status_code", "code"):  # aiohttp, Azure, gcsfs
+            value = getattr(source, name, None)
+            if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+                return int(value)
+    return 0
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines or [type(error).__name__])[0][-300:]
+
+
+def info(path: str) -> Info | None:
+    """What the store knows of a path; None if nothing is there."""
+
+    def request(files: Any, address: str) -> dict[str, Any]:
+        return files.info(address)
+
+    try:
+        return _info(path, _trying(path, request))
+    except FileNotFoundError:
+        return None
+
+
+def _info(path: str, found: dict[str, Any]) -> Info:
+    written = found.get("LastModified") or found.get("mtime") or found.get("updated")
+    moment = getattr(written, "timestamp", None)
+    mark = found.get("ETag") or found.get("etag") or found.get("md5Hash") or written
+    size = found.get("size")
+    return Info(
+        is_folder=found.get("type") == "directory",
+        size=None if size is None else int(size),
+        stamp=f"{size}-{mark}",
+        time=moment() if moment else 0.0,
+        has_ranges=not is_web(path) or bool(found.get("partial")),
+    )
+
+
+def list_folder(path: str) -> dict[str, Info]:
+    """The files and folders in a folder, by name.
+
+    Raises:
+      StoreError: it is on a web server.
+    """
+    if is_web(path):
+        raise StoreError(f"{path}: a web server has no folders; name a file.")
+
+    def request(files: Any, address: str) -> list[dict[str, Any]]:
+        return files.ls(address, detail=True)
+
+    found = {}
+    for entry in _trying(path, request):
+        name = entry["name"].rstrip("/").rpartition("/")[2]
+        if name and entry["name"].strip("/") != path.partition("://")[2]:
+            found[name] = _info(path, entry)
+    return dict(sorted(found.items()))
+
+
+def glob_files(pattern: str) -> list[str]:
+    """The paths that match a glob, sorted; "**" is any number of folders."""
+    if is_web(pattern):
+        return [pattern] if info(pattern) else []
+    scheme = pattern.partition("://")[0]
+    found = _trying(pattern, lambda files, address: files.glob(address))
+    return sorted(f"{scheme}://{path.lstrip('/')}" for path in found)
+
+
+def read(path: str, start: int = 0, end: int | None = None) -> bytes:
+    """The bytes of a file from `start` to `end`, fewer at its end.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+    """
+    if end is not None and end <= start:
+        return b""
+
+    def request(files: Any, address: str) -> bytes:
+        whole = start == 0 and end is None
+        try:
+            return (
+                files.cat_file(address)
+                if whole
+                else files.cat_file(address, start=start, end=end)
+            )
+        except Exception as error:
+            if _status(error) == 416 or "InvalidRange" in str(error):
+                return b""  # from the end on
+            raise
+
+    return _trying(path, request)
+
+
+def read_ranges(path: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+    """The bytes of several ranges of a file, requested side by side."""
+    if not ranges:
+        return []
+
+    def request(files: Any, address: str) -> list[bytes]:
+        starts, ends = zip(*ranges, strict=True)
+        paths = [address] * len(ranges)
+        found = files.cat_ranges(paths, list(starts), list(ends), on_error="return")
+        for piece in found:
+            if isinstance(piece, BaseException):
+                raise piece
+        return found
+
+    return _trying(path, request)
+
+
+def download(path: str, file: BinaryIO) -> None:
+    """Copies a file of a store to an open local one, in pieces.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+    """
+    found = info(path)
+    if found is None or found.is_folder:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if found.size is None or not found.has_ranges or found.size <= _PIECE:
+        file.write(read(path))
+        return
+    for start in range(0, found.size, 4 * _PIECE):
+        end = min(start + 4 * _PIECE, found.size)
+        starts = range(start, end, _PIECE)
+        file.writelines(read_ranges(path, [(s, min(s + _PIECE, end)) for s in starts]))
+
+
+def upload(local: str, path: str, new: bool = False) -> None:
+    """Copies a local file to a store, where it appears whole or not at all.
+
+    Args:
+      local: the file.
+      path: where it belongs.
+      new: nothing may be there yet.
+
+    Raises:
+      FileExistsError: with `new`, a file of another content is there.
+      StoreError: the store refuses it.
+    """
+    _refuse_web(path)
+    mode = {"mode": "create"} if new and _scheme(path) in ("s3", "s3a") else {}
+    try:
+        if new and not mode and info(path) is not None:
+            raise FileExistsError
+        _trying(path, lambda files, address: files.put_file(local, address, **mode))
+    except FileExistsError:
+        # A try may have succeeded though its answer was lost.
+        with open(local, "rb") as file:
+            if read(path) != file.read():
+                raise FileExistsError(
+                    errno.EEXIST, os.strerror(errno.EEXIST), path
+                ) from None
+    except FileNotFoundError as error:
+        raise _no_bucket(path, error) from None
+
+
+def put(path: str, content: bytes) -> None:
+    """Writes a small file; raises StoreError if the store refuses it."""
+    _refuse_web(path)
+    try:
+        _trying(path, lambda files, address: files.pipe_file(address, content))
+    except FileNotFoundError as error:
+        raise _no_bucket(path, error) from None
+
+
+def _no_bucket(path: str, error: FileNotFoundError) -> StoreError:
+    return StoreError(
+        f"{path}: can't be written; the store answered: "
+        f"{without_secrets(_first_line(error))}. Create the bucket, or check the path."
+    )
+
+
+def delete(path: str) -> None:
+    """Removes a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        _trying(path, lambda files, address: files.rm_file(address))
+
+
+def _refuse_web(path: str) -> None:
+    if is_web(path):
+        raise StoreError(
+            f"{path}: a web server can only be read; give a local path or one of an "
+            "object store."
+        )

@@ -1,0 +1,427 @@
+"""Object stores: every kind of path, against a local S3 server."""
+
+import contextlib
+import functools
+import http.server
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from binaries import ROOT, command, environment
+from commands import export, generate
+from conftest import load_encoder
+from notes import make_notes
+from tfrecords import examples
+from tfrecords import write as write_records
+
+import magenta_nsynth as nsynth
+from magenta_nsynth.commands.export_embeddings import export_embeddings
+from magenta_nsynth.data.index import open_notes
+from magenta_nsynth.data.reading import iterate, read_notes
+from magenta_nsynth.disk import only_writer
+from magenta_nsynth.errors import CheckpointError, InputError, StoreError
+from magenta_nsynth.files import atomic_path, expand, find_sources
+from magenta_nsynth.mirror import Steps, mirror_of
+from magenta_nsynth.stores import remote, storage
+from magenta_nsynth.training.folder import TrainingFolder
+from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
+
+pytest.importorskip("s3fs", reason="needs the extra [cloud]")
+pytest.importorskip("moto.server", reason="needs moto[server], of the extra [dev]")
+SMALL = ROOT / "checkpoints" / "small"
+
+
+class Server:
+    """A local S3 server, in a process of its own, which can be stopped."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = folder / "server.log"
+        self.settings = {
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+        }
+        words = [sys.executable, "-m", "moto.server", "-p", str(self.port)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                break
+            assert time.monotonic() < deadline and self.process.poll() is None
+            time.sleep(0.05)
+
+    def requests(self):
+        return self.log.read_text().count(" HTTP/1.1")
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """In the block the server answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.settings.items():
+            patch.setenv(name, value)
+        remote._file_system.cache_clear()
+        remote._file_system("s3").mkdir("tests")
+        yield server
+    remote._file_system.cache_clear()
+    server.process.kill()
+    server.process.wait()
+
+
+@pytest.fixture
+def store(server, request):
+    """A folder of its own in the store."""
+    return f"s3://tests/{request.node.name}"
+
+
+def send(path, to):
+    for file in sorted(pathlib.Path(path).iterdir()):
+        remote.upload(str(file), f"{to}/{file.name}")
+
+
+def content(folder):
+    """The files below a folder of either kind, by name, with their bytes."""
+    found = {}
+    for directory, _, names in storage.walk(str(folder)):
+        for name in names:
+            path = storage.join(directory, name)
+            with storage.open_binary(path) as file:
+                found[path.removeprefix(f"{folder}/")] = file.read()
+    return found
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("notes") / "notes.tfrecord"
+    make_notes(path, 5, 2048)
+    return path
+
+
+def run(name, *arguments, **options):
+    words = command(name, *arguments)
+    done = subprocess.run(
+        words, env=environment(), capture_output=True, text=True, timeout=120, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_files_and_folders(store):
+    for name in ("a.txt", "sub/b[1].txt", "sub/deep/c.txt"):
+        remote.put(f"{store}/{name}", name.encode())
+    assert storage.isdir(store) and not storage.isfile(store)
+    assert storage.isfile(f"{store}/a.txt") and not storage.isdir(f"{store}/a.txt")
+    assert not storage.exists(f"{store}/a")
+    assert storage.listdir(store) == ["a.txt", "sub"]
+    assert storage.subfolders(store) == [f"{store}/sub"]
+    assert storage.glob(f"{store}/**/*.txt") == [
+        f"{store}/a.txt",
+        f"{store}/sub/b[1].txt",
+        f"{store}/sub/deep/c.txt",
+    ]
+    found = find_sources([f"{store}/"], [".txt"], recursive=True)
+    assert [(s.path, s.subfolder) for s in found] == [
+        (f"{store}/a.txt", ""),
+        (f"{store}/sub/b[1].txt", "sub"),
+        (f"{store}/sub/deep/c.txt", "sub/deep"),
+    ]
+    assert remote.read(f"{store}/a.txt", 1, 3) == b".t"
+    assert remote.read(f"{store}/a.txt", 4, 99) == b"t"
+    with storage.open_binary(f"{store}/a.txt") as file:
+        assert file.read() == b"a.txt" and file.fileno()
+    storage.unlink(f"{store}/a.txt")
+    storage.unlink(f"{store}/a.txt")
+    with pytest.raises(FileNotFoundError):
+        storage.open_binary(f"{store}/a.txt")
+
+
+def test_a_file_appears_whole_or_not_at_all(store):
+    path = f"{store}/note.txt"
+    with pytest.raises(KeyError), atomic_path(path) as temporary:
+        pathlib.Path(temporary).write_text("half")
+        raise KeyError
+    assert not storage.exists(path)
+    with atomic_path(path, new=True) as temporary:
+        assert pathlib.Path(temporary).suffix == ".txt"
+        pathlib.Path(temporary).write_text("whole")
+        assert not storage.exists(path)
+    with pytest.raises(FileExistsError), atomic_path(path, new=True) as temporary:
+        pathlib.Path(temporary).write_text("other")
+    with atomic_path(path, new=True) as temporary:  # as after an answer that was lost
+        pathlib.Path(temporary).write_text("whole")
+    assert remote.read(path) == b"whole"
+
+
+def test_an_unfinished_multipart_upload_is_no_file(store):
+    files = remote._file_system("s3")
+    bucket, key = "tests", f"{store.rpartition('/')[2]}/part.npy"
+    upload = files.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+    files.call_s3(
+        "upload_part",
+        Bucket=bucket,
+        Key=key,
+        PartNumber=1,
+        UploadId=upload["UploadId"],
+        Body=b"0" * 100,
+    )
+    assert not storage.exists(f"s3://{bucket}/{key}")
+
+
+def test_two_programs_in_one_folder(store):
+    begun = pytest.raises(InputError, match="another program has begun")
+    with begun, only_writer(store):
+        remote.put(f"{store}/.writing.lock", b"of another program")
+        with atomic_path(f"{store}/a.txt") as temporary:
+            pathlib.Path(temporary).write_text("a")
+    assert not storage.exists(f"{store}/a.txt")
+    with only_writer(store), atomic_path(f"{store}/a.txt") as temporary:
+        pathlib.Path(temporary).write_text("a")
+    assert storage.listdir(store) == ["a.txt"]
+
+
+def test_two_trainings_in_one_logdir(store):
+    config = nsynth.WaveNetConfig(width=8)
+    tensors = {"W": np.ones(3, np.float32)}
+    TrainingFolder(store, 3).close()
+    folder = TrainingFolder(store, 3)
+    remote.put(f"{store}/.writing.lock", b"of another program")
+    with pytest.raises(InputError, match="--logdir"):
+        write_checkpoint(f"{store}/model.ckpt-1", tensors, config)
+    with pytest.raises(InputError, match="--logdir"):
+        folder.close()
+    write_checkpoint(f"{store}/model.ckpt-1", tensors, config)
+    # Between the look and the upload another program may write the same checkpoint.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "exists", lambda _: False)
+        with pytest.raises(CheckpointError, match="another program has written"):
+            write_checkpoint(f"{store}/model.ckpt-1", {"V": np.ones(2)}, config)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("seed", [None, 3])
+def test_records_are_those_of_the_disk(store, tmp_path, packed, seed):
+    path = tmp_path / ("a.tfrecord.gz" if packed else "a.tfrecord")
+    write_records(path, examples(range(150)), packed)
+    store = store.replace("[", "_").replace("]", "_")
+    remote.upload(str(path), f"{store}/{path.name}")
+
+    def read(source):
+        index = open_notes(source)
+        notes = read_notes(index, ["audio", "pitch"], seed=seed, length=200)
+        return [(int(n["pitch"]), n["audio"].numpy()) for n in iterate(notes, index)]
+
+    for (pitch, audio), (other, there) in zip(read(path), read(store), strict=True):
+        assert pitch == other
+        np.testing.assert_array_equal(audio, there)
+
+
+def test_the_index_reads_a_little_of_each_record(server, store, tmp_path):
+    path = tmp_path / "long.tfrecord"
+    write_records(path, examples(range(60), length=30_000))
+    remote.upload(str(path), f"{store}/long.tfrecord")
+    before = server.requests()
+    assert open_notes(f"{store}/long.tfrecord").num_notes == 60
+    assert server.requests() - before < 120
+    read = sum(mirror_of(f"{store}/long.tfrecord")._present) << 16
+    assert read < path.stat().st_size / 4
+
+
+def test_a_damaged_record_in_a_store_is_named(store, tmp_path):
+    path = tmp_path / "a.tfrecord"
+    write_records(path, examples(range(5)))
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    remote.put(f"{store}/a.tfrecord", bytes(damaged))
+    index = open_notes(store)
+    with pytest.raises(InputError, match=r"s3://.*a\.tfrecord, record 2 .*checksum"):
+        list(iterate(read_notes(index, ["audio"], length=100), index))
+
+
+def test_a_checkpoint_is_read_in_parts(server, store, tmp_path):
+    send(SMALL, f"{store}/small")
+    here, there = load_encoder(str(SMALL)), load_encoder(f"{store}/small")
+    for one, other in zip(here.variables, there.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    checkpoint = Checkpoint(f"{store}/small")
+    names = sorted(checkpoint.shapes)
+    [mirror] = checkpoint._store._mirrors
+    assert not any(mirror._present)
+    [(_, value)] = checkpoint.read(names[-1:])
+    np.testing.assert_array_equal(value, dict(Checkpoint(SMALL).read(names))[names[-1]])
+    assert sum(mirror._present) < len(mirror._present) / 4
+
+
+def test_tensors_that_lie_elsewhere_are_found(store, tmp_path):
+    """The order in the file is a guess; its checksums decide."""
+    tensors = {f"t{k}": np.random.default_rng(k).random(40_000) for k in range(6)}
+    write_checkpoint(str(tmp_path / "model.ckpt-1"), tensors, nsynth.WaveNetConfig())
+    send(tmp_path, store)
+    checkpoint = Checkpoint(store)
+    checkpoint._places = lambda names: [(0, 8) for _ in names]
+    for name, value in checkpoint.read(tensors):
+        np.testing.assert_array_equal(value, tensors[name])
+
+
+def test_a_missing_and_a_truncated_checkpoint(store):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        Checkpoint(f"{store}/nothing")
+    send(SMALL, store)
+    [path] = storage.glob(f"{store}/*.data-*")
+    remote.put(path, remote.read(path)[:-100])
+    with pytest.raises(CheckpointError, match="truncated"):
+        Checkpoint(store)
+
+
+def test_export_embeddings_and_sounds(store, notes, tmp_path, tiny_checkpoint):
+    """Commands write to a store what they write to a disk, byte for byte."""
+    tiny = pathlib.Path(tiny_checkpoint)
+    send(tiny if tiny.is_dir() else tiny.parent, f"{store}/tiny")
+    remote.upload(str(notes), f"{store}/in/notes.tfrecord")
+    for source, checkpoint, out in (
+        (notes, tiny, tmp_path),
+        (f"{store}/in", f"{store}/tiny", store),
+    ):
+        network = {"checkpoint_path": str(checkpoint)}
+        work = export(network, [source], f"{out}/e", notes_per_shard=2)
+        assert export_embeddings(work) == 0
+        model = nsynth.load_wavenet(checkpoint)
+        generate(model, [source], f"{out}/g", sample_length=512, seed=1)
+    assert content(f"{store}/e").keys() == content(tmp_path / "e").keys() - {
+        ".exporting.lock"
+    }
+    for name, data in content(f"{store}/e").items():
+        assert data == (tmp_path / "e" / name).read_bytes(), name
+    assert content(f"{store}/g") == content(tmp_path / "g")
+
+
+@pytest.mark.slow
+def test_a_training_goes_on(store, notes):
+    remote.upload(str(notes), f"{store}/notes.tfrecord")
+    options = (
+        *("--width=8", "--skip_width=8", "--ae_width=8", "--num_layers=2"),
+        *("--ae_num_layers=2", "--batch_size=1", "--crop_length=1024"),
+    )
+    for steps in (1, 2):
+        done = run(
+            "nsynth_train",
+            *(f"--train_path={store}/notes.tfrecord", f"--logdir={store}/log"),
+            *(f"--num_steps={steps}", *options),
+        )
+        assert f"Saved step {steps}" in done.stderr
+    assert "Starting from s3://" in done.stderr
+    names = storage.listdir(f"{store}/log")
+    assert {"checkpoint", "config.json", "model.ckpt-2.index"} <= set(names)
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any("lock" in name for name in names)
+
+
+def test_it_waits_for_the_store(server, store, monkeypatch):
+    monkeypatch.setattr(remote, "_FIRST_PAUSE", 0.05)
+    calls = []
+
+    def request(files, address):
+        calls.append(address)
+        if len(calls) < 4:
+            raise ConnectionError("refused")
+        return files.exists(address)
+
+    assert remote._trying(store, request) is False
+    assert len(calls) == 4
+    monkeypatch.setattr(remote, "_PATIENCE", 0.1)
+    calls.clear()
+    with pytest.raises(StoreError, match=r"can't be reached.*AWS_ENDPOINT_URL"):
+        remote._trying(store, request)
+
+
+def test_what_a_store_refuses_is_said_once(store):
+    with pytest.raises(StoreError, match="Create the bucket"):
+        remote.put("s3://no-such-bucket/a.txt", b"")
+    with pytest.raises(InputError, match="does not exist"):
+        find_sources(["s3://no-such-bucket/a.wav"], [".wav"])
+    with pytest.raises(StoreError, match="give a local path, or one of s3://"):
+        remote.read("foo://a/b")
+
+
+def test_credentials_appear_nowhere(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-the-tests")
+    with pytest.raises(InputError) as info:
+        expand("s3://me:my-password@bucket/a.wav")
+    assert "my-password" not in str(info.value) and "AWS_" in str(info.value)
+    path = expand("https://me:my-password@host.test/a.wav?X-Amz-Signature=abc")
+    assert path == "https://host.test/a.wav"
+    address = "https://me:my-password@host.test/a.wav?X-Amz-Signature=abc"
+    assert remote._address(path) == address
+    text = remote.without_secrets(f"GET {address} failed: a-secret-of-the-tests")
+    assert text == "GET https://host.test/a.wav failed: ..."
+    with pytest.raises(InputError, match="different queries"):
+        expand("https://host.test/a.wav?X-Amz-Signature=def")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_sounds_and_checkpoints_of_a_web_server():
+    handler = functools.partial(Quiet, directory=str(ROOT / "checkpoints"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{web.server_port}"
+        try:
+            audio = nsynth.load_audio(f"{url}/notes/brass_trumpet_060.wav?sign=secret")
+            [prefix] = {p.stem for p in SMALL.glob("*.index")}
+            encoder = load_encoder(f"{url}/small/{prefix}")
+            with pytest.raises(StoreError, match="can only be read"):
+                nsynth.save_audio(f"{url}/b.wav", audio)
+            with pytest.raises(nsynth.AudioError, match="No such file"):
+                nsynth.load_audio(f"{url}/c.wav")
+        finally:
+            web.shutdown()
+    assert len(audio) == 48_000 and encoder.config.width == 64
+
+
+def test_guesses_do_not_change_what_is_read(store):
+    data = os.urandom(700_000)
+    remote.put(f"{store}/a", data)
+    steps = Steps(f"{store}/a", len(data))
+    place = 0
+    for size in [20_000, 20_008, 19_950, 30, 90_000, 12, 20_000, 20_000, 20_040]:
+        assert steps.read(place, 16) == data[place : place + 16]
+        place += size
+    assert steps.read(len(data) - 5, 16) == data[-5:]
+    assert steps.read(len(data), 16) == b""
+    assert steps.read(3, 10_000) == data[3:10_003]
+
+
+def test_nothing_of_fsspec_is_imported_for_local_paths():
+    text = (
+        "import sys, magenta_nsynth as n; n.load_audio(sys.argv[1]);"
+        "assert not {'fsspec', 's3fs', 'aiohttp'} & set(sys.modules)"
+    )
+    path = str(ROOT / "checkpoints" / "notes" / "brass_trumpet_060.wav")
+    words = [sys.executable, "-c", text, path]
+    subprocess.run(words, env=environment(), check=True, timeout=120)
