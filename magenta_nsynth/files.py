@@ -11,8 +11,6 @@ import re
 import secrets
 import sys
 import tempfile
-import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -72,6 +70,8 @@ class Source(NamedTuple):
         A list of sounds may name files anywhere. Those outside the list's own folder
         have none: "".
         """
+        if storage.is_remote(self.subfolder):
+            return ""
         folder = os.path.normpath(self.subfolder)
         outside = os.path.isabs(folder) or folder.split(os.sep)[0] == os.pardir
         return "" if outside or folder == os.curdir else folder
@@ -87,15 +87,18 @@ def expand(path: str | os.PathLike) -> str:
 
     Only for paths that a person types: in a name from a folder, an archive, a list or
     a manifest, a "$" is a part of the name. From a URL credentials are taken away, as
-    `remote.clean` does; file:// becomes a path.
+    `storage.from_url` does; file:// becomes a path.
+
+    Raises:
+      InputError: as of `storage.from_url`; or s3:/bucket, with one slash.
     """
     path = os.fspath(path)
     if storage.is_remote(path):
-        if not path.lower().startswith("file://"):
-            return remote.clean(path)
-        path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
-    if os.path.lexists(path):
+        path = storage.from_url(path)
+    if storage.is_remote(path) or os.path.lexists(path):
         return path
+    if isinstance(path, str):
+        remote.refuse_one_slash(path)
     return os.path.expanduser(os.path.expandvars(path))
 
 

@@ -3,25 +3,30 @@
 import contextlib
 import functools
 import http.server
+import io
+import json
 import os
 import pathlib
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 
 import numpy as np
 import pytest
 from binaries import ROOT, command, environment
-from commands import export, generate
+from commands import export, generate, make_tfrecord
 from conftest import load_encoder
+from http_server import serve
 from notes import make_notes
 from tfrecords import examples
 from tfrecords import write as write_records
 
 import magenta_nsynth as nsynth
+from magenta_nsynth.commands.download import download_release
 from magenta_nsynth.commands.export_embeddings import export_embeddings
 from magenta_nsynth.data.index import open_notes
 from magenta_nsynth.data.reading import iterate, read_notes
@@ -29,6 +34,10 @@ from magenta_nsynth.disk import only_writer
 from magenta_nsynth.errors import CheckpointError, InputError, StoreError
 from magenta_nsynth.files import atomic_path, expand, find_sources
 from magenta_nsynth.mirror import Steps, mirror_of
+from magenta_nsynth.notes.clips import read_list
+from magenta_nsynth.notes.json_wav import note_to_entry
+from magenta_nsynth.notes.labels_csv import read_labels
+from magenta_nsynth.schema import Note
 from magenta_nsynth.stores import remote, storage
 from magenta_nsynth.training.folder import TrainingFolder
 from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
@@ -381,6 +390,111 @@ def test_credentials_appear_nowhere(monkeypatch):
         expand("https://host.test/a.wav?X-Amz-Signature=def")
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("s3://me:my/pass@word@bucket/a.wav", "^s3://bucket/a.wav: leave user"),
+        ("s3:/bucket/a.wav", "give s3://bucket/a.wav"),
+        ("s3://", "names no bucket"),
+        ("s3://*/a.wav", "names no bucket"),
+        ("https:///", "names no host"),
+        ("file://notes/a.wav", "give file:///path"),
+    ],
+)
+def test_paths_that_can_not_be_meant(path, message):
+    with pytest.raises(InputError, match=message) as info:
+        expand(path)
+    assert "@" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "expanded"),
+    [
+        ("S3://bucket//notes//", "s3://bucket/notes"),
+        ("s3:///bucket/notes", "s3://bucket/notes"),
+        ("s3://bucket/a@b:c#d?e%41", "s3://bucket/a@b:c#d?e%41"),
+        ("hdfs:///notes", "hdfs:///notes"),
+        ("hdfs://host:8020/a@b", "hdfs://host:8020/a@b"),
+        ("az://folder@account/a", "az://folder@account/a"),
+        ("https://token@host.test/a@b", "https://host.test/a@b"),
+        ("http://[::1]:80/a.wav", "http://[::1]:80/a.wav"),
+        ("file:///tmp/a%20b#1?.wav", "/tmp/a b#1?.wav"),
+        ("C:\\notes", "C:\\notes"),
+        ("C://notes", "C://notes"),
+    ],
+)
+def test_paths_and_their_one_form(path, expanded):
+    assert expand(path) == expanded
+
+
+def test_keys_of_any_name(store):
+    names = [
+        "a b.wav",
+        "100%.wav",
+        "a#b.wav",
+        "q?x.wav",
+        "%41.wav",
+        "a[1].wav",
+        "ü.wav",
+    ]
+    for name in names:
+        remote.put(f"{store}/{name}", name.encode())
+    found = [source.path for source in find_sources([store], [".wav"])]
+    assert found == sorted(f"{store}/{name}" for name in names)
+    for name in names:
+        assert [s.path for s in find_sources([f"{store}/{name}"], [".wav"])] == [
+            f"{store}/{name}"
+        ]
+        assert remote.read(f"{store}/{name}") == name.encode()
+
+
+def test_lists_and_csv_files_in_a_store(store):
+    """They name what is beside them, elsewhere in the store, on a disk, on the web."""
+    lines = [
+        "../a.wav",
+        "sub/b.wav",
+        "s3://tests/c.wav",
+        f"file://{SMALL}/d.wav",
+        f"{SMALL}/e.wav",
+        "https://me:secret@host.test/f.wav?sign=secret",
+    ]
+    remote.put(f"{store}/lists/list.txt", "\n".join(lines).encode())
+    sources = read_list(f"{store}/lists/list.txt")
+    assert [source.path for source in sources] == [
+        f"{store}/a.wav",
+        f"{store}/lists/sub/b.wav",
+        "s3://tests/c.wav",
+        f"{SMALL}/d.wav",
+        f"{SMALL}/e.wav",
+        "https://host.test/f.wav",
+    ]
+    assert [source.mirrored for source in sources] == ["", "sub", "", "", "", ""]
+    remote.put(f"{store}/a.wav", b"")
+    remote.put(f"{store}/lists/labels.csv", b"file,pitch\n../a.wav,60")
+    [row] = read_labels(f"{store}/lists/labels.csv", [], "C4")
+    assert row.path == f"{store}/a.wav"
+
+
+def test_an_archive_and_downloads(store):
+    """An archive of the disk becomes records in a store; downloads need a disk."""
+    wav, name = ROOT / "checkpoints" / "notes", "flute_acoustic_073-060-100"
+    entry = note_to_entry(Note(name, np.zeros(0, np.float32), pitch=60))
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for file, data in (
+            ("examples.json", json.dumps({name: entry}).encode()),
+            (f"audio/{name}.wav", (wav / f"{name}.wav").read_bytes()),
+        ):
+            member = tarfile.TarInfo(f"nsynth-test/{file}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    remote.put(f"{store}/notes.tar.gz", packed.getvalue())
+    assert make_tfrecord([f"{store}/notes.tar.gz"], f"{store}/records") == 0
+    assert open_notes(f"{store}/records").num_notes == 1
+    with pytest.raises(InputError, match="downloads go to a disk"):
+        download_release("wavenet", f"{store}/weights")
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
@@ -392,7 +506,9 @@ def test_sounds_and_checkpoints_of_a_web_server():
         threading.Thread(target=web.serve_forever, args=(0.01,)).start()
         url = f"http://127.0.0.1:{web.server_port}"
         try:
-            audio = nsynth.load_audio(f"{url}/notes/brass_trumpet_060.wav?sign=secret")
+            audio = nsynth.load_audio(
+                f"{url}/notes/brass_acoustic_056-060-100.wav?sign=secret"
+            )
             [prefix] = {p.stem for p in SMALL.glob("*.index")}
             encoder = load_encoder(f"{url}/small/{prefix}")
             with pytest.raises(StoreError, match="can only be read"):
@@ -402,6 +518,52 @@ def test_sounds_and_checkpoints_of_a_web_server():
         finally:
             web.shutdown()
     assert len(audio) == 48_000 and encoder.config.width == 64
+
+
+@pytest.fixture
+def site():
+    with serve() as site:
+        yield site
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Gives up after a moment."""
+    monkeypatch.setattr(remote, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(remote, "_PATIENCE", 0.05)
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503, 404])
+def test_what_a_web_server_answers_is_said(site, hurried, status):
+    site.statuses = [status] * 20
+    kind = FileNotFoundError if status == 404 else StoreError
+    with pytest.raises(kind) as info:
+        storage.open_binary(remote.clean(f"{site.url}?sign=secret"))
+    text = str(info.value)
+    assert status == 404 or str(status) in text
+    assert ("can't be reached" in text) == (status >= 500)
+    assert "secret" not in text and site.url in text
+
+
+def test_answers_that_are_cut_are_asked_for_again(site, hurried):
+    site.cut_after, site.cuts = 1000, 2  # of the look, and of a download
+    with storage.open_binary(site.url) as file:
+        assert file.read() == site.body
+    assert len(site.requests) == 3
+
+
+def test_a_checkpoint_without_a_length(site):
+    """Some servers do not say how long a file is."""
+    site.length, site.body = False, next(SMALL.glob("*.data-*")).read_bytes()
+    assert remote.info(site.url).size is None
+    mirror = mirror_of(site.url)
+    assert mirror.size == len(site.body)
+    assert mirror.read(0, 1000) == site.body[:1000]
+
+
+def test_no_web_server(hurried):
+    with pytest.raises(StoreError, match="can't be reached"):
+        storage.open_binary("http://127.0.0.1:9/a.wav")
 
 
 def test_guesses_do_not_change_what_is_read(store):
@@ -422,6 +584,6 @@ def test_nothing_of_fsspec_is_imported_for_local_paths():
         "import sys, magenta_nsynth as n; n.load_audio(sys.argv[1]);"
         "assert not {'fsspec', 's3fs', 'aiohttp'} & set(sys.modules)"
     )
-    path = str(ROOT / "checkpoints" / "notes" / "brass_trumpet_060.wav")
+    path = str(ROOT / "checkpoints" / "notes" / "brass_acoustic_056-060-100.wav")
     words = [sys.executable, "-c", text, path]
     subprocess.run(words, env=environment(), check=True, timeout=120)

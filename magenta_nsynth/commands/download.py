@@ -14,6 +14,7 @@ from magenta_nsynth.download.archives import read_members, unpack
 from magenta_nsynth.download.fetching import fetch, verify
 from magenta_nsynth.errors import CheckpointError, InputError, NSynthError
 from magenta_nsynth.files import expand
+from magenta_nsynth.stores import storage
 from magenta_nsynth.weights.paths import missing_files
 
 __all__ = [
@@ -97,7 +98,7 @@ def download_release(
     """
     if model not in RELEASES:
         raise InputError(f"No released model {model!r}; there are {sorted(RELEASES)}.")
-    folder, released = expand(folder), not url
+    folder, released = _local(folder), not url
     found = _prefixes(glob.glob(f"{glob.escape(folder)}/**/*.index", recursive=True))
     ready = [prefix for prefix in found if _is_ready(prefix, model, released)]
     if ready:
@@ -158,7 +159,7 @@ def download_split(
             f"No {form} of {split!r}; there are {', '.join(FORMATS)} of "
             f"{', '.join(SPLITS)}."
         )
-    folder, ending = expand(folder), {"tfrecord": "tar", "jsonwav": "tar.gz"}[form]
+    folder, ending = _local(folder), {"tfrecord": "tar", "jsonwav": "tar.gz"}[form]
     name = f"nsynth-{split}.{form}.{ending}"
     url = url or f"{_BASE}datasets/nsynth/{name}"
     if form == "jsonwav":
@@ -177,6 +178,21 @@ def download_split(
     if is_new and not keep_archive:
         remove(archive)
     return _place(files)
+
+
+def _local(folder: str | os.PathLike) -> str:
+    """The folder to download to, which must be on a disk, where archives are unpacked.
+
+    Raises:
+      InputError: it is in a store.
+    """
+    path = expand(folder)
+    if storage.is_remote(path):
+        raise InputError(
+            f"{path}: downloads go to a disk; give a local --save_path, and copy what "
+            "is in it to the store."
+        )
+    return path
 
 
 def _fetch_into(

@@ -270,12 +270,14 @@ def read_list(path: str | os.PathLike) -> list[Source]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if storage.is_remote(line):
+            line = storage.from_url(line)
         if not line.lower().endswith(AUDIO_EXTENSIONS):
             raise InputError(
                 f"{path}, line {number}: {line[:80]!r} is not one of "
                 f"{', '.join(AUDIO_EXTENSIONS)}; correct the line."
             )
-        source = Source(storage.join(folder, line), os.path.dirname(line))
+        source = Source(storage.resolve(folder, line), os.path.dirname(line))
         sources.setdefault(storage.realpath(source.path), source)
     if not sources:
         raise InputError(f"{path}: names no sound file; give one per line.")

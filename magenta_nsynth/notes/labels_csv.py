@@ -126,7 +126,7 @@ def _find(name: str, folders: Sequence[str], where: str) -> str:
         raise InputError(f"{where}: the cell under 'file' is empty; name a sound file.")
     # Windows' slashes work too, unless the name really contains a backslash.
     paths = [
-        storage.join(folder, form)
+        storage.resolve(folder, form)
         for form in (name, name.replace("\\", "/"))
         for folder in folders
     ]

@@ -177,7 +177,8 @@ def _kind(path: str, recursive: bool, deep: bool) -> Kind:
         raise InputError(f"{path}: {error.strerror}.") from None
     records = [name for name in names if _TFRECORD.fullmatch(name)]
     sounds = [name for name in names if name.lower().endswith(AUDIO_EXTENSIONS)]
-    folders = [name for name in names if storage.isdir(storage.join(path, name))]
+    folders = [os.path.basename(folder) for folder in storage.subfolders(path)]
+    folders = [name for name in folders if not is_hidden(name)]
     if LABELS_FILE in names and not recursive and not sounds:
         return "jsonwav"
     others = [*sounds, *(folders if deep else [])]

@@ -88,7 +88,8 @@ class SoundLabels:
 def _folders_of(source: Source) -> tuple[str, ...]:
     """A file's folders below the one that the user gave, else its own folder."""
     parent = pathlib.Path(storage.abspath(source.path)).parent.name
-    return pathlib.PurePath(source.subfolder).parts or (parent or "notes",)
+    below = "" if storage.is_remote(source.subfolder) else source.subfolder
+    return pathlib.PurePath(below).parts or (parent or "notes",)
 
 
 def summary(origins: Iterable[str], examples: Iterable[str]) -> str:

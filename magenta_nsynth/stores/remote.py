@@ -8,6 +8,7 @@ is missing, a FileNotFoundError. fsspec is imported with the first request.
 import contextlib
 import errno
 import functools
+import glob
 import importlib
 import os
 import re
@@ -32,6 +33,7 @@ __all__ = [
     "put",
     "read",
     "read_ranges",
+    "refuse_one_slash",
     "upload",
     "without_secrets",
 ]
@@ -40,10 +42,14 @@ Result = TypeVar("Result")
 
 _PATIENCE = 180.0  # seconds that a store may be out of reach
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0  # seconds between tries
+_LONGEST_SILENCE = 60.0  # seconds until a web server's answer goes on
 _PIECE = 16 << 20  # bytes of one request, when a file is downloaded
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_LOGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+://)([^/@]*:[^/@]*)@")
+# Of a web address, and of others, where keys may hold "/" but "host:8020/" is no login.
+_WEB_LOGIN = re.compile(r"^(https?://)([^/?#]*)@", re.IGNORECASE)
+_LOGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+://)([^/@:?]*:(?!\d+(?:/|$)).*)@")
+_ONE_SLASH = re.compile(r"^(s3a?|gs|az|abfss?|hdfs|https?):/(?!/)", re.IGNORECASE)
 _WEB = ("http", "https")
 
 # The setting to check, by scheme, and what has to be installed.
@@ -85,6 +91,8 @@ _PASSING = {
     "TimeoutError",
     "TransportError",
 }
+# Those of wrong certificates, and of a server without encryption.
+_SECURITY = re.compile("SSL|Certificate")
 _queries: dict[str, str] = {}  # of signed URLs, by the URL without it
 _logins: dict[str, str] = {}  # user:password, by scheme and host
 
@@ -112,6 +120,14 @@ def is_remote(path: str | os.PathLike) -> bool:
     return isinstance(path, str) and "://" in path and bool(_REMOTE.match(path))
 
 
+def refuse_one_slash(path: str) -> None:
+    """Raises InputError for s3:/bucket, which would be a folder "s3:" on the disk."""
+    if found := _ONE_SLASH.match(path):
+        scheme = found[1]
+        rest = path[found.end() :]
+        raise InputError(f"{path}: has one slash; give {scheme}://{rest}.")
+
+
 def is_web(path: str) -> bool:
     """Whether a path is on a web server: it can be read, but not listed or written."""
     return _scheme(path) in _WEB
@@ -130,11 +146,11 @@ def clean(url: str) -> str:
       url: perhaps https://user:password@host/a.wav or https://host/a.wav?signature=b.
 
     Raises:
-      InputError: credentials in the URL of an object store, or two web addresses that
-        only differ after "?".
+      InputError: credentials in the URL of an object store, two web addresses that
+        only differ after "?", or no bucket or host.
     """
     scheme = _scheme(url)
-    login = _LOGIN.match(url)
+    login = (_WEB_LOGIN if scheme in _WEB else _LOGIN).match(url)
     if login:
         url = url[: login.end(1)] + url[login.end() :]
         if scheme not in _WEB:
@@ -151,6 +167,12 @@ def clean(url: str) -> str:
             )
     head, _, rest = url.partition("://")
     rest = re.sub(r"/{2,}", "/", rest).rstrip("/")
+    if scheme != "hdfs":  # where no host is the default one
+        rest = rest.removeprefix("/")
+    is_pattern = scheme not in _WEB and glob.has_magic(rest.partition("/")[0])
+    if not rest or is_pattern:
+        what = "host" if scheme in _WEB else "bucket"
+        raise InputError(f"{url}: names no {what}; give {scheme}://{what}/path.")
     return f"{scheme if head.lower() == scheme else head}://{rest}"
 
 
@@ -165,7 +187,7 @@ def _address(path: str) -> str:
 
 
 def _plain(path: str) -> str:
-    return _LOGIN.sub(r"\1", path)
+    return _WEB_LOGIN.sub(r"\1", path)
 
 
 def without_secrets(text: str) -> str:
@@ -191,9 +213,9 @@ def _file_system(scheme: str) -> Any:
     options: dict[str, Any] = {"use_listings_cache": False}
     if scheme in ("s3", "s3a"):
         options |= _amazon_options()
-    elif scheme in _WEB:
-        options |= {"client_kwargs": {"trust_env": True}}
     try:
+        if scheme in _WEB:
+            options |= _web_options()
         return fsspec.filesystem(scheme, **options)
     except ImportError as error:
         raise StoreError(
@@ -222,6 +244,15 @@ def _amazon_options() -> dict[str, Any]:
     return options
 
 
+def _web_options() -> dict[str, Any]:
+    """No limit on the time of a download, but on that of a pause in it."""
+    aiohttp = importlib.import_module("aiohttp")
+    timeout = aiohttp.ClientTimeout(
+        total=None, sock_connect=_LONGEST_SILENCE, sock_read=_LONGEST_SILENCE
+    )
+    return {"client_kwargs": {"trust_env": True, "timeout": timeout}}
+
+
 def _trying(path: str, request: Callable[[Any, str], Result]) -> Result:
     """Makes a request, again and again while the store can't be reached.
 
@@ -234,9 +265,12 @@ def _trying(path: str, request: Callable[[Any, str], Result]) -> Result:
     while True:
         try:
             return request(_file_system(_scheme(path)), _address(path))
-        except (FileNotFoundError, FileExistsError, StoreError):
+        except (FileExistsError, StoreError):
             raise
-        except Exception as error:  # each library below has its own
+        except Exception as found:  # each library below has its own
+            error = _cause(found)
+            if isinstance(error, FileNotFoundError):
+                raise _missing(path, error) from None
             answer = without_secrets(_first_line(error))
             setting = _SETTINGS.get(_scheme(path), "the settings of this store")
             if not _may_pass(error):
@@ -258,14 +292,35 @@ def _trying(path: str, request: Callable[[Any, str], Result]) -> Result:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+def _cause(error: Exception) -> BaseException:
+    """What is behind an error: fsspec takes all that web servers refuse for missing."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or cause is None:
+        return error
+    if _status(cause) in (404, 410):
+        return error
+    return cause if _status(cause) or _may_pass(cause) else error
+
+
+def _missing(path: str, error: FileNotFoundError) -> FileNotFoundError:
+    """An error that names the path as it was given, without credentials."""
+    answer = without_secrets(_first_line(error))
+    if "bucket" not in answer.lower():
+        answer = os.strerror(errno.ENOENT)
+    return FileNotFoundError(errno.ENOENT, answer, path)
+
+
 def _may_pass(error: BaseException) -> bool:
     """Whether a request that failed like this may succeed later."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if any(map(_SECURITY.search, names)):
+        return False
+    # Before the status: aiohttp gives answers that were cut off one of its own.
+    if names & _PASSING:
+        return True
     status = _status(error)
     if status:
         return status >= 500 or status in (408, 429)
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & _PASSING:
-        return True
     return type(error) is OSError and error.__cause__ is None and not error.errno
 
 
@@ -283,7 +338,10 @@ def _status(error: BaseException) -> int:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    """An error's first line, and the next one if that only announces it."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if lines and lines[0].endswith(":"):
+        lines[0] = " ".join(lines[:2])
     return (lines or [type(error).__name__])[0][-300:]
 
 
@@ -334,11 +392,18 @@ def list_folder(path: str) -> dict[str, Info]:
 
 
 def glob_files(pattern: str) -> list[str]:
-    """The paths that match a glob, sorted; "**" is any number of folders."""
+    """The paths that match a glob, sorted; "**" is any number of folders.
+
+    Raises:
+      StoreError: there is no such bucket, or the store can't be used.
+    """
     if is_web(pattern):
         return [pattern] if info(pattern) else []
     scheme = pattern.partition("://")[0]
-    found = _trying(pattern, lambda files, address: files.glob(address))
+    try:
+        found = _trying(pattern, lambda files, address: files.glob(address))
+    except FileNotFoundError as error:
+        raise StoreError(f"{pattern}: {error.strerror}; check the path.") from None
     return sorted(f"{scheme}://{path.lstrip('/')}" for path in found)
 
 
@@ -393,13 +458,22 @@ def download(path: str, file: BinaryIO) -> None:
     found = info(path)
     if found is None or found.is_folder:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    if found.size is None or not found.has_ranges or found.size <= _PIECE:
+    if is_web(path) and not found.has_ranges:
+        _trying(path, lambda files, address: _copy(files, address, file))
+        return
+    if found.size is None or found.size <= _PIECE:
         file.write(read(path))
         return
     for start in range(0, found.size, 4 * _PIECE):
         end = min(start + 4 * _PIECE, found.size)
         starts = range(start, end, _PIECE)
         file.writelines(read_ranges(path, [(s, min(s + _PIECE, end)) for s in starts]))
+
+
+def _copy(files: Any, address: str, file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()  # what an earlier try has written
+    files.get_file(address, file)
 
 
 def upload(local: str, path: str, new: bool = False) -> None:
@@ -442,8 +516,8 @@ def put(path: str, content: bytes) -> None:
 
 def _no_bucket(path: str, error: FileNotFoundError) -> StoreError:
     return StoreError(
-        f"{path}: can't be written; the store answered: "
-        f"{without_secrets(_first_line(error))}. Create the bucket, or check the path."
+        f"{path}: can't be written; the store answered: {error.strerror}. Create the "
+        "bucket, or check the path."
     )
 
 

@@ -8,16 +8,20 @@ below it, so none has to be made.
 import errno
 import glob as local_glob
 import os
+import posixpath
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeGuard, cast
 
+from magenta_nsynth.errors import InputError
 from magenta_nsynth.stores import remote
 from magenta_nsynth.stores.remote import is_remote
 
 __all__ = [
     "abspath",
     "exists",
+    "from_url",
     "getmtime",
     "getsize",
     "glob",
@@ -30,6 +34,7 @@ __all__ = [
     "makedirs",
     "open_binary",
     "realpath",
+    "resolve",
     "stamp",
     "subfolders",
     "unlink",
@@ -140,6 +145,38 @@ def join(path: str, *names: str) -> str:
     if not is_remote(path):
         return os.path.join(path, *names)
     return "/".join([path, *(name.replace(os.sep, "/") for name in names if name)])
+
+
+def from_url(url: str) -> str:
+    """A URL as a path: as `remote.clean`, and the local path of file://.
+
+    Raises:
+      InputError: as of `remote.clean`; or file:// with another machine's name.
+    """
+    if not url.lower().startswith("file://"):
+        return remote.clean(url)
+    host, slash, rest = url[len("file://") :].partition("/")
+    if host.lower() not in ("", "localhost") or not slash:
+        raise InputError(f"{url}: names no path of this machine; give file:///path.")
+    # People type "#" and "?" where a URL would have %23 and %3F.
+    return urllib.request.url2pathname(slash + rest)
+
+
+def resolve(folder: str, name: str) -> str:
+    """The path of what a file in `folder` names: a relative path, another, or a URL.
+
+    In a store ".." is resolved, as it would be a part of the key.
+
+    Raises:
+      InputError: as of `from_url`.
+    """
+    if is_remote(name):
+        return from_url(name)
+    if not is_remote(folder) or os.path.isabs(name):
+        return os.path.join(folder, name)
+    scheme, _, rest = folder.partition("://")
+    root, _, key = f"{rest}/{name.replace(os.sep, '/')}".partition("/")
+    return f"{scheme}://{root}{posixpath.normpath('/' + key)}"
 
 
 def realpath(path: _Path) -> str:

@@ -67,7 +67,11 @@ class Checkpoint:
         self.shapes = {name: tuple(shape) for name, shape in sorted(shapes.items())}
         self.dtypes = {name: dtypes[name].as_numpy_dtype for name in self.shapes}
         expected = sum(map(self._num_bytes, self.shapes))
-        size = sum(storage.getsize(shard) for shard in shards)
+        size = (
+            self._store.num_bytes
+            if self._store
+            else sum(storage.getsize(shard) for shard in shards)
+        )
         if size < expected:
             raise CheckpointError(
                 f"{shards[-1]}: truncated to {size:,} of {expected:,} bytes; copy or "
@@ -168,6 +172,7 @@ class _StoreReader:
         self._mirrors = [
             Mirror(shard, self.local + shard[len(prefix) :]) for shard in shards
         ]
+        self.num_bytes = sum(mirror.size for mirror in self._mirrors)
 
     def fetch(self, places: list[tuple[int, int]]) -> None:
         """Gets the bytes at these places of the only data file."""

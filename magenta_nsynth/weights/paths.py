@@ -186,6 +186,8 @@ def _advice_for_folder(folder: str) -> str:
         with contextlib.suppress(OSError):
             if complete_checkpoints(path):
                 return f"there is one in a subfolder: --checkpoint_path={path}"
+    if storage.is_remote(folder):
+        return "pass another --checkpoint_path"
     return (
         f"'nsynth_checkpoint download wavenet --save_path={folder}' puts the released "
         "weights there, or resumes a download; or pass another --checkpoint_path"
@@ -199,6 +201,8 @@ def _advice_for_file(path: str) -> str:
             f"{path}: not a TF1 checkpoint. Pass a prefix such as model.ckpt-200000 "
             "(the files' name without .index, .data or .meta), or its folder."
         )
+    if storage.is_remote(path):
+        return f"{path}: an archive; unpack it, and pass the checkpoint that was in it."
     folder = os.path.dirname(path) or "."
     try:
         names = (member.name for member, _ in read_members(path))
