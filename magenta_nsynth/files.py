@@ -339,7 +339,8 @@ def _uploaded(path: str, new: bool) -> Iterator[str]:
     """A local file, which goes to a store after the block."""
     with tempfile.TemporaryDirectory(prefix="magenta-nsynth-") as folder:
         temporary = os.path.join(folder, path.rpartition("/")[2])
-        yield temporary
+        with remote.kept_locally(path):
+            yield temporary
         check_claims(path)
         remote.upload(temporary, path, new)
 

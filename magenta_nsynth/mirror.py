@@ -89,7 +89,7 @@ class Mirror:
             ranges = self._missing(parts)
             for k in range(0, len(ranges), _AT_ONCE):
                 some = ranges[k : k + _AT_ONCE]
-                with open(self.local, "r+b") as file:
+                with remote.kept_locally(self._path), open(self.local, "r+b") as file:
                     for (start, end), data in zip(
                         some, remote.read_ranges(self._path, some), strict=True
                     ):

@@ -1,6 +1,7 @@
 """Object stores: every kind of path, against a local S3 server."""
 
 import contextlib
+import errno
 import functools
 import http.server
 import io
@@ -564,6 +565,25 @@ def test_a_checkpoint_without_a_length(site):
 def test_no_web_server(hurried):
     with pytest.raises(StoreError, match="can't be reached"):
         storage.open_binary("http://127.0.0.1:9/a.wav")
+
+
+def test_a_full_disk_of_temporary_files_is_said(store, monkeypatch):
+    """Copies of what is read or written are kept there."""
+    remote.put(f"{store}/a", bytes(100))
+    full = pytest.raises(StoreError, match=r"no room .* set TMPDIR")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with full, atomic_path(f"{store}/b"):
+        refuse()
+    mirror = mirror_of(f"{store}/a")
+    monkeypatch.setattr(remote, "read_ranges", refuse)
+    monkeypatch.setattr(remote, "read", refuse)
+    with full:
+        mirror.fetch_all()
+    with full:
+        storage.open_binary(f"{store}/a")
 
 
 def test_guesses_do_not_change_what_is_read(store):

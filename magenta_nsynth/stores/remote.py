@@ -12,8 +12,9 @@ import glob
 import importlib
 import os
 import re
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from absl import logging
@@ -29,6 +30,7 @@ __all__ = [
     "info",
     "is_remote",
     "is_web",
+    "kept_locally",
     "list_folder",
     "put",
     "read",
@@ -93,6 +95,7 @@ _PASSING = {
 }
 # Those of wrong certificates, and of a server without encryption.
 _SECURITY = re.compile("SSL|Certificate")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _queries: dict[str, str] = {}  # of signed URLs, by the URL without it
 _logins: dict[str, str] = {}  # user:password, by scheme and host
 
@@ -271,6 +274,8 @@ def _trying(path: str, request: Callable[[Any, str], Result]) -> Result:
             error = _cause(found)
             if isinstance(error, FileNotFoundError):
                 raise _missing(path, error) from None
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise  # of the local copy
             answer = without_secrets(_first_line(error))
             setting = _SETTINGS.get(_scheme(path), "the settings of this store")
             if not _may_pass(error):
@@ -449,12 +454,36 @@ def read_ranges(path: str, ranges: list[tuple[int, int]]) -> list[bytes]:
     return _trying(path, request)
 
 
+@contextlib.contextmanager
+def kept_locally(path: str) -> Iterator[None]:
+    """Writes a local copy of a store's file in the block; says if there is no room.
+
+    Raises:
+      StoreError: the disk with the folder for temporary files is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StoreError(
+            f"{path}: no room for a copy in {tempfile.gettempdir()} "
+            f"({error.strerror}); free some space, or set TMPDIR to another folder."
+        ) from None
+
+
 def download(path: str, file: BinaryIO) -> None:
     """Copies a file of a store to an open local one, in pieces.
 
     Raises:
       FileNotFoundError: there is no such file.
+      StoreError: the store can't be used, or the disk is full.
     """
+    with kept_locally(path):
+        _download(path, file)
+
+
+def _download(path: str, file: BinaryIO) -> None:
     found = info(path)
     if found is None or found.is_folder:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
