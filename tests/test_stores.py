@@ -231,8 +231,7 @@ def test_two_trainings_in_one_logdir(store):
             write_checkpoint(f"{store}/model.ckpt-1", {"V": np.ones(2)}, config)
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize(("packed", "seed"), [(False, 3), (True, None)])
 def test_records_are_those_of_the_disk(store, tmp_path, packed, seed):
     path = tmp_path / ("a.tfrecord.gz" if packed else "a.tfrecord")
     write_records(path, examples(range(150)), packed)
