@@ -82,6 +82,7 @@ def clone(tmp_path_factory):
         width=8, skip_width=8, num_layers=2, ae_width=8, ae_num_layers=2
     )
     TrainingState(new_autoencoder(config)).save(folder / "small" / "model.ckpt-0")
+    (folder / "training").symlink_to(folder / "small")
     (folder / "small_baseline").symlink_to(ROOT / "tests" / "data" / "baseline_tiny")
     (folder / "notes").mkdir()
     notes = ROOT / "checkpoints" / "notes"

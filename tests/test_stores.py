@@ -411,7 +411,7 @@ def test_sounds_and_checkpoints_of_a_web_server():
         threading.Thread(target=web.serve_forever, args=(0.01,)).start()
         url = f"http://127.0.0.1:{web.server_port}"
         try:
-            audio = nsynth.load_audio(f"{url}/notes/brass_trumpet_060.wav?sign=secret")
+            audio = nsynth.load_audio(f"{url}/notes/brass_acoustic_056-060-100.wav?sign=secret")
             [prefix] = {p.stem for p in SMALL.glob("*.index")}
             encoder = load_encoder(f"{url}/small/{prefix}")
             with pytest.raises(StoreError, match="can only be read"):
@@ -441,6 +441,6 @@ def test_nothing_of_fsspec_is_imported_for_local_paths():
         "import sys, magenta_nsynth as n; n.load_audio(sys.argv[1]);"
         "assert not {'fsspec', 's3fs', 'aiohttp'} & set(sys.modules)"
     )
-    path = str(ROOT / "checkpoints" / "notes" / "brass_trumpet_060.wav")
+    path = str(ROOT / "checkpoints" / "notes" / "brass_acoustic_056-060-100.wav")
     words = [sys.executable, "-c", text, path]
     subprocess.run(words, env=environment(), check=True, timeout=120)

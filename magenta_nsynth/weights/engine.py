@@ -179,7 +179,7 @@ def load_autoencoder(
 
     Examples:
       >>> from magenta_nsynth.weights.engine import load_autoencoder
-      >>> model = load_autoencoder("checkpoints/small", use_ema=True)
+      >>> model = load_autoencoder("checkpoints/small")
       >>> model.config.width, model.count_params()
       (64, 1207760)
     """
