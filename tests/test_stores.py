@@ -411,7 +411,9 @@ def test_sounds_and_checkpoints_of_a_web_server():
         threading.Thread(target=web.serve_forever, args=(0.01,)).start()
         url = f"http://127.0.0.1:{web.server_port}"
         try:
-            audio = nsynth.load_audio(f"{url}/notes/brass_acoustic_056-060-100.wav?sign=secret")
+            audio = nsynth.load_audio(
+                f"{url}/notes/brass_acoustic_056-060-100.wav?sign=secret"
+            )
             [prefix] = {p.stem for p in SMALL.glob("*.index")}
             encoder = load_encoder(f"{url}/small/{prefix}")
             with pytest.raises(StoreError, match="can only be read"):
