@@ -80,8 +80,8 @@ def figures(size: Size = Size(), before: str = "") -> Iterator[Figure]:
       before: a folder with another version, to compare with.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _write_weights(folder, {"full": H512_BO16})
-        _write_notes(f"{folder}/notes.tfrecord", size.notes)
+        write_weights(folder, {"full": H512_BO16})
+        write_notes(f"{folder}/notes.tfrecord", size.notes)
         rates, usages = _take_turns(folder, size, before)
         ours = middle(usages.pop("ours"))
         seconds = encoder_operations(H512_BO16, NUM_SAMPLES) / statistics.median(rates)
@@ -184,14 +184,14 @@ def _first_embedding(folder: str, ours: Usage) -> Figure:
         f"--save_path={folder}/embeddings",
         "--log=WARN",
     ]
-    imports, _ = _program(["-c", "import keras, tensorflow, magenta_nsynth.api"])
-    whole, _ = _program(words)
+    imports, _ = program(["-c", "import keras, tensorflow, magenta_nsynth.api"])
+    whole, _ = program(words)
     parts = map(dataclasses.astuple, (imports, ours))
     least = Usage(*map(sum, zip(*parts, strict=True)))
     return figure("a program's first embedding", whole, "import and a note", least)
 
 
-def _program(words: list[str]) -> tuple[Usage, int]:
+def program(words: list[str]) -> tuple[Usage, int]:
     """What a Python program takes from start to end, and its peak memory in kB."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
@@ -234,8 +234,8 @@ def measure_memory(folder: str, counts: list[int]) -> None:
     """Prints the program's peak memory for each number of notes."""
     for count in counts:
         records = f"{folder}/{count}.tfrecord"
-        _write_notes(records, count)
-        usage, peak = _program(
+        write_notes(records, count)
+        usage, peak = program(
             [
                 str(ROOT / "bin" / "nsynth_export_embeddings"),
                 f"--checkpoint_path={folder}/narrow/model.ckpt-1",
@@ -247,7 +247,8 @@ def measure_memory(folder: str, counts: list[int]) -> None:
         print(f"{count} notes: {peak / 1e6:.3f} GB, {usage.clock:.0f} s")
 
 
-def _write_weights(folder: str, configs: dict[str, WaveNetConfig]) -> None:
+def write_weights(folder: str, configs: dict[str, WaveNetConfig]) -> None:
+    """Writes checkpoints with random weights, each into a folder of its name."""
     import keras
 
     from magenta_nsynth.weights.engine import new_autoencoder, save_weights
@@ -257,13 +258,14 @@ def _write_weights(folder: str, configs: dict[str, WaveNetConfig]) -> None:
         save_weights(new_autoencoder(config), f"{folder}/{name}/model.ckpt-1", 1)
 
 
-def _write_notes(path: str, count: int) -> None:
+def write_notes(path: str, count: int) -> None:
     """Writes a TFRecord of notes of 4 s."""
     import tensorflow as tf
 
     from magenta_nsynth.data.writing import note_to_example
     from magenta_nsynth.schema import Note
 
+    pathlib.Path(path).parent.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     with tf.io.TFRecordWriter(path) as writer:
         for i in range(count):
@@ -291,7 +293,7 @@ def main() -> None:
         print(line, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         counts = [int(text) for text in arguments.memory.split(",")]
-        _write_weights(folder, {"full": H512_BO16, "narrow": NARROW})
+        write_weights(folder, {"full": H512_BO16, "narrow": NARROW})
         measure_memory(folder, counts)
         rng = np.random.default_rng(1)
         clips = rng.uniform(-1, 1, [2, NUM_SAMPLES]).astype(np.float32)

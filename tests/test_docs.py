@@ -31,7 +31,10 @@ BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>.*)\n(?P<text>(?:.*\n)*?)(?P=indent)```$",
     re.MULTILINE,
 )
-NOT_RUN = ("cd", "export", "git", "make", "pip", "python3", "tensorboard")
+NOT_RUN = (
+    *("cd", "export", "git", "make", "moto_server", "pip", "python", "python3"),
+    "tensorboard",
+)
 SAMPLES = 4096  # of each note here
 SLOW = ("baseline.md", "rainbowgrams.md", "training.md")  # 5 to 15 s each
 

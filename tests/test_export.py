@@ -708,6 +708,27 @@ def test_beam_makes_the_same(run, tmp_path, tiny_checkpoint, records):
         export_with_beam(export, "NoRunner", [])
 
 
+def test_what_a_beam_worker_says_is_shown(
+    monkeypatch, tmp_path, tiny_checkpoint, records
+):
+    """A runner wraps a worker's error in its own, with its traceback as the text."""
+    lines = "Traceback ...\nmagenta_nsynth.errors.StoreError: s3://a/b: refused.\nmore"
+
+    def fail(**_):
+        raise RuntimeError(lines)
+
+    beam = types.SimpleNamespace(Pipeline=fail)
+    options = types.SimpleNamespace(PipelineOptions=list)
+    monkeypatch.setitem(sys.modules, "apache_beam", beam)
+    name = "apache_beam.options.pipeline_options"
+    monkeypatch.setitem(sys.modules, name, options)
+    from magenta_nsynth.commands.export_beam import export_with_beam
+
+    export = export_of({"checkpoint_path": tiny_checkpoint}, [records], tmp_path / "o")
+    with pytest.raises(InputError, match=r"--runner=X failed: s3://a/b: refused\.$"):
+        export_with_beam(export, "X", [])
+
+
 def test_without_beam_it_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     from magenta_nsynth.commands.export_beam import export_with_beam

@@ -186,6 +186,25 @@ def test_a_file_appears_whole_or_not_at_all(store):
     assert remote.read(path) == b"whole"
 
 
+def test_an_upload_whose_answer_was_lost_is_done(store, tmp_path, monkeypatch):
+    """The next try to complete it then finds no parts."""
+    (tmp_path / "a").write_bytes(b"whole")
+    files = remote._file_system("s3")
+    put, error = files.put_file, FileNotFoundError("The upload does not exist.")
+
+    def lose(local, address, **options):
+        put(local, address, **options)
+        raise error
+
+    monkeypatch.setattr(files, "put_file", lose)
+    remote.upload(str(tmp_path / "a"), f"{store}/a")
+    assert remote.read(f"{store}/a") == b"whole"
+    (tmp_path / "a").write_bytes(b"other")
+    monkeypatch.setattr(files, "put_file", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(StoreError, match="upload does not exist"):
+        remote.upload(str(tmp_path / "a"), f"{store}/a")
+
+
 def test_an_unfinished_multipart_upload_is_no_file(store):
     files = remote._file_system("s3")
     bucket, key = "tests", f"{store.rpartition('/')[2]}/part.npy"

@@ -12,19 +12,19 @@ from magenta_nsynth.commands.export_embeddings import (
     export_embeddings,
     make_shards,
 )
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.errors import InputError, NSynthError
 
 __all__ = ["export_with_beam"]
 
-_OUR_ERRORS = "InputError|AudioError|CheckpointError"
+_OUR_ERRORS = "|".join(kind.__name__ for kind in NSynthError.__subclasses__())
 _opening = threading.Lock()  # a runner may use several threads in a process
 
 
 def export_with_beam(export: Export, runner: str, options: Sequence[str]) -> int:
     """Runs `export_embeddings` with workers started by Beam.
 
-    The workers need this package, the sources and the checkpoint at the same paths, and
-    a --save_path shared by all of them and this machine.
+    The workers need this package, and the sources, the checkpoint and --save_path at
+    the same paths: in an object store, or on a disk that all of them share.
 
     Args:
       export: what to export, and how.

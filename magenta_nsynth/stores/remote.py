@@ -523,15 +523,28 @@ def upload(local: str, path: str, new: bool = False) -> None:
         if new and not mode and info(path) is not None:
             raise FileExistsError
         _trying(path, lambda files, address: files.put_file(local, address, **mode))
+    # A try may have succeeded though its answer was lost. Then the next one finds the
+    # file, or, if it was sent in parts, no longer the parts.
     except FileExistsError:
-        # A try may have succeeded though its answer was lost.
-        with open(local, "rb") as file:
-            if read(path) != file.read():
-                raise FileExistsError(
-                    errno.EEXIST, os.strerror(errno.EEXIST), path
-                ) from None
+        if not _holds(path, local):
+            raise FileExistsError(
+                errno.EEXIST, os.strerror(errno.EEXIST), path
+            ) from None
     except FileNotFoundError as error:
-        raise _no_bucket(path, error) from None
+        if not _holds(path, local):
+            raise _no_bucket(path, error) from None
+
+
+def _holds(path: str, local: str) -> bool:
+    """Whether a store's file has the content of a local one."""
+    found, size = info(path), os.path.getsize(local)
+    if found is None or found.size != size:
+        return False
+    with open(local, "rb") as file:
+        return all(
+            read(path, start, start + _PIECE) == file.read(_PIECE)
+            for start in range(0, size, _PIECE)
+        )
 
 
 def put(path: str, content: bytes) -> None:
