@@ -208,7 +208,7 @@ with strategy.scope():
 batches = distribute(
     strategy, lambda shard: tf.data.Dataset.from_tensors(batch).unbatch().batch(4), 4
 )
-loss, norm = both.train_step(next(batches), 1e-3)
+loss, norm, _ = both.train_step(next(batches), 1e-3)
 halves = [make() for _ in range(2)]
 losses, means = [], []
 for i, half in enumerate(halves):

@@ -201,7 +201,7 @@ def test_an_upload_whose_answer_was_lost_is_done(store, tmp_path, monkeypatch):
     assert remote.read(f"{store}/a") == b"whole"
     (tmp_path / "a").write_bytes(b"other")
     monkeypatch.setattr(files, "put_file", lambda *_: (_ for _ in ()).throw(error))
-    with pytest.raises(StoreError, match="upload does not exist"):
+    with pytest.raises(StoreError, match="can't be written"):
         remote.upload(str(tmp_path / "a"), f"{store}/a")
 
 

@@ -181,7 +181,7 @@ def load_autoencoder(
       >>> from magenta_nsynth.weights.engine import load_autoencoder
       >>> model = load_autoencoder("checkpoints/small")
       >>> model.config.width, model.count_params()
-      (64, 1207760)
+      (64, 727120)
     """
     checkpoint = open_checkpoint(source)
     if model:

@@ -40,9 +40,9 @@ def summarize(
     Examples:
       >>> from magenta_nsynth.weights.summary import summarize
       >>> print(summarize("checkpoints/small"))
-      checkpoint:  checkpoints/small/model.ckpt-5870
+      checkpoint:  checkpoints/small/model.ckpt-169594
       model:       WaveNet autoencoder
-      encoder:     30 layers of width 32, dilations 1..512, filter 3
+      encoder:     16 layers of width 32, dilations 1..128, filter 3
       ...
     """
     checkpoint = open_checkpoint(path)
