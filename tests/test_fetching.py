@@ -100,6 +100,20 @@ def test_broken_connections_are_resumed(site, target):
     assert_clean(target, "f.tar")
 
 
+def test_a_signature_is_neither_shown_nor_stored(site, target, caplog):
+    signed = f"{site.url}?X-Amz-Signature=c0ffee"
+    site.cut_after = 150_000
+    with pytest.raises(InputError) as refused:
+        fetch(signed, target, attempts=1)
+    note = target.with_name("f.tar.part.json").read_text()
+    for text in (str(refused.value), note):
+        assert site.url in text and "c0ffee" not in text
+    site.cut_after = None
+    fetch(signed, target)
+    assert target.read_bytes() == DATA and "Range" in site.requests[-1]
+    assert "c0ffee" not in caplog.text
+
+
 def test_pauses_grow(site, target, monkeypatch):
     pauses = []
     monkeypatch.setattr(time, "sleep", pauses.append)

@@ -23,6 +23,7 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import read_json, write_json
 from magenta_nsynth.formatting import format_bytes, format_duration, one_line
 from magenta_nsynth.progress import Progress
+from magenta_nsynth.stores.remote import without_secrets
 
 __all__ = ["fetch", "verify"]
 
@@ -111,7 +112,7 @@ def fetch(
                 download.run(attempts, pause_seconds)
                 if problem := _problem(part, expected_size, sha256):
                     raise _WrongFileError(
-                        f"{url}: {problem}. It was not kept; run again."
+                        f"{download.shown}: {problem}. It was not kept; run again."
                     )
             except BaseException as error:
                 if isinstance(error, _WrongFileError):
@@ -148,6 +149,18 @@ class _Download:
     answered: bool = False  # the server has answered at least once
 
     @property
+    def shown(self) -> str:
+        """The address without credentials, for messages."""
+        return without_secrets(self.url)
+
+    @property
+    def noted(self) -> str:
+        """What the note says of the address; a hash stands for credentials."""
+        if self.shown == self.url:
+            return self.url
+        return f"{self.shown} {hashlib.sha256(self.url.encode()).hexdigest()[:16]}"
+
+    @property
     def note_path(self) -> str:
         return f"{self.path}.part.json"
 
@@ -171,13 +184,13 @@ class _Download:
                 if failures >= attempts:
                     kept = f" ({format_bytes(size)} are kept)" if size else ""
                     raise InputError(
-                        f"{self.url}: {reason}, {failures} times in a row. Run the "
+                        f"{self.shown}: {reason}, {failures} times in a row. Run the "
                         f"same command again later{kept}. {self._other_way}"
                     )
                 seconds = min(_LONGEST_PAUSE, pause * 2 ** (failures - 1))
                 logging.warning(
                     "%s: %s, after %s; trying again in %s.",
-                    self.url,
+                    self.shown,
                     reason,
                     format_bytes(size),
                     format_duration(seconds),
@@ -186,14 +199,12 @@ class _Download:
 
     @property
     def _other_way(self) -> str:
-        return (
-            f"Or download it in a browser from {self.url} and pass the file with --url."
-        )
+        return f"Or download it in a browser from {self.shown} and pass the file with --url."
 
     def _attempt(self, progress: Progress) -> None:
         """Makes one request, for what is missing if that can be had alone."""
         note, size = read_json(self.note_path, _NOTE) or {}, self.file.tell()
-        if note.get("url") != self.url:
+        if note.get("url") != self.noted:
             note = {}
         if size and size == note.get("size"):  # stopped just before the end
             return
@@ -266,7 +277,7 @@ class _Download:
             reason = one_line(f"the connection failed ({str(cause)[:200]})")
         if isinstance(cause, _HOPELESS) and not self.answered:
             return InputError(
-                f"{self.url}: {reason}; check the address and the network (and "
+                f"{self.shown}: {reason}; check the address and the network (and "
                 f"http_proxy, https_proxy). {self._other_way}"
             )
         return _BrokenError(reason)
@@ -294,7 +305,7 @@ class _Download:
         reason = f"the server answers {status} {phrase}".rstrip()
         if status in _MAY_PASS:
             raise _BrokenError(reason)
-        raise InputError(f"{self.url}: {reason}; is the address right?")
+        raise InputError(f"{self.shown}: {reason}; is the address right?")
 
     def _accept_all(self, headers: Mapping[str, str]) -> int | None:
         """Status 200: the file from its beginning. Returns its size, if known."""
@@ -305,14 +316,14 @@ class _Download:
         # The connection's end would be the file's end, or any interruption.
         if size is None and not (is_chunked or self.expected_size or self.sha256):
             raise InputError(
-                f"{self.url}: the server does not say how long the file is, so it "
+                f"{self.shown}: the server does not say how long the file is, so it "
                 f"might be incomplete. {self._other_way}"
             )
         if self.file.tell():
             self._begin_again("it has changed, or the server cannot resume")
         require_space(self.path, size or self.expected_size or 0)
         etag = _strong(headers.get("ETag"))
-        write_json(self.note_path, {"url": self.url, "validator": etag, "size": size})
+        write_json(self.note_path, {"url": self.noted, "validator": etag, "size": size})
         return self.expected_size if size is None else size
 
     def _accept_rest(
@@ -356,14 +367,14 @@ class _Download:
                 self._begin_again("the server sent more than it announced")
                 raise _BrokenError("the rest does not fit the first part")
             raise _WrongFileError(
-                f"{self.url}: has more than {most} bytes, so it is not the expected "
+                f"{self.shown}: has more than {most} bytes, so it is not the expected "
                 "file. It was not kept; is the address right?"
             )
 
     def _check_size(self, total: int | None) -> None:
         if None not in (total, self.expected_size) and total != self.expected_size:
             raise InputError(
-                f"{self.url}: has {total} bytes, not {self.expected_size}; it is not "
+                f"{self.shown}: has {total} bytes, not {self.expected_size}; it is not "
                 "the expected file. Is the address right?"
             )
 
@@ -416,7 +427,8 @@ def _follow(
         target = response.headers["Location"].encode("latin-1").decode()
         url = urllib.parse.urljoin(url, target)
     raise InputError(
-        f"{url}: redirected {_MOST_REDIRECTS} times; is the address right?"
+        f"{without_secrets(url)}: redirected {_MOST_REDIRECTS} times; is the address "
+        "right?"
     )
 
 
