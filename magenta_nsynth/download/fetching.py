@@ -199,7 +199,7 @@ class _Download:
 
     @property
     def _other_way(self) -> str:
-        return f"Or download it in a browser from {self.shown} and pass the file with --url."
+        return f"Or download {self.shown} in a browser and pass the file with --url."
 
     def _attempt(self, progress: Progress) -> None:
         """Makes one request, for what is missing if that can be had alone."""
