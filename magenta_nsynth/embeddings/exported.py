@@ -173,7 +173,7 @@ def open_embeddings(folder: str | os.PathLike) -> Embeddings:
       >>> flute = means[names.index("flute_acoustic_073-060-100")]
       >>> distances = np.linalg.norm(means - flute, axis=1)
       >>> [names[i] for i in np.argsort(distances)][:2]
-      ['flute_acoustic_073-060-100', 'string_acoustic_042-050-100']
+      ['flute_acoustic_073-060-100', 'organ_acoustic_019-060-100']
     """
     return Embeddings(folder)
 
