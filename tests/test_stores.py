@@ -405,6 +405,8 @@ def test_credentials_appear_nowhere(monkeypatch):
     assert remote._address(path) == address
     text = remote.without_secrets(f"GET {address} failed: a-secret-of-the-tests")
     assert text == "GET https://host.test/a.wav failed: ..."
+    slashes = expand("https://host.test//b.wav?X-Amz-Signature=abc")
+    assert remote._address(slashes).endswith("/b.wav?X-Amz-Signature=abc")
     with pytest.raises(InputError, match="different queries"):
         expand("https://host.test/a.wav?X-Amz-Signature=def")
 

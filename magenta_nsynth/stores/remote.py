@@ -162,12 +162,9 @@ def clean(url: str) -> str:
                 f"{_SETTINGS.get(scheme, 'them in the environment')}."
             )
         _logins["/".join(url.split("/")[:3])] = login[2]
+    query = ""
     if scheme in _WEB:
         url, _, query = url.partition("?")
-        if query and _queries.setdefault(url, query) != query:
-            raise InputError(
-                f"{url}: given twice, with different queries; download the files."
-            )
     head, _, rest = url.partition("://")
     rest = re.sub(r"/{2,}", "/", rest).rstrip("/")
     if scheme != "hdfs":  # where no host is the default one
@@ -176,21 +173,22 @@ def clean(url: str) -> str:
     if not rest or is_pattern:
         what = "host" if scheme in _WEB else "bucket"
         raise InputError(f"{url}: names no {what}; give {scheme}://{what}/path.")
-    return f"{scheme if head.lower() == scheme else head}://{rest}"
+    url = f"{scheme if head.lower() == scheme else head}://{rest}"
+    if query and _queries.setdefault(url, query) != query:
+        raise InputError(
+            f"{url}: given twice, with different queries; download the files."
+        )
+    return url
 
 
 def _address(path: str) -> str:
     """A path with the credentials that it was given with."""
+    query = _queries.get(path, "")
     host = "/".join(path.split("/")[:3])
     if host in _logins:
         scheme, _, rest = path.partition("://")
         path = f"{scheme}://{_logins[host]}@{rest}"
-    query = _queries.get(path if host not in _logins else _plain(path), "")
     return f"{path}?{query}" if query else path
-
-
-def _plain(path: str) -> str:
-    return _WEB_LOGIN.sub(r"\1", path)
 
 
 def without_secrets(text: str) -> str:
