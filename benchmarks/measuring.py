@@ -1,5 +1,6 @@
 """What the benchmarks share: measuring a call, the machine, and tables of figures."""
 
+import argparse
 import dataclasses
 import importlib.metadata
 import json
@@ -22,6 +23,7 @@ __all__ = [
     "measured",
     "middle",
     "product_rate",
+    "size_parser",
     "table",
 ]
 
@@ -98,6 +100,19 @@ def table(figures: Iterable[Figure]) -> Iterable[str]:
 
 def _ratio(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.2f}"
+
+
+def size_parser(doc: str | None, size: type) -> argparse.ArgumentParser:
+    """A parser with an option for each field of a dataclass of whole numbers.
+
+    Args:
+      doc: the program's docstring, whose first line is the description.
+      size: the dataclass, with defaults.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    for field in dataclasses.fields(size):
+        parser.add_argument(f"--{field.name}", type=int, default=field.default)
+    return parser
 
 
 def measured(work: Callable[[], object]) -> Usage:

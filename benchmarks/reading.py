@@ -8,7 +8,6 @@ afterwards; that is omitted here, in its favour. All read the same files in this
 process, in alternating rounds; the results are medians.
 """
 
-import argparse
 import dataclasses
 import os
 import pathlib
@@ -19,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from measuring import Figure, Usage, figure, measured, middle, table
+from measuring import Figure, Usage, figure, measured, middle, size_parser, table
 
 from magenta_nsynth.data.features import FEATURES
 from magenta_nsynth.data.reading import open_notes, training_batches
@@ -151,10 +150,8 @@ def figures(size: Size = Size()) -> Iterator[Figure]:
 
 def main() -> None:
     """Parses the options and prints a line per pipeline."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for field in dataclasses.fields(Size):
-        parser.add_argument(f"--{field.name}", type=int, default=field.default)
-    for line in table(figures(Size(**vars(parser.parse_args())))):
+    options = size_parser(__doc__, Size).parse_args()
+    for line in table(figures(Size(**vars(options)))):
         print(line, flush=True)
 
 

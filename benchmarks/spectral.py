@@ -8,7 +8,6 @@ librosa runs in two ways, note by note, as the original calls it, and on all not
 once; the faster one counts. Rounds alternate; the results are medians.
 """
 
-import argparse
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import librosa
 import numpy as np
 import tensorflow as tf
-from measuring import Figure, Usage, figure, measured, middle, table
+from measuring import Figure, Usage, figure, measured, middle, size_parser, table
 
 from magenta_nsynth.config import C2_HZ
 from magenta_nsynth.spectral import cqt, griffin_lim, specgram
@@ -107,10 +106,8 @@ def _compare(task: str, ways: dict[str, Callable], rounds: int) -> Iterator[Figu
 
 def main() -> None:
     """Parses the options, measures and prints the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for field in dataclasses.fields(Size):
-        parser.add_argument(f"--{field.name}", type=int, default=field.default)
-    for line in table(figures(Size(**vars(parser.parse_args())))):
+    options = size_parser(__doc__, Size).parse_args()
+    for line in table(figures(Size(**vars(options)))):
         print(line, flush=True)
 
 

@@ -44,6 +44,7 @@ from measuring import (
     machine,
     measured,
     middle,
+    size_parser,
     table,
 )
 
@@ -300,9 +301,7 @@ WAYS = {"read": read, "export": export, "encoder": load_encoder}
 
 def main() -> None:
     """Parses the options and prints the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for field in dataclasses.fields(Size):
-        parser.add_argument(f"--{field.name}", type=int, default=field.default)
+    parser = size_parser(__doc__, Size)
     parser.add_argument("--memory", default="100,400", help="two numbers of notes")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)

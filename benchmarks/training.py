@@ -15,7 +15,16 @@ import json
 import os
 from collections.abc import Iterator
 
-from measuring import Figure, Usage, figure, in_a_process, measured, middle, table
+from measuring import (
+    Figure,
+    Usage,
+    figure,
+    in_a_process,
+    measured,
+    middle,
+    size_parser,
+    table,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +57,7 @@ def figures(size: Size = Size()) -> Iterator[Figure]:
 
 def main() -> None:
     """Parses the options, runs the two ways in turns, and prints their times."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for field in dataclasses.fields(Size):
-        parser.add_argument(f"--{field.name}", type=int, default=field.default)
+    parser = size_parser(__doc__, Size)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = vars(parser.parse_args())
     way, size = options.pop("way"), Size(**options)

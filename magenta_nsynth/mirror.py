@@ -18,7 +18,7 @@ from magenta_nsynth.disk import open_locked
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.stores import remote
 
-__all__ = ["Mirror", "Steps", "mirror_of", "staging_folder"]
+__all__ = ["Mirror", "Steps", "folder_beside", "mirror_of", "staging_folder"]
 
 _BLOCK = 1 << 16  # bytes; what is requested starts and ends at multiples
 _REQUEST = 8 << 20  # the most bytes of one request
@@ -189,6 +189,15 @@ def staging_folder() -> str:
 
     atexit.register(end)
     return folder
+
+
+def folder_beside(folder: str) -> str:
+    """Where to write what then moves to a folder: there, or if in a store, elsewhere.
+
+    Args:
+      folder: the folder.
+    """
+    return staging_folder() if remote.is_remote(folder) else folder
 
 
 _mirrors: dict[str, Mirror] = {}

@@ -109,18 +109,6 @@ def parse() -> argparse.Namespace:
 
 def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
     """Yields the batches that nsynth_train would use from step `first` on."""
-    features = ("audio", "pitch")
-    notes = notes_of(options.train_path, options.crop_length, features)
-    batches = training_batches(
-        notes,
-        options.crop_length,
-        options.batch_size,
-        options.seed,
-        first_batch=first,
-        features=features,
-        needs_pitch=options.pitch_weight > 0 or options.past_octaves > 0,
-    )
-
     steps = StepOptions(
         past_noise=options.past_noise,
         past_detune=options.past_detune,
@@ -128,9 +116,20 @@ def inputs(options: argparse.Namespace, first: int) -> Iterator[Inputs]:
         pitch_weight=options.pitch_weight,
         seed=options.seed,
     )
+    features = ("audio", "pitch")
+    batches = training_batches(
+        notes_of(options.train_path, options.crop_length, features),
+        options.crop_length,
+        options.batch_size,
+        options.seed,
+        first_batch=first,
+        features=features,
+        needs_pitch=steps.with_labels(RECIPE).needs_pitch,
+    )
 
     def companded(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        q, labels = mu_law(batch["audio"]), class_labels(mu_law(batch["audio"]))
+        q = mu_law(batch["audio"])
+        labels = class_labels(q)
         if "weights" in batch:
             labels = tf.where(batch["weights"] > 0, labels, -1)
         pitch = tf.cast(batch["pitch"], tf.int32)

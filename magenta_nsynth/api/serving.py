@@ -43,7 +43,7 @@ from magenta_nsynth.api.wavenet import WaveNet
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import expand
 from magenta_nsynth.generation.stepwise import input_levels
-from magenta_nsynth.mirror import staging_folder
+from magenta_nsynth.mirror import folder_beside
 from magenta_nsynth.models.spectral import network_input, network_output
 from magenta_nsynth.models.wavenet import WaveNetDecoder
 from magenta_nsynth.stores import remote, storage
@@ -85,7 +85,7 @@ def save_for_serving(model: WaveNet | Baseline, folder: str | os.PathLike) -> li
             )
     storage.makedirs(folder)
     for path, (module, signatures) in zip(paths, parts.values(), strict=True):
-        beside = staging_folder() if storage.is_remote(folder) else folder
+        beside = folder_beside(folder)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=beside) as temporary:
             written = os.path.join(temporary, "model")
             try:

@@ -19,14 +19,13 @@ from magenta_nsynth.data.writing import (
 )
 from magenta_nsynth.download.archives import read_members
 from magenta_nsynth.errors import AudioError, InputError, NSynthError
-from magenta_nsynth.mirror import staging_folder
+from magenta_nsynth.mirror import folder_beside
 from magenta_nsynth.notes.json_wav import LABELS_FILE, Entry, read_entries
 from magenta_nsynth.notes.record_making import Target, count_shards, write_missing
 from magenta_nsynth.notes.unread import file_stamp
 from magenta_nsynth.parallel import in_order
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
-from magenta_nsynth.stores import storage
 
 __all__ = ["ARCHIVE_EXTENSIONS", "make_from_archive"]
 
@@ -153,8 +152,9 @@ def _tasks(
 def _load(task: _Task, folder: str) -> np.ndarray:
     """Decodes a WAV file that is in memory: [t] float32 at 16 kHz."""
     # By way of a file, because `read_audio` handles all kinds of sounds and damage.
-    beside = staging_folder() if storage.is_remote(folder) else folder
-    handle, wav = tempfile.mkstemp(prefix=".writing-", suffix=".wav", dir=beside)
+    handle, wav = tempfile.mkstemp(
+        prefix=".writing-", suffix=".wav", dir=folder_beside(folder)
+    )
     try:
         with open(handle, "wb") as file:
             file.write(task.content)

@@ -13,7 +13,7 @@ from magenta_nsynth.config import CONFIG_JSON, CONFIGS, Config
 from magenta_nsynth.disk import check_claims
 from magenta_nsynth.errors import CheckpointError, InputError
 from magenta_nsynth.files import atomic_path, load_json, read_json, write_json
-from magenta_nsynth.mirror import Mirror, staging_folder
+from magenta_nsynth.mirror import Mirror, folder_beside, staging_folder
 from magenta_nsynth.stores import remote, storage
 from magenta_nsynth.weights import paths, tables
 
@@ -242,7 +242,7 @@ def write_checkpoint(
             "checkpoints of one model, so write to another folder."
         )
     names = sorted(tensors)
-    beside = staging_folder() if storage.is_remote(folder) else folder
+    beside = folder_beside(folder)
     with tempfile.TemporaryDirectory(prefix=WRITING, dir=beside) as temporary:
         written = os.path.join(temporary, base)
         try:
