@@ -55,7 +55,7 @@ RENDER_RATE = 48_000  # Hz; a multiple of 16 kHz, so high that no overtone alias
 PEAK = 0.9  # of each instrument's loudest note
 TICKS_PER_SECOND = 960
 # Added to an instrument's number: how many semitones its notes are tuned up.
-# Held-out notes are not retuned.
+# Held-out notes stay as they are.
 TUNINGS = {0: 0.0, 200: -1 / 3, 400: 1 / 3}
 BEND_RANGE = 2  # semitones that the largest pitch bend moves a note
 
