@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import gc
 import http.server
 import io
 import json
@@ -18,6 +19,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from binaries import ROOT, command, environment
 from commands import export, generate, make_tfrecord
 from conftest import load_encoder
@@ -32,6 +34,7 @@ from magenta_nsynth.commands.export_embeddings import export_embeddings
 from magenta_nsynth.data.index import open_notes
 from magenta_nsynth.data.reading import iterate, read_notes
 from magenta_nsynth.disk import only_writer
+from magenta_nsynth.embeddings.exported import open_embeddings
 from magenta_nsynth.errors import CheckpointError, InputError, StoreError
 from magenta_nsynth.files import atomic_path, expand, find_sources
 from magenta_nsynth.mirror import Steps, mirror_of
@@ -272,10 +275,77 @@ def test_the_index_reads_a_little_of_each_record(server, store, tmp_path):
     write_records(path, examples(range(60), length=30_000))
     remote.upload(str(path), f"{store}/long.tfrecord")
     before = server.requests()
-    assert open_notes(f"{store}/long.tfrecord").num_notes == 60
+    index = open_notes(f"{store}/long.tfrecord")
+    assert index.num_notes == 60
     assert server.requests() - before < 120
-    read = sum(mirror_of(f"{store}/long.tfrecord")._present) << 16
+    [mirror] = index.table.mirrors
+    read = sum(mirror._present) << 16
     assert read < path.stat().st_size / 4
+
+
+def test_a_new_opening_reads_what_is_there_now(server, store, tmp_path):
+    def send_notes(pitches):
+        write_records(tmp_path / "a.tfrecord", examples(pitches))
+        remote.upload(str(tmp_path / "a.tfrecord"), f"{store}/a.tfrecord")
+
+    def pitches(index):
+        notes = read_notes(index, ["pitch"])
+        return [int(note["pitch"]) for note in iterate(notes, index)]
+
+    send_notes(range(5))
+    old = open_notes(store)
+    assert pitches(old) == list(range(5))
+    [mirror] = open_notes(store).table.mirrors
+    assert mirror is old.table.mirrors[0]
+    before = server.requests()
+    assert pitches(old) == list(range(5))
+    assert server.requests() == before  # everything is in the mirror
+    send_notes(range(5, 10))
+    assert pitches(open_notes(store)) == list(range(5, 10))
+    assert pitches(old) == list(range(5))
+
+
+def test_a_local_copy_is_removed_after_its_use(store):
+    remote.put(f"{store}/a", b"abc")
+    mirror = mirror_of(f"{store}/a")
+    local = mirror.fetch_all()
+    assert pathlib.Path(local).read_bytes() == b"abc"
+    del mirror
+    gc.collect()
+    assert not os.path.exists(local)
+
+
+def test_an_error_of_a_store_belongs_to_its_read(store, tmp_path, monkeypatch):
+    path = tmp_path / "a.tfrecord"
+    write_records(path, examples(range(5)))
+    remote.upload(str(path), f"{store}/a.tfrecord")
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+
+    def first(index):
+        return next(iter(read_notes(index, ["audio"], length=100)))
+
+    far, near = open_notes(store), open_notes(path)
+    refused = StoreError("s3://tests/a: the store\nanswered: no.")
+
+    def refuse(*_):
+        raise refused
+
+    [mirror] = far.table.mirrors
+    monkeypatch.setattr(mirror, "fetch", refuse)
+    with pytest.raises(tf.errors.OpError):
+        first(far)
+    with pytest.raises(InputError, match=r"record 2 .*checksum"):
+        list(iterate(read_notes(near, ["audio"], length=100), near))
+    with pytest.raises(StoreError) as info:
+        list(iterate(read_notes(far, ["audio"], length=100), far))
+    assert str(info.value) == str(refused)
+    remote.delete(f"{store}/a.tfrecord")
+    monkeypatch.undo()
+    mirror._present[:] = bytes(len(mirror._present))
+    with pytest.raises(StoreError, match=rf"{store}/a.tfrecord: .* there before"):
+        list(iterate(read_notes(far, ["audio"], length=100), far))
 
 
 def test_a_damaged_record_in_a_store_is_named(store, tmp_path):
@@ -341,9 +411,24 @@ def test_export_embeddings_and_sounds(store, notes, tmp_path, tiny_checkpoint):
     assert content(f"{store}/e").keys() == content(tmp_path / "e").keys() - {
         ".exporting.lock"
     }
+    [note, *_] = open_embeddings(f"{store}/e")
+    assert note.embedding.shape == (4, 16)
     for name, data in content(f"{store}/e").items():
         assert data == (tmp_path / "e" / name).read_bytes(), name
     assert content(f"{store}/g") == content(tmp_path / "g")
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "parquet"])
+def test_an_export_of_another_form_is_read(server, tmp_path, tiny_checkpoint, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    make_notes(tmp_path / "notes.tfrecord", 3, 2048)
+    store, network = f"s3://tests/export-{form}", {"checkpoint_path": tiny_checkpoint}
+    options = {"notes_per_shard": 2, "format": form}
+    work = export(network, [tmp_path / "notes.tfrecord"], store, **options)
+    assert export_embeddings(work) == 0
+    notes = list(open_embeddings(store))
+    assert [note.embedding.shape for note in notes] == [(4, 16)] * 3
 
 
 @pytest.mark.slow

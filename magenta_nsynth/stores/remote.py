@@ -26,6 +26,7 @@ __all__ = [
     "clean",
     "delete",
     "download",
+    "file_info",
     "glob_files",
     "info",
     "is_remote",
@@ -360,10 +361,23 @@ def info(path: str) -> Info | None:
         return None
 
 
+def file_info(path: str) -> Info:
+    """As `info`, of a file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+    """
+    found = info(path)
+    if found is None or found.is_folder:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return found
+
+
 def _info(path: str, found: dict[str, Any]) -> Info:
     written = found.get("LastModified") or found.get("mtime") or found.get("updated")
     moment = getattr(written, "timestamp", None)
-    mark = found.get("ETag") or found.get("etag") or found.get("md5Hash") or written
+    marks = ("ETag", "etag", "md5Hash", "Last-Modified")  # the last is of web servers
+    mark = next((found[name] for name in marks if found.get(name)), written)
     size = found.get("size")
     return Info(
         is_folder=found.get("type") == "directory",
@@ -482,9 +496,7 @@ def download(path: str, file: BinaryIO) -> None:
 
 
 def _download(path: str, file: BinaryIO) -> None:
-    found = info(path)
-    if found is None or found.is_folder:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    found = file_info(path)
     if is_web(path) and not found.has_ranges:
         _trying(path, lambda files, address: _copy(files, address, file))
         return

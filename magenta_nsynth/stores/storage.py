@@ -5,7 +5,6 @@ A path of a disk goes straight to them. In a store a folder exists as soon as a 
 below it, so none has to be made.
 """
 
-import errno
 import glob as local_glob
 import os
 import posixpath
@@ -74,21 +73,14 @@ def _there(path: _Path) -> TypeGuard[str]:
     return is_remote(path)
 
 
-def _info(path: str) -> remote.Info:
-    found = remote.info(path)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return found
-
-
 def getsize(path: _Path) -> int:
     """The bytes of a file; 0 if a web server does not tell."""
-    return (_info(path).size or 0) if _there(path) else os.path.getsize(path)
+    return (remote.file_info(path).size or 0) if _there(path) else os.path.getsize(path)
 
 
 def getmtime(path: _Path) -> float:
     """When a file was written, in seconds since 1970."""
-    return _info(path).time if _there(path) else os.path.getmtime(path)
+    return remote.file_info(path).time if _there(path) else os.path.getmtime(path)
 
 
 def stamp(path: _Path) -> str:
@@ -98,7 +90,7 @@ def stamp(path: _Path) -> str:
       OSError: there is no such file.
     """
     if _there(path):
-        return _info(path).stamp
+        return remote.file_info(path).stamp
     status = os.stat(path)
     return f"{status.st_size}-{status.st_mtime_ns}"
 
