@@ -33,7 +33,7 @@ from magenta_nsynth.commands.download import download_release
 from magenta_nsynth.commands.export_embeddings import export_embeddings
 from magenta_nsynth.data.index import open_notes
 from magenta_nsynth.data.reading import iterate, read_notes
-from magenta_nsynth.disk import only_writer
+from magenta_nsynth.disk import lock_file, locked_range, only_writer
 from magenta_nsynth.embeddings.exported import open_embeddings
 from magenta_nsynth.errors import CheckpointError, InputError, StoreError
 from magenta_nsynth.files import atomic_path, expand, find_sources
@@ -233,6 +233,18 @@ def test_two_programs_in_one_folder(store):
     with only_writer(store), atomic_path(f"{store}/a.txt") as temporary:
         pathlib.Path(temporary).write_text("a")
     assert storage.listdir(store) == ["a.txt"]
+
+
+def test_a_store_has_no_locks(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        lock_file(f"{store}/a") as one,
+        locked_range(one, 0, 1, "in use"),
+        lock_file(f"{store}/a") as other,
+        locked_range(other, 0, 1, "in use"),
+    ):
+        assert not storage.exists(store)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_trainings_in_one_logdir(store):

@@ -39,7 +39,7 @@ from magenta_nsynth.commands.instrument_sources import (
 from magenta_nsynth.commands.mix_outputs import sound_options
 from magenta_nsynth.commands.options import Workers
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.disk import disk_errors, locked_range
+from magenta_nsynth.disk import lock_file, locked_range
 from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.embeddings.interpolation import mix
 from magenta_nsynth.errors import InputError
@@ -242,19 +242,12 @@ def _content(path: str) -> bytes:
 @contextlib.contextmanager
 def _locked(folder: str, sounds: Sequence[Sound]) -> Iterator[None]:
     """Locks sounds, each by a byte of a file, against programs that generate them."""
-    if storage.is_remote(folder):  # no locks: whoever writes, the sounds are the same
-        yield
-        return
     path = storage.join(folder, UNPROCESSED, _LOCK)
     in_use = (
         f"{folder}: another program is generating these sounds; wait for it, or give "
         "each program its own --shard_index."
     )
-    with (
-        disk_errors(path),
-        open(path, "ab") as file,
-        contextlib.ExitStack() as stack,
-    ):
+    with lock_file(path) as file, contextlib.ExitStack() as stack:
         for sound in sounds:
             place = int(sound.key.rpartition("_")[2], 16)
             stack.enter_context(locked_range(file, place, 1, in_use))

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
-from magenta_nsynth.disk import disk_errors, locked_range, remove
+from magenta_nsynth.disk import disk_errors, lock_file, locked_range, remove
 from magenta_nsynth.embeddings.embedding import Embedding, check_finite
 from magenta_nsynth.embeddings.shards import FORMATS, ShardWriter, digest
 from magenta_nsynth.errors import InputError
@@ -171,7 +171,7 @@ class ExportShards:
           plan: what to export.
         """
         self.folder, self.plan = folder, plan
-        self._lock: IO[bytes] | None = None
+        self._lock: IO[bytes] | None  # within `locked`
         self.num_latent = plan.remarks["num_latent"]
         self.format = FORMATS[plan.identity["format"]]
 
@@ -181,7 +181,7 @@ class ExportShards:
         Raises:
           InputError: the folder belongs to another export, or can't be written to.
         """
-        with self._locked_manifest():
+        with locked_range(self._lock, _MANIFEST_BYTE, 1):
             self._begin(storage.join(self.folder, MANIFEST))
 
     def _begin(self, path: str) -> None:
@@ -240,22 +240,11 @@ class ExportShards:
             f"{self.folder}: another program is writing these shards; wait for it, or "
             "give each program its own --shard_index."
         )
-        if storage.is_remote(path):  # no locks: whoever writes, the bytes are the same
-            yield
-            return
-        with disk_errors(path), open(path, "ab") as file:
-            self._lock = file
-            first = shards.start + (_BY_OTHERS if by_others else 0)
-            with locked_range(file, first, len(shards), in_use):
-                yield
-
-    @contextlib.contextmanager
-    def _locked_manifest(self) -> Iterator[None]:
-        if storage.is_remote(self.folder):
-            yield
-            return
-        assert self._lock is not None  # within `locked`
-        with locked_range(self._lock, _MANIFEST_BYTE, 1):
+        first = shards.start + (_BY_OTHERS if by_others else 0)
+        with (
+            lock_file(path) as self._lock,
+            locked_range(self._lock, first, len(shards), in_use),
+        ):
             yield
 
     def names(self, shard: int) -> list[str]:
@@ -354,7 +343,7 @@ class ExportShards:
         Returns:
           The manifest's content, or None if shards are missing.
         """
-        with self._locked_manifest():
+        with locked_range(self._lock, _MANIFEST_BYTE, 1):
             return self._finish(storage.join(self.folder, MANIFEST))
 
     def _finish(self, path: str) -> dict[str, Any] | None:
