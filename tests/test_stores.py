@@ -29,16 +29,18 @@ from tfrecords import examples
 from tfrecords import write as write_records
 
 import magenta_nsynth as nsynth
+from magenta_nsynth.commands.common import pending
 from magenta_nsynth.commands.download import download_release
-from magenta_nsynth.commands.export_embeddings import export_embeddings
+from magenta_nsynth.commands.export_embeddings import Work, export_embeddings
 from magenta_nsynth.data.index import open_notes
 from magenta_nsynth.data.reading import iterate, read_notes
 from magenta_nsynth.disk import lock_file, locked_range, only_writer
+from magenta_nsynth.embeddings import manifest
 from magenta_nsynth.embeddings.exported import open_embeddings
 from magenta_nsynth.errors import CheckpointError, InputError, StoreError
 from magenta_nsynth.files import atomic_path, expand, find_sources
 from magenta_nsynth.mirror import Steps, mirror_of
-from magenta_nsynth.notes.clips import read_list
+from magenta_nsynth.notes.clips import SoundClips, read_list
 from magenta_nsynth.notes.json_wav import note_to_entry
 from magenta_nsynth.notes.labels_csv import read_labels
 from magenta_nsynth.schema import Note
@@ -170,6 +172,44 @@ def test_files_and_folders(store):
     storage.unlink(f"{store}/a.txt")
     with pytest.raises(FileNotFoundError):
         storage.open_binary(f"{store}/a.txt")
+
+
+def test_a_listing_answers_for_all_files_of_a_folder(server, store):
+    names = ["a.wav", "b.wav", "c.wav"]
+    for name in names:
+        remote.put(f"{store}/in/{name}", name.encode())
+    remote.put(f"{store}/out/a.npy", b"")
+    remote.put(f"{store}/out/b.npy", b"")
+    remote.put(f"{store}/out/b.npy.part", b"")
+    look = remote.listing()
+    paths = [f"{store}/in/{name}" for name in names]
+    expected = [storage.stamp(path) for path in paths]
+    assert len(set(expected)) == 3
+    sources = find_sources(paths, [".wav"])
+    pairs = [(s, f"{store}/out/{s.stem}.npy") for s in sources]
+    clips = SoundClips(sources)
+    before = server.requests()
+    assert [storage.stamp(path, look) for path in paths] == expected
+    assert storage.isfile(paths[0], look) and not storage.isfile(f"{store}/in", look)
+    assert not storage.exists(f"{store}/in/d.wav", look)
+    with pytest.raises(FileNotFoundError):
+        storage.getsize(f"{store}/in/d.wav", look)
+    assert server.requests() == before + 2  # one of each folder that was asked about
+    assert pending(pairs, True, ".part") == pairs[1:]
+    assert clips.fingerprint(0, 2) != clips.fingerprint(1, 3)
+    assert server.requests() == before + 4
+    with storage.open_binary(paths[0]) as file:
+        assert file.read() == b"a.wav"
+    assert server.requests() == before + 5
+
+
+def test_files_of_any_size_are_downloaded(store, monkeypatch):
+    monkeypatch.setattr(remote, "_PIECE", 100)
+    for size in (0, 99, 100, 101, 400, 500, 501, 1234):
+        data = os.urandom(size)
+        remote.put(f"{store}/a", data)
+        with storage.open_binary(f"{store}/a") as file:
+            assert file.read() == data
 
 
 def test_a_file_appears_whole_or_not_at_all(store):
@@ -428,6 +468,29 @@ def test_export_embeddings_and_sounds(store, notes, tmp_path, tiny_checkpoint):
     for name, data in content(f"{store}/e").items():
         assert data == (tmp_path / "e" / name).read_bytes(), name
     assert content(f"{store}/g") == content(tmp_path / "g")
+
+
+def test_shards_are_checked_side_by_side(
+    server, store, notes, tiny_checkpoint, monkeypatch
+):
+    network = {"checkpoint_path": tiny_checkpoint}
+    work = export(network, [notes], store, notes_per_shard=1)
+    assert export_embeddings(work) == 0
+    shards = Work(work).shards
+    both, digest = threading.Barrier(2, timeout=20), manifest.digest
+
+    def waiting(path):
+        if "00000-of" in path or "00001-of" in path:
+            both.wait()
+        return digest(path)
+
+    monkeypatch.setattr(manifest, "digest", waiting)
+    before = server.requests()
+    assert shards.missing(range(5)) == []
+    # Each shard's part and two files; the folders for the parts and for what is left.
+    assert server.requests() - before <= 5 * 3 + 3
+    remote.put(f"{store}/embeddings-00003-of-00005.npy", b"")
+    assert shards.missing(range(5)) == [3]
 
 
 @pytest.mark.parametrize("form", ["tfrecord", "parquet"])

@@ -17,7 +17,7 @@ import tensorflow as tf
 from magenta_nsynth.errors import InputError, NSynthError, StoreError
 from magenta_nsynth.files import expand, matches_of
 from magenta_nsynth.mirror import Mirror, Steps, mirror_of
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "ADVICE",
@@ -327,7 +327,8 @@ def _in_folder(folder: str) -> list[str]:
         for name in names
         if _NAME.fullmatch(name) and not name.startswith(".")
     ]
-    found = [path for path in found if storage.isfile(path)]
+    look = remote.listing()
+    found = [path for path in found if storage.isfile(path, look)]
     if not found:
         raise InputError(
             f"{folder}: contains no TFRecord file (a file named like a.tfrecord)."

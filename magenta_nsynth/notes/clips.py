@@ -16,7 +16,7 @@ from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.notes.unread import UnreadNote, file_stamp
 from magenta_nsynth.parallel import in_order
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "Clip",
@@ -123,6 +123,7 @@ class SoundClips:
           InputError: two files have the same id.
         """
         self.files = sources
+        self._look = remote.listing()
         self.sets: Sequence[ClipSet] = ()
         self.labels = SoundLabels(sources, rules)
         self.num_clips = len(sources)
@@ -143,7 +144,8 @@ class SoundClips:
 
     def fingerprint(self, first: int, end: int) -> str:
         """As `Clips.fingerprint`, from sizes and dates."""
-        return fingerprint(file_stamp(s.path) for s in self.files[first:end])
+        files = self.files[first:end]
+        return fingerprint(file_stamp(source.path, self._look) for source in files)
 
     def read(
         self, numbers: np.ndarray, sample_length: int, quiet: bool = False
@@ -190,7 +192,7 @@ class JsonWavClips:
     def fingerprint(self, first: int, end: int) -> str:
         """As `Clips.fingerprint`, from labels, sizes and dates."""
         return fingerprint(
-            (unread.note, file_stamp(unread.path), unread.problem)
+            (unread.note, unread.stamp, unread.problem)
             for unread in self._notes[first:end]
         )
 

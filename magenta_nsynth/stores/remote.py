@@ -13,6 +13,7 @@ import importlib
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -23,6 +24,7 @@ from magenta_nsynth.errors import InputError, StoreError
 
 __all__ = [
     "Info",
+    "Look",
     "clean",
     "delete",
     "download",
@@ -33,6 +35,7 @@ __all__ = [
     "is_web",
     "kept_locally",
     "list_folder",
+    "listing",
     "put",
     "read",
     "read_ranges",
@@ -117,6 +120,9 @@ class Info(NamedTuple):
     stamp: str
     time: float
     has_ranges: bool
+
+
+Look = Callable[[str], Info | None]
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -361,13 +367,36 @@ def info(path: str) -> Info | None:
         return None
 
 
-def file_info(path: str) -> Info:
-    """As `info`, of a file.
+def listing() -> Look:
+    """As `info`, for many files: each of their folders is listed once, when needed.
+
+    What changes in a folder later is not noticed. Web servers are asked for each file.
+    """
+    folders: dict[str, dict[str, Info]] = {}
+    listing_one = threading.Lock()
+
+    def look(path: str) -> Info | None:
+        folder, _, name = path.rpartition("/")
+        if is_web(path) or folder.endswith("/"):  # a bucket
+            return info(path)
+        with listing_one:
+            if folder not in folders:
+                try:
+                    folders[folder] = list_folder(folder)
+                except FileNotFoundError:
+                    folders[folder] = {}
+        return folders[folder].get(name)
+
+    return look
+
+
+def file_info(path: str, look: Look = info) -> Info:
+    """What the store knows of a file.
 
     Raises:
       FileNotFoundError: there is no such file.
     """
-    found = info(path)
+    found = look(path)
     if found is None or found.is_folder:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     return found
@@ -496,16 +525,24 @@ def download(path: str, file: BinaryIO) -> None:
 
 
 def _download(path: str, file: BinaryIO) -> None:
+    if not is_web(path):
+        start = file.write(read(path, 0, _PIECE))
+        if start == _PIECE:  # else that was all, in one request
+            _download_from(path, start, file_info(path).size or 0, file)
+        return
     found = file_info(path)
-    if is_web(path) and not found.has_ranges:
+    if not found.has_ranges:
         _trying(path, lambda files, address: _copy(files, address, file))
-        return
-    if found.size is None or found.size <= _PIECE:
+    elif found.size is None or found.size <= _PIECE:
         file.write(read(path))
-        return
-    for start in range(0, found.size, 4 * _PIECE):
-        end = min(start + 4 * _PIECE, found.size)
-        starts = range(start, end, _PIECE)
+    else:
+        _download_from(path, 0, found.size, file)
+
+
+def _download_from(path: str, start: int, size: int, file: BinaryIO) -> None:
+    for first in range(start, size, 4 * _PIECE):
+        end = min(first + 4 * _PIECE, size)
+        starts = range(first, end, _PIECE)
         file.writelines(read_ranges(path, [(s, min(s + _PIECE, end)) for s in starts]))
 
 
