@@ -92,6 +92,9 @@ def open_locked(
         file = open(path, "r+b", opener=_open_or_create)  # noqa: SIM115
         try:
             is_locked = _try_lock(file)
+            # The last holder may have removed or renamed the file since it was opened.
+            if is_locked and _is_at(path, file):
+                return file
         except OSError as error:
             if not needed:
                 logging.info("%s: can't be locked (%s).", path, error.strerror)
@@ -99,9 +102,9 @@ def open_locked(
             file.close()
             remove(path)  # without locks no other program holds it
             raise
-        # The last holder may have removed or renamed the file since it was opened.
-        if is_locked and _is_at(path, file):
-            return file
+        except BaseException:  # Ctrl-C: the traceback would hold it open, and locked
+            file.close()
+            raise
         file.close()
         if not is_locked:
             if time.monotonic() > end:
