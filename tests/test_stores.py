@@ -545,6 +545,51 @@ def test_it_waits_for_the_store(server, store, monkeypatch):
         remote._trying(store, request)
 
 
+def test_a_server_that_stays_away_ends_a_program(server, tmp_path, tiny_checkpoint):
+    """It goes away once the sounds are found, and is not waited for as long as usual."""
+    sound = ROOT / "checkpoints" / "notes" / "brass_acoustic_056-060-100.wav"
+    other = Server(tmp_path)
+    text = f"""if True:
+    import os, runpy, signal, sys
+    from magenta_nsynth.stores import remote
+    remote._PATIENCE, remote._FIRST_PAUSE = 1.0, 0.1
+    files = remote._file_system("s3")
+    files.mkdir("tests")
+    remote.upload({str(sound)!r}, "s3://tests/in/a.wav")
+    delete = remote.delete
+    def last(path):  # of the check whether the folder can be written to
+        delete(path)
+        os.kill({other.process.pid}, signal.SIGKILL)
+    remote.delete = last
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    words = command(
+        "nsynth_save_embeddings",
+        f"--checkpoint_path={tiny_checkpoint}",
+        "--source_path=s3://tests/in",
+        "--save_path=s3://tests/out",
+        "--log=WARNING",
+    )
+    result = subprocess.run(
+        [words[0], "-c", text, *words[1:]],
+        env=environment() | other.settings | {"AWS_MAX_ATTEMPTS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    other.process.wait()
+    assert result.returncode == 1 and not result.stdout
+    warning, error = result.stderr.splitlines()
+    assert warning.startswith(
+        "WARNING: s3://tests/in/a.wav: the store can't be reached"
+    )
+    assert error.startswith(
+        "nsynth_save_embeddings: s3://tests/in/a.wav: the store can't be reached for 1 s"
+    )
+    assert "AWS_ENDPOINT_URL. Run again" in error
+
+
 def test_what_a_store_refuses_is_said_once(store):
     with pytest.raises(StoreError, match="Create the bucket"):
         remote.put("s3://no-such-bucket/a.txt", b"")
