@@ -43,12 +43,14 @@ from magenta_nsynth.mirror import Steps, mirror_of
 from magenta_nsynth.notes.clips import SoundClips, read_list
 from magenta_nsynth.notes.json_wav import note_to_entry
 from magenta_nsynth.notes.labels_csv import read_labels
+from magenta_nsynth.notes.unread import file_stamp
 from magenta_nsynth.schema import Note
 from magenta_nsynth.stores import remote, storage
 from magenta_nsynth.training.folder import TrainingFolder
 from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
 
 pytest.importorskip("s3fs", reason="needs the extra [cloud]")
+botocore = pytest.importorskip("botocore")
 pytest.importorskip("moto.server", reason="needs moto[server], of the extra [dev]")
 SMALL = ROOT / "checkpoints" / "small"
 
@@ -201,6 +203,22 @@ def test_a_listing_answers_for_all_files_of_a_folder(server, store):
     with storage.open_binary(paths[0]) as file:
         assert file.read() == b"a.wav"
     assert server.requests() == before + 5
+
+
+def test_files_that_may_be_read_but_not_listed(server, store, monkeypatch):
+    remote.put(f"{store}/a.wav", b"a")
+    files, look = remote._file_system("s3"), remote.listing()
+    denied = {"ResponseMetadata": {"HTTPStatusCode": 403}, "Error": {"Code": "403"}}
+
+    def refuse(*_, **__):
+        answer = botocore.exceptions.ClientError(denied, "ListObjectsV2")
+        raise PermissionError("Access Denied") from answer
+
+    monkeypatch.setattr(files, "ls", refuse)
+    assert storage.getsize(f"{store}/a.wav", look) == 1
+    assert not storage.exists(f"{store}/b.wav", look)
+    with pytest.raises(StoreError, match="Access Denied"):
+        remote.list_folder(store)
 
 
 def test_files_of_any_size_are_downloaded(store, monkeypatch):
@@ -546,7 +564,7 @@ def test_it_waits_for_the_store(server, store, monkeypatch):
 
 
 def test_a_server_that_stays_away_ends_a_program(server, tmp_path, tiny_checkpoint):
-    """It goes away once the sounds are found, and is not waited for as long as usual."""
+    """It goes away once the sounds are found, and is waited for a second."""
     sound = ROOT / "checkpoints" / "notes" / "brass_acoustic_056-060-100.wav"
     other = Server(tmp_path)
     text = f"""if True:
@@ -581,12 +599,10 @@ def test_a_server_that_stays_away_ends_a_program(server, tmp_path, tiny_checkpoi
     other.process.wait()
     assert result.returncode == 1 and not result.stdout
     warning, error = result.stderr.splitlines()
-    assert warning.startswith(
-        "WARNING: s3://tests/in/a.wav: the store can't be reached"
-    )
-    assert error.startswith(
-        "nsynth_save_embeddings: s3://tests/in/a.wav: the store can't be reached for 1 s"
-    )
+    assert warning.startswith("WARNING: s3://tests/in")
+    assert "trying for 1 s." in warning
+    assert error.startswith("nsynth_save_embeddings: s3://tests/in")
+    assert ": the store can't be reached for 1 s (Could not connect" in error
     assert "AWS_ENDPOINT_URL. Run again" in error
 
 
@@ -788,6 +804,8 @@ def test_a_checkpoint_without_a_length(site):
 
 
 def test_no_web_server(hurried):
+    with pytest.raises(StoreError, match="can't be reached"):
+        file_stamp("http://127.0.0.1:9/a.wav")
     with pytest.raises(StoreError, match="can't be reached"):
         storage.open_binary("http://127.0.0.1:9/a.wav")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.writing import fingerprint
-from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.errors import InputError, NSynthError, StoreError
 from magenta_nsynth.files import Source, expand, open_file
 from magenta_nsynth.notes.json_wav import plan_folder
 from magenta_nsynth.notes.naming import NameRules
@@ -230,20 +230,23 @@ def _read_files(
     Yields:
       For each file, the clip, or why it can't be read.
     """
+    look = remote.listing()
     for file, audio in in_order(
         lambda file: read_audio(file.path, sample_length),
         files,
         os.cpu_count() or 1,
-        cost=lambda file: _most_samples(file.path, sample_length),
+        cost=lambda file: _most_samples(file.path, sample_length, look),
         skip=lambda file: file.problem if isinstance(file, UnreadNote) else "",
         most_samples=_SAMPLES_AHEAD,
     ):
         yield audio if isinstance(audio, NSynthError) else clip(file, audio)
 
 
-def _most_samples(path: str, sample_length: int) -> int:
-    try:
-        size = storage.getsize(path)  # a compressed sample may take less than a byte
+def _most_samples(path: str, sample_length: int, look: remote.Look) -> int:
+    try:  # a compressed sample may take less than a byte
+        size = storage.getsize(path, look)
+    except StoreError:
+        raise
     except (OSError, ValueError):
         return 0
     return min(2 * size, sample_length) if sample_length else 2 * size

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.errors import NSynthError
+from magenta_nsynth.errors import NSynthError, StoreError
 from magenta_nsynth.parallel import in_order
 from magenta_nsynth.schema import Note
 from magenta_nsynth.stores import remote, storage
@@ -53,6 +53,8 @@ def file_stamp(path: str, look: remote.Look = remote.info) -> str:
     """
     try:
         return storage.stamp(path, look)
+    except StoreError:
+        raise
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return ""
 

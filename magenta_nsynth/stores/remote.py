@@ -370,9 +370,10 @@ def info(path: str) -> Info | None:
 def listing() -> Look:
     """As `info`, for many files: each of their folders is listed once, when needed.
 
-    What changes in a folder later is not noticed. Web servers are asked for each file.
+    What changes in a folder later is not noticed. Where a folder may not be listed, and
+    on web servers, it is asked for each file.
     """
-    folders: dict[str, dict[str, Info]] = {}
+    folders: dict[str, dict[str, Info] | None] = {}
     listing_one = threading.Lock()
 
     def look(path: str) -> Info | None:
@@ -381,13 +382,24 @@ def listing() -> Look:
             return info(path)
         with listing_one:
             if folder not in folders:
-                try:
-                    folders[folder] = list_folder(folder)
-                except FileNotFoundError:
-                    folders[folder] = {}
-        return folders[folder].get(name)
+                folders[folder] = _listed(folder)
+        found = folders[folder]
+        return info(path) if found is None else found.get(name)
 
     return look
+
+
+def _listed(folder: str) -> dict[str, Info] | None:
+    """A folder's files; None if one may read them, but not list them."""
+    try:
+        return list_folder(folder)
+    except FileNotFoundError:
+        return {}
+    except StoreError as error:
+        answer = error.__context__
+        if answer is None or _status(answer) not in (401, 403):
+            raise
+        return None
 
 
 def file_info(path: str, look: Look = info) -> Info:
