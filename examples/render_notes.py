@@ -12,7 +12,8 @@ soundfont (on Debian: apt-get install fluidsynth fluid-soundfont-gm).
 
 One pitch of each instrument is held out, at every velocity. It differs between
 programs, so that a network that always plays the same pitch scores next to nothing. The
-adjacent pitches are in the training set.
+adjacent pitches are in the training set, as they are and tuned a third of a semitone
+down and up: from semitones alone, a network learns to play the nearest one it knows.
 """
 
 import argparse
@@ -53,6 +54,10 @@ HELD_SECONDS, SECONDS, GAP_SECONDS = 3, 4, 1
 RENDER_RATE = 48_000  # Hz; a multiple of 16 kHz, so high that no overtone aliases
 PEAK = 0.9  # of each instrument's loudest note
 TICKS_PER_SECOND = 960
+# Added to an instrument's number: how many semitones its notes are tuned up.
+# Held-out notes are not retuned.
+TUNINGS = {0: 0.0, 200: -1 / 3, 400: 1 / 3}
+BEND_RANGE = 2  # semitones that the largest pitch bend moves a note
 
 
 def main() -> None:
@@ -66,10 +71,11 @@ def main() -> None:
     if not os.path.isfile(options.soundfont):
         sys.exit(f"{options.soundfont}: no such soundfont; set --soundfont.")
     jobs = [
-        (family, source, program)
+        (family, source, program, tuning)
         for family, sources in INSTRUMENTS.items()
         for source, programs in sources.items()
         for program in programs
+        for tuning in TUNINGS
     ]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         futures = [
@@ -81,13 +87,18 @@ def main() -> None:
 
 
 def render_instrument(
-    family: str, source: str, program: int, soundfont: str, folder: pathlib.Path
+    family: str,
+    source: str,
+    program: int,
+    tuning: int,
+    soundfont: str,
+    folder: pathlib.Path,
 ) -> str:
-    """Writes all notes of one General MIDI program; returns its NSynth name."""
+    """Writes all notes of a program in one tuning; returns the instrument's name."""
     notes = [(pitch, velocity) for pitch in PITCHES for velocity in VELOCITIES]
     with tempfile.TemporaryDirectory() as temporary:
         midi, wav = f"{temporary}/notes.mid", f"{temporary}/notes.wav"
-        pathlib.Path(midi).write_bytes(midi_file(program, notes))
+        pathlib.Path(midi).write_bytes(midi_file(program, notes, TUNINGS[tuning]))
         words = ["fluidsynth", "-ni", "-q", "-R", "0", "-C", "0", "-g", "0.5"]
         words += ["-r", str(RENDER_RATE), "-O", "float", "-F", wav, soundfont, midi]
         subprocess.run(words, check=True, capture_output=True)
@@ -100,9 +111,11 @@ def render_instrument(
         clip = np.pad(clip, (0, SECONDS * RENDER_RATE - len(clip)))
         clips.append(resample(clip, RENDER_RATE))
     scale = PEAK / max(np.abs(clip).max() for clip in clips)
-    name = f"{family}_{source}_{program:03}"
+    name = f"{family}_{source}_{program + tuning:03}"
     for (pitch, velocity), clip in zip(notes, clips, strict=True):
         split = "heldout" if pitch == held_out_pitch(program) else "train"
+        if split == "heldout" and tuning:
+            continue
         path = folder / split / family / f"{name}-{pitch:03}-{velocity:03}.wav"
         save_audio(path, clip * scale, bit_depth=16)
     return name
@@ -113,7 +126,9 @@ def held_out_pitch(program: int) -> int:
     return 48 + 7 * program % 25
 
 
-def midi_file(program: int, notes: list[tuple[int, int]]) -> bytes:
+def midi_file(
+    program: int, notes: list[tuple[int, int]], semitones: float = 0.0
+) -> bytes:
     """Returns a MIDI file that plays one note after the other on one channel.
 
     Each note is held for HELD_SECONDS and cut off at SECONDS. The next one follows
@@ -122,8 +137,14 @@ def midi_file(program: int, notes: list[tuple[int, int]]) -> bytes:
     Args:
       program: the General MIDI program, from 0.
       notes: (pitch, velocity) pairs, both from 0 to 127.
+      semitones: how far all notes are tuned up, at least -2 and less than 2.
     """
-    events = [(0, bytes([0xC0, program]))]  # (seconds to wait, message)
+    bend = round(8192 * (1 + semitones / BEND_RANGE))
+    # (seconds to wait, message)
+    events = [
+        (0, bytes([0xC0, program])),
+        (0, bytes([0xE0, bend & 127, bend >> 7])),
+    ]
     wait = 0
     for pitch, velocity in notes:
         events.append((wait, bytes([0x90, pitch, velocity])))
