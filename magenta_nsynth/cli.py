@@ -217,12 +217,14 @@ def _run(call: Callable[[], int | None], program: str) -> int:
     except OSError as error:
         _fail(program, _describe(error))
     except KeyboardInterrupt as error:
-        _stop(program, str(error))
+        message = str(error)
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
         advice = " or give a smaller --batch_size" if "batch_size" in FLAGS else ""
         _fail(program, f"Not enough memory; end other programs{advice}.")
+    # Only now is the traceback gone, and with it what it held open.
+    _stop(program, message)
 
 
 def _check_working_folder() -> None:

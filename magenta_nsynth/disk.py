@@ -25,6 +25,7 @@ __all__ = [
     "check_claims",
     "claimed",
     "disk_errors",
+    "lock_file",
     "locked_range",
     "only_writer",
     "open_locked",
@@ -91,6 +92,9 @@ def open_locked(
         file = open(path, "r+b", opener=_open_or_create)  # noqa: SIM115
         try:
             is_locked = _try_lock(file)
+            # The last holder may have removed or renamed the file since it was opened.
+            if is_locked and _is_at(path, file):
+                return file
         except OSError as error:
             if not needed:
                 logging.info("%s: can't be locked (%s).", path, error.strerror)
@@ -98,9 +102,9 @@ def open_locked(
             file.close()
             remove(path)  # without locks no other program holds it
             raise
-        # The last holder may have removed or renamed the file since it was opened.
-        if is_locked and _is_at(path, file):
-            return file
+        except BaseException:  # Ctrl-C: the traceback would hold it open, and locked
+            file.close()
+            raise
         file.close()
         if not is_locked:
             if time.monotonic() > end:
@@ -208,14 +212,39 @@ def check_claims(path: str) -> None:
 
 
 @contextlib.contextmanager
-def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator[None]:
+def lock_file(path: str) -> Iterator[IO[bytes] | None]:
+    """Opens a file for `locked_range` in the block, created if missing.
+
+    Closing it ends all locks of this process in it, so it is opened once.
+
+    Args:
+      path: the file.
+
+    Yields:
+      The file; None in a store, which has no locks: whoever writes there must write
+      the same bytes.
+
+    Raises:
+      InputError: it can't be opened, or the block raises an OSError.
+    """
+    if storage.is_remote(path):
+        yield None
+        return
+    with disk_errors(path), open(path, "ab") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def locked_range(
+    file: IO[bytes] | None, first: int, count: int, in_use: str = ""
+) -> Iterator[None]:
     """Locks a range of an open file in the block, if locks are supported.
 
     Programs that lock different ranges do not hinder each other. Two threads of one
     process never do.
 
     Args:
-      file: open for writing; may be empty.
+      file: from `lock_file`.
       first: the first byte, which need not exist.
       count: the number of bytes, at least 1.
       in_use: the message if another program holds a lock in the range; "" waits
@@ -224,7 +253,7 @@ def locked_range(file: IO, first: int, count: int, in_use: str = "") -> Iterator
     Raises:
       InputError: a lock is held; with `in_use` as the message.
     """
-    if fcntl is None:
+    if fcntl is None or file is None:
         yield
         return
     try:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from absl import logging
 
-from magenta_nsynth.disk import check_claims, open_locked
+from magenta_nsynth.disk import check_claims, open_locked, remove_unlocked
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.stores import remote, storage
 
@@ -321,17 +321,31 @@ def atomic_path(path: str | os.PathLike, new: bool = False) -> Iterator[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if new and path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    with _temporary_beside(path) as temporary:
+    # Always the same name, so that the file of a killed program is found again. The
+    # lock shows that no program is using it.
+    temporary = str(path.parent / f".writing-{path.name}")
+    in_use = f"{path}: another program is writing this file; wait for it to finish."
+    lock: BinaryIO | None = None
+    try:  # begins before there is a file, as Ctrl-C may come at any moment
         try:
-            yield temporary
-            os.replace(temporary, path)
-        except BaseException as error:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            # A full disk, say: name the file that the user asked for.
-            if isinstance(error, OSError) and error.errno:
-                raise type(error)(error.errno, error.strerror, str(path)) from None
-            raise
+            lock = open_locked(temporary, in_use, _PATIENCE, needed=True)
+            lock.truncate()
+        except OSError:  # locks are not supported here, or the name is too long
+            name = f".writing-{secrets.token_hex(8)}{path.suffix}"
+            temporary = str(path.parent / name)
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        if lock:
+            lock.close()
+        remove_unlocked(temporary)
+        # A full disk, say: name the file that the user asked for.
+        if isinstance(error, OSError) and error.errno:
+            raise type(error)(error.errno, error.strerror, str(path)) from None
+        raise
+    if lock:
+        lock.close()
 
 
 @contextlib.contextmanager
@@ -343,24 +357,6 @@ def _uploaded(path: str, new: bool) -> Iterator[str]:
             yield temporary
         check_claims(path)
         remote.upload(temporary, path, new)
-
-
-@contextlib.contextmanager
-def _temporary_beside(path: pathlib.Path) -> Iterator[str]:
-    """Creates an empty file beside `path`, locked against other programs."""
-    # Always the same name, so that the file of a killed program is found again. The
-    # lock shows that no program is using it.
-    temporary = str(path.parent / f".writing-{path.name}")
-    in_use = f"{path}: another program is writing this file; wait for it to finish."
-    with contextlib.ExitStack() as stack:
-        try:
-            file = open_locked(temporary, in_use, _PATIENCE, needed=True)
-            stack.enter_context(file).truncate()
-        except OSError:  # locks are not supported here, or the name is too long
-            name = f".writing-{secrets.token_hex(8)}{path.suffix}"
-            temporary = str(path.parent / name)
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        yield temporary
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:

@@ -2,19 +2,21 @@
 
 TensorFlow reads TFRecords and checkpoints from paths. A `Mirror` is a local file of the
 same size, in which only the parts are that somebody asked for; the rest takes no room
-on the disk. It is removed when the program ends.
+on the disk. It is removed once nobody uses it, at the latest when the program ends:
+TensorFlow lets go of nothing that a dataset called.
 """
 
 import atexit
-import errno
 import functools
+import itertools
 import os
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable
 
-from magenta_nsynth.disk import open_locked
+from magenta_nsynth.disk import open_locked, remove
 from magenta_nsynth.errors import InputError
 from magenta_nsynth.stores import remote
 
@@ -37,19 +39,14 @@ class Mirror:
       size: its bytes, which are those of the store's file.
     """
 
-    def __init__(self, path: str, local: str) -> None:
+    def __init__(self, path: str, found: remote.Info, local: str) -> None:
         """Creates the local file, with nothing in it.
 
         Args:
           path: the file in the store.
+          found: what the store knows of it.
           local: the local file, which does not exist.
-
-        Raises:
-          FileNotFoundError: the store has no such file.
         """
-        found = remote.info(path)
-        if found is None or found.is_folder:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self._path, self.local = path, local
         self._lock = threading.Lock()
         if found.size is None or not found.has_ranges:
@@ -200,18 +197,24 @@ def folder_beside(folder: str) -> str:
     return staging_folder() if remote.is_remote(folder) else folder
 
 
-_mirrors: dict[str, Mirror] = {}
+# Those in use, by path and the store's mark of the content.
+_mirrors: weakref.WeakValueDictionary[tuple[str, str], Mirror]
+_mirrors = weakref.WeakValueDictionary()
+_numbers = itertools.count()
 _making = threading.Lock()
 
 
 def mirror_of(path: str) -> Mirror:
-    """The mirror of a store's file, the same one for each path.
+    """The mirror of a store's file as it is now; shared by all who use the same one.
 
     Raises:
       FileNotFoundError: the store has no such file.
     """
+    found = remote.file_info(path)
     with _making:
-        if path not in _mirrors:
-            local = os.path.join(staging_folder(), f"{len(_mirrors):06}")
-            _mirrors[path] = Mirror(path, local)
-        return _mirrors[path]
+        mirror = _mirrors.get((path, found.stamp))
+        if mirror is None:
+            local = os.path.join(staging_folder(), f"{next(_numbers):06}")
+            mirror = _mirrors[path, found.stamp] = Mirror(path, found, local)
+            weakref.finalize(mirror, remove, local)
+        return mirror

@@ -313,6 +313,23 @@ def test_orderly_stops(program, name):
     assert result.stderr == "\nprogram: stopped. All is kept.\n"
 
 
+def test_what_a_stopped_program_had_begun_is_cleaned_up(program):
+    """A block may be entered no further than to its `yield` when Ctrl-C comes."""
+    body = """
+    def begun():
+      try:
+        yield
+      finally:
+        print("cleaned up")
+    held = begun()
+    next(held)
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+    """
+    result = program(body)
+    assert (result.returncode, result.stdout) == (130, "cleaned up\n")
+
+
 def test_nohup_is_heard(program):
     body = "os.kill(os.getpid(), signal.SIGHUP)\nreturn 3"
     ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}

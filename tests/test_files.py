@@ -1,16 +1,19 @@
 """Finding inputs, refusing collisions, and outputs that are never half-written."""
 
+import contextlib
+import dis
 import errno
 import json
 import math
 import os
 import pathlib
 import stat
+import sys
 
 import numpy as np
 import pytest
 
-from magenta_nsynth import files
+from magenta_nsynth import disk, files
 from magenta_nsynth.audio import load_audio, save_audio
 from magenta_nsynth.disk import only_writer
 from magenta_nsynth.embeddings.embedding import load_array
@@ -291,6 +294,49 @@ def test_after_an_error_the_old_file_is_whole_and_nothing_is_left(tmp_path, erro
         raise error
     assert path.read_text(encoding="utf-8") == "old"
     assert os.listdir(tmp_path) == ["a.npy"]
+
+
+def test_ctrl_c_at_any_moment_leaves_nothing(tmp_path):
+    """It is raised before every instruction in turn, but never before a return.
+
+    There Python handles no signals.
+    """
+    path, places = tmp_path / "a.txt", (files.__file__, disk.__file__)
+
+    def write_interrupted(after):
+        """Whether the file was written before that many instructions were over."""
+        left = after
+
+        def trace(frame, event, _):
+            nonlocal left
+            if frame.f_code.co_filename not in (*places, contextlib.__file__):
+                return None
+            frame.f_trace_opcodes = True
+            following = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            left -= event == "opcode" and not following.startswith("RETURN")
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        try:
+            sys.settrace(trace)
+            with atomic_path(path) as temporary:
+                pathlib.Path(temporary).write_text("whole")
+        except KeyboardInterrupt:
+            return False
+        finally:
+            sys.settrace(before)
+        return True
+
+    after = 1
+    while not write_interrupted(after):
+        assert [p.name for p in tmp_path.iterdir()] in ([], ["a.txt"]), after
+        path.unlink(missing_ok=True)
+        after += 1
+    assert after > 200
+    assert path.read_text() == "whole"
 
 
 def test_what_a_kill_left_is_overwritten_and_gone(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import gc
 import http.server
 import io
 import json
@@ -18,6 +19,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from binaries import ROOT, command, environment
 from commands import export, generate, make_tfrecord
 from conftest import load_encoder
@@ -27,23 +29,28 @@ from tfrecords import examples
 from tfrecords import write as write_records
 
 import magenta_nsynth as nsynth
+from magenta_nsynth.commands.common import pending
 from magenta_nsynth.commands.download import download_release
-from magenta_nsynth.commands.export_embeddings import export_embeddings
+from magenta_nsynth.commands.export_embeddings import Work, export_embeddings
 from magenta_nsynth.data.index import open_notes
 from magenta_nsynth.data.reading import iterate, read_notes
-from magenta_nsynth.disk import only_writer
+from magenta_nsynth.disk import lock_file, locked_range, only_writer
+from magenta_nsynth.embeddings import manifest
+from magenta_nsynth.embeddings.exported import open_embeddings
 from magenta_nsynth.errors import CheckpointError, InputError, StoreError
 from magenta_nsynth.files import atomic_path, expand, find_sources
 from magenta_nsynth.mirror import Steps, mirror_of
-from magenta_nsynth.notes.clips import read_list
+from magenta_nsynth.notes.clips import SoundClips, read_list
 from magenta_nsynth.notes.json_wav import note_to_entry
 from magenta_nsynth.notes.labels_csv import read_labels
+from magenta_nsynth.notes.unread import file_stamp
 from magenta_nsynth.schema import Note
 from magenta_nsynth.stores import remote, storage
 from magenta_nsynth.training.folder import TrainingFolder
 from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
 
 pytest.importorskip("s3fs", reason="needs the extra [cloud]")
+botocore = pytest.importorskip("botocore")
 pytest.importorskip("moto.server", reason="needs moto[server], of the extra [dev]")
 SMALL = ROOT / "checkpoints" / "small"
 
@@ -169,6 +176,60 @@ def test_files_and_folders(store):
         storage.open_binary(f"{store}/a.txt")
 
 
+def test_a_listing_answers_for_all_files_of_a_folder(server, store):
+    names = ["a.wav", "b.wav", "c.wav"]
+    for name in names:
+        remote.put(f"{store}/in/{name}", name.encode())
+    remote.put(f"{store}/out/a.npy", b"")
+    remote.put(f"{store}/out/b.npy", b"")
+    remote.put(f"{store}/out/b.npy.part", b"")
+    look = remote.listing()
+    paths = [f"{store}/in/{name}" for name in names]
+    expected = [storage.stamp(path) for path in paths]
+    assert len(set(expected)) == 3
+    sources = find_sources(paths, [".wav"])
+    pairs = [(s, f"{store}/out/{s.stem}.npy") for s in sources]
+    clips = SoundClips(sources)
+    before = server.requests()
+    assert [storage.stamp(path, look) for path in paths] == expected
+    assert storage.isfile(paths[0], look) and not storage.isfile(f"{store}/in", look)
+    assert not storage.exists(f"{store}/in/d.wav", look)
+    with pytest.raises(FileNotFoundError):
+        storage.getsize(f"{store}/in/d.wav", look)
+    assert server.requests() == before + 2  # one of each folder that was asked about
+    assert pending(pairs, True, ".part") == pairs[1:]
+    assert clips.fingerprint(0, 2) != clips.fingerprint(1, 3)
+    assert server.requests() == before + 4
+    with storage.open_binary(paths[0]) as file:
+        assert file.read() == b"a.wav"
+    assert server.requests() == before + 5
+
+
+def test_files_that_may_be_read_but_not_listed(server, store, monkeypatch):
+    remote.put(f"{store}/a.wav", b"a")
+    files, look = remote._file_system("s3"), remote.listing()
+    denied = {"ResponseMetadata": {"HTTPStatusCode": 403}, "Error": {"Code": "403"}}
+
+    def refuse(*_, **__):
+        answer = botocore.exceptions.ClientError(denied, "ListObjectsV2")
+        raise PermissionError("Access Denied") from answer
+
+    monkeypatch.setattr(files, "ls", refuse)
+    assert storage.getsize(f"{store}/a.wav", look) == 1
+    assert not storage.exists(f"{store}/b.wav", look)
+    with pytest.raises(StoreError, match="Access Denied"):
+        remote.list_folder(store)
+
+
+def test_files_of_any_size_are_downloaded(store, monkeypatch):
+    monkeypatch.setattr(remote, "_PIECE", 100)
+    for size in (0, 99, 100, 101, 400, 500, 501, 1234):
+        data = os.urandom(size)
+        remote.put(f"{store}/a", data)
+        with storage.open_binary(f"{store}/a") as file:
+            assert file.read() == data
+
+
 def test_a_file_appears_whole_or_not_at_all(store):
     path = f"{store}/note.txt"
     with pytest.raises(KeyError), atomic_path(path) as temporary:
@@ -232,6 +293,18 @@ def test_two_programs_in_one_folder(store):
     assert storage.listdir(store) == ["a.txt"]
 
 
+def test_a_store_has_no_locks(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        lock_file(f"{store}/a") as one,
+        locked_range(one, 0, 1, "in use"),
+        lock_file(f"{store}/a") as other,
+        locked_range(other, 0, 1, "in use"),
+    ):
+        assert not storage.exists(store)
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_trainings_in_one_logdir(store):
     config = nsynth.WaveNetConfig(width=8)
     tensors = {"W": np.ones(3, np.float32)}
@@ -272,10 +345,77 @@ def test_the_index_reads_a_little_of_each_record(server, store, tmp_path):
     write_records(path, examples(range(60), length=30_000))
     remote.upload(str(path), f"{store}/long.tfrecord")
     before = server.requests()
-    assert open_notes(f"{store}/long.tfrecord").num_notes == 60
+    index = open_notes(f"{store}/long.tfrecord")
+    assert index.num_notes == 60
     assert server.requests() - before < 120
-    read = sum(mirror_of(f"{store}/long.tfrecord")._present) << 16
+    [mirror] = index.table.mirrors
+    read = sum(mirror._present) << 16
     assert read < path.stat().st_size / 4
+
+
+def test_a_new_opening_reads_what_is_there_now(server, store, tmp_path):
+    def send_notes(pitches):
+        write_records(tmp_path / "a.tfrecord", examples(pitches))
+        remote.upload(str(tmp_path / "a.tfrecord"), f"{store}/a.tfrecord")
+
+    def pitches(index):
+        notes = read_notes(index, ["pitch"])
+        return [int(note["pitch"]) for note in iterate(notes, index)]
+
+    send_notes(range(5))
+    old = open_notes(store)
+    assert pitches(old) == list(range(5))
+    [mirror] = open_notes(store).table.mirrors
+    assert mirror is old.table.mirrors[0]
+    before = server.requests()
+    assert pitches(old) == list(range(5))
+    assert server.requests() == before  # everything is in the mirror
+    send_notes(range(5, 10))
+    assert pitches(open_notes(store)) == list(range(5, 10))
+    assert pitches(old) == list(range(5))
+
+
+def test_a_local_copy_is_removed_after_its_use(store):
+    remote.put(f"{store}/a", b"abc")
+    mirror = mirror_of(f"{store}/a")
+    local = mirror.fetch_all()
+    assert pathlib.Path(local).read_bytes() == b"abc"
+    del mirror
+    gc.collect()
+    assert not os.path.exists(local)
+
+
+def test_an_error_of_a_store_belongs_to_its_read(store, tmp_path, monkeypatch):
+    path = tmp_path / "a.tfrecord"
+    write_records(path, examples(range(5)))
+    remote.upload(str(path), f"{store}/a.tfrecord")
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+
+    def first(index):
+        return next(iter(read_notes(index, ["audio"], length=100)))
+
+    far, near = open_notes(store), open_notes(path)
+    refused = StoreError("s3://tests/a: the store\nanswered: no.")
+
+    def refuse(*_):
+        raise refused
+
+    [mirror] = far.table.mirrors
+    monkeypatch.setattr(mirror, "fetch", refuse)
+    with pytest.raises(tf.errors.OpError):
+        first(far)
+    with pytest.raises(InputError, match=r"record 2 .*checksum"):
+        list(iterate(read_notes(near, ["audio"], length=100), near))
+    with pytest.raises(StoreError) as info:
+        list(iterate(read_notes(far, ["audio"], length=100), far))
+    assert str(info.value) == str(refused)
+    remote.delete(f"{store}/a.tfrecord")
+    monkeypatch.undo()
+    mirror._present[:] = bytes(len(mirror._present))
+    with pytest.raises(StoreError, match=rf"{store}/a.tfrecord: .* there before"):
+        list(iterate(read_notes(far, ["audio"], length=100), far))
 
 
 def test_a_damaged_record_in_a_store_is_named(store, tmp_path):
@@ -341,9 +481,47 @@ def test_export_embeddings_and_sounds(store, notes, tmp_path, tiny_checkpoint):
     assert content(f"{store}/e").keys() == content(tmp_path / "e").keys() - {
         ".exporting.lock"
     }
+    [note, *_] = open_embeddings(f"{store}/e")
+    assert note.embedding.shape == (4, 16)
     for name, data in content(f"{store}/e").items():
         assert data == (tmp_path / "e" / name).read_bytes(), name
     assert content(f"{store}/g") == content(tmp_path / "g")
+
+
+def test_shards_are_checked_side_by_side(
+    server, store, notes, tiny_checkpoint, monkeypatch
+):
+    network = {"checkpoint_path": tiny_checkpoint}
+    work = export(network, [notes], store, notes_per_shard=1)
+    assert export_embeddings(work) == 0
+    shards = Work(work).shards
+    both, digest = threading.Barrier(2, timeout=20), manifest.digest
+
+    def waiting(path):
+        if "00000-of" in path or "00001-of" in path:
+            both.wait()
+        return digest(path)
+
+    monkeypatch.setattr(manifest, "digest", waiting)
+    before = server.requests()
+    assert shards.missing(range(5)) == []
+    # Each shard's part and two files; the folders for the parts and for what is left.
+    assert server.requests() - before <= 5 * 3 + 3
+    remote.put(f"{store}/embeddings-00003-of-00005.npy", b"")
+    assert shards.missing(range(5)) == [3]
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "parquet"])
+def test_an_export_of_another_form_is_read(server, tmp_path, tiny_checkpoint, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    make_notes(tmp_path / "notes.tfrecord", 3, 2048)
+    store, network = f"s3://tests/export-{form}", {"checkpoint_path": tiny_checkpoint}
+    options = {"notes_per_shard": 2, "format": form}
+    work = export(network, [tmp_path / "notes.tfrecord"], store, **options)
+    assert export_embeddings(work) == 0
+    notes = list(open_embeddings(store))
+    assert [note.embedding.shape for note in notes] == [(4, 16)] * 3
 
 
 @pytest.mark.slow
@@ -383,6 +561,49 @@ def test_it_waits_for_the_store(server, store, monkeypatch):
     calls.clear()
     with pytest.raises(StoreError, match=r"can't be reached.*AWS_ENDPOINT_URL"):
         remote._trying(store, request)
+
+
+def test_a_server_that_stays_away_ends_a_program(server, tmp_path, tiny_checkpoint):
+    """It goes away once the sounds are found, and is waited for a second."""
+    sound = ROOT / "checkpoints" / "notes" / "brass_acoustic_056-060-100.wav"
+    other = Server(tmp_path)
+    text = f"""if True:
+    import os, runpy, signal, sys
+    from magenta_nsynth.stores import remote
+    remote._PATIENCE, remote._FIRST_PAUSE = 1.0, 0.1
+    files = remote._file_system("s3")
+    files.mkdir("tests")
+    remote.upload({str(sound)!r}, "s3://tests/in/a.wav")
+    delete = remote.delete
+    def last(path):  # of the check whether the folder can be written to
+        delete(path)
+        os.kill({other.process.pid}, signal.SIGKILL)
+    remote.delete = last
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    words = command(
+        "nsynth_save_embeddings",
+        f"--checkpoint_path={tiny_checkpoint}",
+        "--source_path=s3://tests/in",
+        "--save_path=s3://tests/out",
+        "--log=WARNING",
+    )
+    result = subprocess.run(
+        [words[0], "-c", text, *words[1:]],
+        env=environment() | other.settings | {"AWS_MAX_ATTEMPTS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    other.process.wait()
+    assert result.returncode == 1 and not result.stdout
+    warning, error = result.stderr.splitlines()
+    assert warning.startswith("WARNING: s3://tests/in")
+    assert "trying for 1 s." in warning
+    assert error.startswith("nsynth_save_embeddings: s3://tests/in")
+    assert ": the store can't be reached for 1 s (Could not connect" in error
+    assert "AWS_ENDPOINT_URL. Run again" in error
 
 
 def test_what_a_store_refuses_is_said_once(store):
@@ -583,6 +804,8 @@ def test_a_checkpoint_without_a_length(site):
 
 
 def test_no_web_server(hurried):
+    with pytest.raises(StoreError, match="can't be reached"):
+        file_stamp("http://127.0.0.1:9/a.wav")
     with pytest.raises(StoreError, match="can't be reached"):
         storage.open_binary("http://127.0.0.1:9/a.wav")
 

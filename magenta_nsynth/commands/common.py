@@ -74,11 +74,12 @@ def pending(
     """
     if not skip_existing:
         return pairs
+    look = remote.listing()
     left = [
         (source, output)
         for source, output in pairs
-        if not storage.exists(output)
-        or (unfinished_suffix and storage.exists(output + unfinished_suffix))
+        if not storage.exists(output, look)
+        or (unfinished_suffix and storage.exists(output + unfinished_suffix, look))
     ]
     if len(left) < len(pairs):
         logging.info("%d of %d are done already.", len(pairs) - len(left), len(pairs))

@@ -253,7 +253,10 @@ def _clips(
 def _report(work: Work, share: range, content: dict[str, Any] | None) -> int:
     """Logs what is done and what is missing; returns the exit status."""
     shards = work.shards
-    parts = [part for number in share if (part := shards.part(number)) is not None]
+    if content is None:
+        parts = [part for _, part in shards.parts(share) if part is not None]
+    else:
+        parts = content["shards"][share.start : share.stop]
     skipped = [line for part in parts for line in part["skipped"]]
     problems = shards.problems(share)
     lines = [*problems, *work.clips.lost, *skipped]

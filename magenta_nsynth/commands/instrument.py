@@ -39,7 +39,7 @@ from magenta_nsynth.commands.instrument_sources import (
 from magenta_nsynth.commands.mix_outputs import sound_options
 from magenta_nsynth.commands.options import Workers
 from magenta_nsynth.config import SAMPLE_RATE
-from magenta_nsynth.disk import disk_errors, locked_range
+from magenta_nsynth.disk import lock_file, locked_range
 from magenta_nsynth.embeddings.embedding import Embedding
 from magenta_nsynth.embeddings.interpolation import mix
 from magenta_nsynth.errors import InputError
@@ -49,7 +49,7 @@ from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.notes.clips import Clip
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.options import check_limits
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["Order", "make_instrument"]
 
@@ -125,7 +125,7 @@ def make_instrument(model: Autoencoder, order: Order) -> int:
     plan, facts = _plan(model, order)
     make_folder(storage.join(folder, UNPROCESSED))
     status = _generate(model, order, plan, folder, functools.partial(_write, facts))
-    missing = sum(not sound.is_made(folder) for sound in plan.sounds)
+    missing = len(_unmade(plan.sounds, folder))
     if missing:
         logging.info(
             "%d of %d sounds are still missing, so the instrument is not written yet.",
@@ -217,14 +217,14 @@ def _generate(
     own = [group[first::step] for group in (corners, rest)]
     failures = Failures()
     with _locked(folder, [sound for group in own for sound in group]):
-        left = [[s for s in group if not s.is_made(folder)] for group in own]
+        left = [_unmade(group, folder) for group in own]
         groups = [_jobs(model, group, folder) for group in left]
         _announce(model, order, plan, groups)
         try:
             for jobs in groups:
                 _generate_group(model, jobs, order.generation, failures)
-                others = any(not sound.is_made(folder) for sound in rest)
-                if others and jobs and all(sound.is_made(folder) for sound in corners):
+                others = _unmade(rest, folder)
+                if others and jobs and not _unmade(corners, folder):
                     write(plan.corners(), folder, order)
                     logging.info("The corners can be played: %s/index.html.", folder)
         except KeyboardInterrupt:
@@ -232,6 +232,11 @@ def _generate(
                 "Finished sounds are kept, and the same command makes the others."
             ) from None
     return failures.report(sum(map(len, groups)))
+
+
+def _unmade(sounds: Sequence[Sound], folder: str) -> list[Sound]:
+    look = remote.listing()
+    return [sound for sound in sounds if not sound.is_made(folder, look)]
 
 
 def _content(path: str) -> bytes:
@@ -242,19 +247,12 @@ def _content(path: str) -> bytes:
 @contextlib.contextmanager
 def _locked(folder: str, sounds: Sequence[Sound]) -> Iterator[None]:
     """Locks sounds, each by a byte of a file, against programs that generate them."""
-    if storage.is_remote(folder):  # no locks: whoever writes, the sounds are the same
-        yield
-        return
     path = storage.join(folder, UNPROCESSED, _LOCK)
     in_use = (
         f"{folder}: another program is generating these sounds; wait for it, or give "
         "each program its own --shard_index."
     )
-    with (
-        disk_errors(path),
-        open(path, "ab") as file,
-        contextlib.ExitStack() as stack,
-    ):
+    with lock_file(path) as file, contextlib.ExitStack() as stack:
         for sound in sounds:
             place = int(sound.key.rpartition("_")[2], 16)
             stack.enter_context(locked_range(file, place, 1, in_use))

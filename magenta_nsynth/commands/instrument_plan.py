@@ -13,7 +13,7 @@ import numpy as np
 from magenta_nsynth.commands.generate import UNFINISHED
 from magenta_nsynth.commands.instrument_sources import Corner, Note
 from magenta_nsynth.embeddings.interpolation import grid_weights
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["UNPROCESSED", "Plan", "Point", "Sound", "make_plan"]
 
@@ -69,10 +69,16 @@ class Sound:
         """The path of its file as it was generated."""
         return storage.join(folder, UNPROCESSED, f"{self.key}.wav")
 
-    def is_made(self, folder: str) -> bool:
-        """Whether that file is complete."""
+    def is_made(self, folder: str, look: remote.Look) -> bool:
+        """Whether that file is complete.
+
+        Args:
+          folder: the instrument's.
+          look: how a store is asked; `remote.listing()` for many sounds.
+        """
         path = self.unprocessed(folder)
-        return storage.isfile(path) and not storage.exists(path + UNFINISHED)
+        is_file = storage.isfile(path, look)
+        return is_file and not storage.exists(path + UNFINISHED, look)
 
 
 @dataclasses.dataclass(frozen=True)

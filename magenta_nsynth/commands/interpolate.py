@@ -43,7 +43,7 @@ from magenta_nsynth.notes.naming import NameRules, refuse_rules
 from magenta_nsynth.notes.opening import find_sounds_or_npy
 from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.options import refuse_changed
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["interpolate"]
 
@@ -147,6 +147,7 @@ def _open_files(
     if model is not None:
         return model.config.model_name, model.files
     kinds: dict[tuple[str, int], str] = {}
+    look = remote.listing()
     for source in sources:
         if not source.is_npy:
             raise InputError(
@@ -154,7 +155,7 @@ def _open_files(
             )
         shape = load_array(source.path, in_memory=False).shape
         is_code = (
-            storage.exists(csv_path(source.path))
+            storage.exists(csv_path(source.path), look)
             or len(shape) == 1
             or shape[1:] == (NFFT_1024.num_latent,)
         )

@@ -27,7 +27,7 @@ from magenta_nsynth.errors import InputError
 from magenta_nsynth.files import load_json, write_json
 from magenta_nsynth.generation.options import Generation
 from magenta_nsynth.options import options_of
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "Manifest",
@@ -157,8 +157,9 @@ class Manifest:
                 f"{error} This folder can't be continued: move the file away, or give "
                 "another --save_path."
             ) from None
+        look = remote.listing()
         self._entries = {
-            name: entry for name, entry in entries.items() if self._exists(name)
+            name: entry for name, entry in entries.items() if self._exists(name, look)
         }
 
     def begin(self, what: str, requests: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -199,15 +200,14 @@ class Manifest:
     def _has(self, name: str, request: dict[str, Any]) -> bool:
         """Whether the file exists and was made as requested."""
         entry = self._entries.get(name)
-        return (
-            entry is not None
-            and self._exists(name)
-            and _without_results(entry) == _without_results(request)
+        return entry is not None and (
+            _without_results(entry) == _without_results(request)
         )
 
-    def _exists(self, name: str) -> bool:
+    def _exists(self, name: str, look: remote.Look) -> bool:
         path = storage.join(self.folder, name)
-        return storage.isfile(path) and not storage.exists(path + UNFINISHED)
+        is_file = storage.isfile(path, look)
+        return is_file and not storage.exists(path + UNFINISHED, look)
 
     def _save(self) -> None:
         files = {name: self._entries[name] for name in sorted(self._entries)}

@@ -57,7 +57,7 @@ from magenta_nsynth.plotting.options import Look, grid_of
 from magenta_nsynth.plotting.page import check_page_folder, write_page
 from magenta_nsynth.plotting.panel import Panel
 from magenta_nsynth.progress import Progress
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["Circle", "draw_each", "draw_one_figure", "draw_rainbowgrams"]
 
@@ -421,6 +421,7 @@ def _to_do(
 ) -> Iterator[tuple[Subject, str]]:
     """Subjects and their files, without those that are done; makes the folders."""
     taken: set[str] = set()
+    look = remote.listing()
     num_done = 0
     for subject in subjects.subjects:
         path = path_of(subject)
@@ -428,7 +429,7 @@ def _to_do(
         if path in taken:
             with maker.noting(path):
                 raise InputError(f"{path}: another note has the same name; not drawn.")
-        elif skip_existing and storage.exists(path):
+        elif skip_existing and storage.exists(path, look):
             num_done += 1
         else:
             with maker.noting(path), writing(path):

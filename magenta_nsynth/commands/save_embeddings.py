@@ -27,7 +27,7 @@ from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.opening import open_clips
 from magenta_nsynth.notes.sound_labels import log_pitches
 from magenta_nsynth.progress import Progress
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["save_embeddings"]
 
@@ -213,6 +213,7 @@ class _Saver:
     def _of_notes(self, clips: Clips) -> Iterator[_Planned]:
         """Yields clips whose outputs are named by their ids, which must be read."""
         taken: dict[str, str] = {}
+        look = remote.listing()
         read = clips.read(np.arange(clips.num_clips), self._inputs.sample_length)
         for number, clip in enumerate(read):
             if isinstance(clip, NSynthError):
@@ -226,7 +227,7 @@ class _Saver:
                     f"{output}."
                 )
                 yield (output, number), twice
-            elif self._skip_existing and storage.exists(output):
+            elif self._skip_existing and storage.exists(output, look):
                 yield (output, number), _Done(output)
             else:
                 yield (output, number), clip

@@ -285,5 +285,11 @@ def table_of(paths: Sequence[str], layouts: Sequence[Layout]) -> NoteTable:
     # A segment ends with its file, and before a record that can't be reached.
     ends = (np.diff(file) != 0) | (np.diff(columns["record"]) != 1)
     segment = np.concatenate([[0], np.cumsum(ends)])[: len(file)]
-    compressions = tuple(layout.compression for layout in layouts)
-    return NoteTable(tuple(paths), compressions, file, segment=segment, **columns)
+    return NoteTable(
+        tuple(paths),
+        tuple(layout.mirror for layout in layouts),
+        tuple(layout.compression for layout in layouts),
+        file,
+        segment=segment,
+        **columns,
+    )

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.errors import InputError, NSynthError, StoreError
 from magenta_nsynth.files import expand, matches_of
-from magenta_nsynth.mirror import Steps, mirror_of
-from magenta_nsynth.stores import storage
+from magenta_nsynth.mirror import Mirror, Steps, mirror_of
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "ADVICE",
@@ -43,7 +43,8 @@ _HEADER, _FOOTER = 12, 4  # bytes around a record's data
 _SEARCHED = 64 << 20  # bytes to search for a record after a damaged length
 _CHUNK = 1 << 20
 _RUNS_AHEAD = 2  # runs that are read from a store at once
-_failures: list[NSynthError | OSError] = []  # of a store, behind TensorFlow's errors
+# What a store answered, in TensorFlow's message of an error while it read ahead.
+_ANSWER = re.compile(r"\[from the store\] (.*?) \[end\]", re.DOTALL)
 _LAST_BYTE = (1 << 63) - 1  # that a file can have
 _OTHER_COMPRESSIONS = {
     b"BZh": "bzip2",
@@ -67,6 +68,7 @@ class Layout(NamedTuple):
       crc: int64 [n], the checksum of its data, as stored in the file.
       num_lost: the least number of records that can't be reached.
       damage: a message for each damaged place; empty if there is none.
+      mirror: the local copy, if the file is in a store.
     """
 
     compression: str
@@ -76,6 +78,7 @@ class Layout(NamedTuple):
     crc: np.ndarray
     num_lost: int
     damage: list[str]
+    mirror: Mirror | None = None
 
 
 def read_layout(path: str, skip_corrupt: bool = False) -> Layout:
@@ -95,8 +98,11 @@ def read_layout(path: str, skip_corrupt: bool = False) -> Layout:
         and byte.
     """
     try:
-        with _opened(path) as (read, compression):
-            return _walk(path, read, compression, skip_corrupt)
+        mirror = mirror_of(path) if storage.is_remote(path) else None
+        opened = _opened_mirror(path, mirror) if mirror else _opened(path)
+        with opened as (read, compression):
+            layout = _walk(path, read, compression, skip_corrupt)
+        return layout._replace(mirror=mirror)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}.") from None
 
@@ -119,10 +125,6 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
 
         return read
 
-    if storage.is_remote(path):
-        with _opened_mirror(path) as opened:
-            yield opened
-        return
     if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path}: not a file; give a TFRecord file.")
     with open(path, "rb", buffering=0) as file:
@@ -138,9 +140,8 @@ def _opened(path: str) -> Iterator[tuple[_Read, str]]:
 
 
 @contextlib.contextmanager
-def _opened_mirror(path: str) -> Iterator[tuple[_Read, str]]:
+def _opened_mirror(path: str, mirror: Mirror) -> Iterator[tuple[_Read, str]]:
     """As `_opened`, of a file in a store, of which as little as possible is read."""
-    mirror = mirror_of(path)
     head = mirror.read(0, _CHUNK)
     if _is_header(head[:_HEADER]) or not head.startswith(b"\x1f\x8b\x08"):
         if name := _other_compression(head):
@@ -326,7 +327,8 @@ def _in_folder(folder: str) -> list[str]:
         for name in names
         if _NAME.fullmatch(name) and not name.startswith(".")
     ]
-    found = [path for path in found if storage.isfile(path)]
+    look = remote.listing()
+    found = [path for path in found if storage.isfile(path, look)]
     if not found:
         raise InputError(
             f"{folder}: contains no TFRecord file (a file named like a.tfrecord)."
@@ -345,6 +347,7 @@ class NoteTable(NamedTuple):
 
     Attributes:
       files: the paths.
+      mirrors: the local copy of each file that is in a store; None of the others.
       compressions: "" or "GZIP" for each file.
       file: int64 [n], the index of each note's file.
       record: int64 [n], the index of its record in the file.
@@ -355,6 +358,7 @@ class NoteTable(NamedTuple):
     """
 
     files: tuple[str, ...]
+    mirrors: tuple[Mirror | None, ...]
     compressions: tuple[str, ...]
     file: np.ndarray
     record: np.ndarray
@@ -404,7 +408,7 @@ def plan_runs(table: NoteTable, notes: np.ndarray, max_records: int = 0) -> Runs
       max_records: the longest run of a plain file; 0 is no limit (but in a store, from
         which a run is read at once).
     """
-    if not max_records and any(map(storage.is_remote, table.files)):
+    if not max_records and any(table.mirrors):
         max_records = _RECORDS_AT_ONCE
     chosen = table.select(notes)
     gzip = np.array([bool(name) for name in table.compressions])[chosen.file]
@@ -440,15 +444,17 @@ def run_rows(table: NoteTable, rows: np.ndarray | tf.Tensor) -> tf.data.Dataset:
       rows: int64 [r, 4].
     """
     dataset = tf.data.Dataset.from_tensor_slices(rows)
-    if not any(map(storage.is_remote, table.files)):
+    if not any(table.mirrors):
         return dataset
 
     def staged(row: np.ndarray) -> np.ndarray:
         try:
             _stage(table, *row.tolist())
         except (NSynthError, OSError) as error:
-            _failures.append(error)
-            raise
+            said = str(error)
+            if isinstance(error, OSError):
+                said = f"{error.filename}: {error.strerror}; it was there before."
+            raise RuntimeError(f"[from the store] {said} [end]") from None
         return row
 
     def stage(row: tf.Tensor) -> tf.Tensor:
@@ -459,18 +465,18 @@ def run_rows(table: NoteTable, rows: np.ndarray | tf.Tensor) -> tf.data.Dataset:
 
 def _stage(table: NoteTable, file: int, offset: int, start: int, length: int) -> None:
     """Gets the bytes of a run, if it is in a store."""
-    path = table.files[file]
-    if not storage.is_remote(path):
+    mirror = table.mirrors[file]
+    if mirror is None:
         return
     if table.compressions[file]:
-        mirror_of(path).fetch_all()
+        mirror.fetch_all()
         return
     first = np.searchsorted(table.file, file)
     count = np.searchsorted(table.file, file, "right") - first
     first += np.searchsorted(table.offset[first : first + count], offset)
     last = first + length - 1
     end = int(table.offset[last] + table.size[last]) + _HEADER + _FOOTER
-    mirror_of(path).fetch([(offset, end)])
+    mirror.fetch([(offset, end)])
 
 
 @contextlib.contextmanager
@@ -478,20 +484,15 @@ def store_errors() -> Iterator[None]:
     """Turns TensorFlow's errors in the block into those that a store raised.
 
     Raises:
-      StoreError: the store can't be reached, or refuses a request.
-      InputError: a file is no longer there.
+      StoreError: the store can't be reached, refuses a request, or no longer has a
+        file.
     """
     try:
         yield
-    except tf.errors.OpError:
-        if not _failures:
-            raise
-        error = _failures[0]
-        _failures.clear()
-        if isinstance(error, OSError):
-            message = f"{error.filename}: {error.strerror}; it was there before."
-            raise InputError(message) from None
-        raise error from None
+    except tf.errors.OpError as error:
+        if answer := _ANSWER.search(str(error)):
+            raise StoreError(answer[1]) from None
+        raise
 
 
 def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Dataset:
@@ -507,8 +508,8 @@ def read_run(table: NoteTable, row: tf.Tensor, slots: tf.Tensor) -> tf.data.Data
     """
     file, offset, start, length = tf.unstack(row)
     local = [
-        mirror_of(name).local if storage.is_remote(name) else name
-        for name in table.files
+        mirror.local if mirror else path
+        for path, mirror in zip(table.files, table.mirrors, strict=True)
     ]
     names = [name.encode("utf-8", "surrogateescape") for name in local]  # any bytes
     # TFRecordDataset itself can't start at an offset. This operation must not be the
@@ -557,14 +558,12 @@ def read_records(
         until = careful_until if careful else len(notes)
         batches = _in_batches(table, notes[done:until], 1 if careful else batch_size)
         try:
-            for batch in batches:
-                for serialized in batch.numpy():
-                    yield done, serialized, ""
-                    done += 1
-        except tf.errors.OpError as error:
             with store_errors():
-                if _failures:
-                    raise
+                for batch in batches:
+                    for serialized in batch.numpy():
+                        yield done, serialized, ""
+                        done += 1
+        except tf.errors.OpError as error:
             if not careful and batch_size > 1:
                 careful_until = min(done + batch_size, len(notes))
                 continue

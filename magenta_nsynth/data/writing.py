@@ -18,7 +18,7 @@ from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import atomic_path, read_json, write_json
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import Note
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "RecordPlan",
@@ -113,10 +113,11 @@ class RecordShards:
                 elif str(i) in old.done:
                     self._done[str(i)] = old.done[str(i)]
         self._write_manifest()
+        look = remote.listing()
         self.missing = [
             i
             for i in range(len(plan.prints))
-            if str(i) not in self._done or not storage.exists(self.path(i))
+            if str(i) not in self._done or not storage.exists(self.path(i), look)
         ]
 
     @property

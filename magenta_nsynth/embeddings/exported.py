@@ -13,7 +13,7 @@ from magenta_nsynth.embeddings.manifest import MANIFEST, load_complete
 from magenta_nsynth.embeddings.npy_csv import csv_path, read_note_csv
 from magenta_nsynth.embeddings.shards import digest, import_pyarrow
 from magenta_nsynth.errors import InputError
-from magenta_nsynth.files import expand
+from magenta_nsynth.files import expand, open_file
 from magenta_nsynth.schema import QUALITIES, UNKNOWN
 from magenta_nsynth.stores import storage
 
@@ -222,7 +222,8 @@ def read_tfrecord_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
             )
         },
     }
-    dataset = tf.data.TFRecordDataset(os.fsencode(path))
+    local = layout.mirror.fetch_all() if layout.mirror else path
+    dataset = tf.data.TFRecordDataset(os.fsencode(local))
     dataset = dataset.map(lambda record: tf.io.parse_single_example(record, spec))
     try:
         for values in dataset.as_numpy_iterator():
@@ -241,7 +242,7 @@ def read_parquet_shard(path: str, num_latent: int) -> Iterator[ExportedNote]:
     """Reads the notes of an exported Parquet file; see `read_npy_shard`."""
     pyarrow, parquet = import_pyarrow()
     try:
-        with parquet.ParquetFile(path) as file:
+        with open_file(path) as source, parquet.ParquetFile(source) as file:
             for batch in file.iter_batches(64):
                 columns = batch.to_pydict() | {"embedding": batch["embedding"]}
                 for values in zip(*columns.values(), strict=True):

@@ -15,12 +15,13 @@ import json
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
-from magenta_nsynth.disk import disk_errors, locked_range, remove
+from magenta_nsynth.disk import disk_errors, lock_file, locked_range, remove
 from magenta_nsynth.embeddings.embedding import Embedding, check_finite
 from magenta_nsynth.embeddings.shards import FORMATS, ShardWriter, digest
-from magenta_nsynth.errors import InputError
+from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.files import atomic_path, read_json, write_json
-from magenta_nsynth.stores import storage
+from magenta_nsynth.parallel import in_order
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["MANIFEST", "ExportPlan", "ExportShards", "load_complete"]
 
@@ -30,6 +31,7 @@ _LOCK = ".exporting.lock"
 # The program that makes shard n locks byte n of the lock file; one that has others make
 # it locks byte _BY_OTHERS + n. The manifest has a byte of its own.
 _BY_OTHERS, _MANIFEST_BYTE = 1 << 40, 1 << 41
+_AT_ONCE = 4  # shards that are checked side by side; in a store up to 64 MB of each
 # The form of a part, and of a complete manifest as far as it is read.
 _PART = {
     "shard": int,
@@ -171,7 +173,7 @@ class ExportShards:
           plan: what to export.
         """
         self.folder, self.plan = folder, plan
-        self._lock: IO[bytes] | None = None
+        self._lock: IO[bytes] | None  # within `locked`
         self.num_latent = plan.remarks["num_latent"]
         self.format = FORMATS[plan.identity["format"]]
 
@@ -181,7 +183,7 @@ class ExportShards:
         Raises:
           InputError: the folder belongs to another export, or can't be written to.
         """
-        with self._locked_manifest():
+        with locked_range(self._lock, _MANIFEST_BYTE, 1):
             self._begin(storage.join(self.folder, MANIFEST))
 
     def _begin(self, path: str) -> None:
@@ -240,37 +242,50 @@ class ExportShards:
             f"{self.folder}: another program is writing these shards; wait for it, or "
             "give each program its own --shard_index."
         )
-        if storage.is_remote(path):  # no locks: whoever writes, the bytes are the same
-            yield
-            return
-        with disk_errors(path), open(path, "ab") as file:
-            self._lock = file
-            first = shards.start + (_BY_OTHERS if by_others else 0)
-            with locked_range(file, first, len(shards), in_use):
-                yield
-
-    @contextlib.contextmanager
-    def _locked_manifest(self) -> Iterator[None]:
-        if storage.is_remote(self.folder):
-            yield
-            return
-        assert self._lock is not None  # within `locked`
-        with locked_range(self._lock, _MANIFEST_BYTE, 1):
+        first = shards.start + (_BY_OTHERS if by_others else 0)
+        with (
+            lock_file(path) as self._lock,
+            locked_range(self._lock, first, len(shards), in_use),
+        ):
             yield
 
     def names(self, shard: int) -> list[str]:
         """Returns the names of a shard's files."""
         return _names(self.plan, shard)
 
-    def part(self, shard: int) -> dict[str, Any] | None:
-        """Reads a shard's part; None unless its files exist with the right sizes."""
-        part = read_json(self._part_path(shard), _PART)
+    def parts(
+        self, shards: range, intact: bool = False
+    ) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Reads shards' parts, several at once.
+
+        Args:
+          shards: the shards.
+          intact: whether to compare the files with their checksums.
+
+        Yields:
+          (shard, its part). None instead of a part unless the files exist with the
+          right sizes, and with `intact` have not changed since they were written.
+        """
+        look = remote.listing()
+
+        def read(shard: int) -> dict[str, Any] | None:
+            part = self._part(shard, look)
+            return None if part and intact and not self._is_intact(part) else part
+
+        for shard, part in in_order(read, shards, _AT_ONCE):
+            if isinstance(part, NSynthError):
+                raise part
+            yield shard, part
+
+    def _part(self, shard: int, look: remote.Look) -> dict[str, Any] | None:
+        path = self._part_path(shard)
+        part = read_json(path, _PART) if storage.exists(path, look) else None
         if part is None or not _is_part(part, self.plan, shard):
             return None
         try:
             whole = all(
-                storage.getsize(storage.join(self.folder, name)) == expected["bytes"]
-                for name, expected in part["files"].items()
+                storage.getsize(storage.join(self.folder, name), look) == one["bytes"]
+                for name, one in part["files"].items()
             )
         except OSError:
             return None
@@ -293,9 +308,9 @@ class ExportShards:
           InputError: the notes of a finished shard have changed.
         """
         missing = []
-        for shard in shards:
-            part = self.part(shard)
-            if part is None or not self._is_intact(part):
+        look = remote.listing()
+        for shard, part in self.parts(shards, intact=True):
+            if part is None:
                 missing.append(shard)
             elif part["made_of"] != self.plan.fingerprint(*self.plan.bounds(shard)):
                 path = storage.join(self.folder, self.names(shard)[0])
@@ -303,7 +318,8 @@ class ExportShards:
                     f"{path}: its notes have changed since it was made; give another "
                     "--save_path, or remove this file to have it made again."
                 )
-            else:  # the program may have been killed before it did this
+            # The program may have been killed before it did this.
+            elif storage.exists(self._problems_path(shard), look):
                 remove(self._problems_path(shard))
         return missing
 
@@ -344,8 +360,9 @@ class ExportShards:
 
     def problems(self, shards: range) -> list[str]:
         """Returns the recorded problems of shards."""
-        form = {"problems": [str]}
-        found = (read_json(self._problems_path(shard), form) for shard in shards)
+        form, look = {"problems": [str]}, remote.listing()
+        paths = map(self._problems_path, shards)
+        found = (read_json(path, form) for path in paths if storage.exists(path, look))
         return [line for content in found if content for line in content["problems"]]
 
     def finish(self) -> dict[str, Any] | None:
@@ -354,13 +371,12 @@ class ExportShards:
         Returns:
           The manifest's content, or None if shards are missing.
         """
-        with self._locked_manifest():
+        with locked_range(self._lock, _MANIFEST_BYTE, 1):
             return self._finish(storage.join(self.folder, MANIFEST))
 
     def _finish(self, path: str) -> dict[str, Any] | None:
         parts = []
-        for shard in range(self.plan.num_shards):
-            part = self.part(shard)
+        for _, part in self.parts(range(self.plan.num_shards)):
             if part is None:
                 return None
             parts.append(part)

@@ -9,14 +9,14 @@ import numpy as np
 
 from magenta_nsynth.audio import AUDIO_EXTENSIONS, read_audio
 from magenta_nsynth.data.writing import fingerprint
-from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.errors import InputError, NSynthError, StoreError
 from magenta_nsynth.files import Source, expand, open_file
 from magenta_nsynth.notes.json_wav import plan_folder
 from magenta_nsynth.notes.naming import NameRules
 from magenta_nsynth.notes.sound_labels import SoundLabels
 from magenta_nsynth.notes.unread import UnreadNote, file_stamp
 from magenta_nsynth.parallel import in_order
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "Clip",
@@ -123,6 +123,7 @@ class SoundClips:
           InputError: two files have the same id.
         """
         self.files = sources
+        self._look = remote.listing()
         self.sets: Sequence[ClipSet] = ()
         self.labels = SoundLabels(sources, rules)
         self.num_clips = len(sources)
@@ -143,7 +144,8 @@ class SoundClips:
 
     def fingerprint(self, first: int, end: int) -> str:
         """As `Clips.fingerprint`, from sizes and dates."""
-        return fingerprint(file_stamp(s.path) for s in self.files[first:end])
+        files = self.files[first:end]
+        return fingerprint(file_stamp(source.path, self._look) for source in files)
 
     def read(
         self, numbers: np.ndarray, sample_length: int, quiet: bool = False
@@ -190,7 +192,7 @@ class JsonWavClips:
     def fingerprint(self, first: int, end: int) -> str:
         """As `Clips.fingerprint`, from labels, sizes and dates."""
         return fingerprint(
-            (unread.note, file_stamp(unread.path), unread.problem)
+            (unread.note, unread.stamp, unread.problem)
             for unread in self._notes[first:end]
         )
 
@@ -228,20 +230,23 @@ def _read_files(
     Yields:
       For each file, the clip, or why it can't be read.
     """
+    look = remote.listing()
     for file, audio in in_order(
         lambda file: read_audio(file.path, sample_length),
         files,
         os.cpu_count() or 1,
-        cost=lambda file: _most_samples(file.path, sample_length),
+        cost=lambda file: _most_samples(file.path, sample_length, look),
         skip=lambda file: file.problem if isinstance(file, UnreadNote) else "",
         most_samples=_SAMPLES_AHEAD,
     ):
         yield audio if isinstance(audio, NSynthError) else clip(file, audio)
 
 
-def _most_samples(path: str, sample_length: int) -> int:
-    try:
-        size = storage.getsize(path)  # a compressed sample may take less than a byte
+def _most_samples(path: str, sample_length: int, look: remote.Look) -> int:
+    try:  # a compressed sample may take less than a byte
+        size = storage.getsize(path, look)
+    except StoreError:
+        raise
     except (OSError, ValueError):
         return 0
     return min(2 * size, sample_length) if sample_length else 2 * size

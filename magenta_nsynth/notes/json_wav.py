@@ -32,7 +32,7 @@ from magenta_nsynth.schema import (
     Note,
     parse_note_str,
 )
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = [
     "AUDIO_FOLDER",
@@ -98,12 +98,14 @@ def plan_folder(folder: str) -> tuple[list[UnreadNote], list[str]]:
             f"{LABELS_FILE} and {AUDIO_FOLDER}/."
         ) from None
     notes = []
+    look = remote.listing()
     for name, (note, problem) in labels.items():
         wav = found.pop(name, None)
         if wav is None:
             wav = storage.join(audio_folder, f"{name}.wav")
             problem = problem or f"{wav}: missing, though {LABELS_FILE} names it."
-        notes.append(UnreadNote(note, wav, stamp=file_stamp(wav), problem=problem))
+        stamp = file_stamp(wav, look)
+        notes.append(UnreadNote(note, wav, stamp=stamp, problem=problem))
     return notes, [f"{wav}: {path} has no entry for it." for wav in found.values()]
 
 

@@ -16,7 +16,7 @@ from magenta_nsynth.notes.naming import (
     source_number,
 )
 from magenta_nsynth.schema import FAMILIES, QUALITIES, SOURCES, UNKNOWN
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["Row", "read_labels"]
 
@@ -77,13 +77,14 @@ def read_labels(
         )
     rows, folders = [], [*folders, os.path.dirname(csv_path) or "."]
     parsers = _parsers(middle_c)
+    look = remote.listing()
     try:
         for cells in reader:
             cells = [cell.strip() for cell in cells]
             if any(cells):
                 where = f"{csv_path}: line {reader.line_num}"
                 said = _cells(where, columns, cells)
-                path = _find(said.pop("file", ""), folders, where)
+                path = _find(said.pop("file", ""), folders, where, look)
                 rows.append(Row(where, path, _labels(said, parsers, where)))
     except csv.Error as error:
         raise InputError(f"{csv_path}: line {reader.line_num}: {error}.") from None
@@ -120,7 +121,7 @@ def _cells(where: str, columns: list[str], cells: list[str]) -> dict[str, str]:
     return {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
 
 
-def _find(name: str, folders: Sequence[str], where: str) -> str:
+def _find(name: str, folders: Sequence[str], where: str, look: remote.Look) -> str:
     """The path of a file that a line names."""
     if not name:
         raise InputError(f"{where}: the cell under 'file' is empty; name a sound file.")
@@ -130,7 +131,7 @@ def _find(name: str, folders: Sequence[str], where: str) -> str:
         for form in (name, name.replace("\\", "/"))
         for folder in folders
     ]
-    path = next((path for path in paths if storage.isfile(path)), None)
+    path = next((path for path in paths if storage.isfile(path, look)), None)
     if path is None:
         places = " or ".join(dict.fromkeys(folders))
         raise InputError(f"{where}: {name} is not in {places}; correct the line.")

@@ -25,7 +25,7 @@ from magenta_nsynth.notes.sound_labels import (
 from magenta_nsynth.notes.unread import UnreadNote, file_stamp
 from magenta_nsynth.progress import Progress
 from magenta_nsynth.schema import FAMILIES, UNKNOWN, Note
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["Cut", "plan_own_audio"]
 
@@ -98,8 +98,9 @@ def plan_own_audio(
     with_rest: list[str] = []
     places: dict[str, _File] = {}
     counts: list[int] = []
+    look = remote.listing()
     for file, length in zip(files, lengths, strict=True):
-        pieces = _pieces(file, length, cut)
+        pieces = _pieces(file, length, cut, file_stamp(file.path, look))
         counts.append(len(pieces))
         if cut.length and length - len(pieces) * cut.length > 0:
             with_rest.append(file.path)
@@ -244,11 +245,10 @@ def _family_example(file: _File) -> str:
     return storage.join(*pathlib.Path(file.path).parts[-2:]) + name
 
 
-def _pieces(file: _File, length: int, cut: Cut) -> list[UnreadNote]:
+def _pieces(file: _File, length: int, cut: Cut, stamp: str) -> list[UnreadNote]:
     """The notes of a file of `length` samples."""
     note_length, pad = cut
     note = Note(audio=np.zeros(0, np.float32), **file.labels.fields)
-    stamp = file_stamp(file.path)
 
     def piece(suffix: str, start: int) -> UnreadNote:
         named = dataclasses.replace(note, note_str=note.note_str + suffix)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from magenta_nsynth.audio import read_audio
-from magenta_nsynth.errors import NSynthError
+from magenta_nsynth.errors import NSynthError, StoreError
 from magenta_nsynth.parallel import in_order
 from magenta_nsynth.schema import Note
-from magenta_nsynth.stores import storage
+from magenta_nsynth.stores import remote, storage
 
 __all__ = ["UnreadNote", "file_stamp", "read_unread", "shuffled"]
 
@@ -39,16 +39,22 @@ class UnreadNote:
     problem: str = ""
 
 
-def file_stamp(path: str) -> str:
+def file_stamp(path: str, look: remote.Look = remote.info) -> str:
     """A file's size and date, to notice changes; "" if it is missing.
 
     Of a store's file it is the store's mark of the content.
+
+    Args:
+      path: the file.
+      look: how a store is asked; `remote.listing()` for many files.
 
     Raises:
       StoreError: the store can't be reached.
     """
     try:
-        return storage.stamp(path)
+        return storage.stamp(path, look)
+    except StoreError:
+        raise
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return ""
 

@@ -13,6 +13,7 @@ import importlib
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -23,15 +24,18 @@ from magenta_nsynth.errors import InputError, StoreError
 
 __all__ = [
     "Info",
+    "Look",
     "clean",
     "delete",
     "download",
+    "file_info",
     "glob_files",
     "info",
     "is_remote",
     "is_web",
     "kept_locally",
     "list_folder",
+    "listing",
     "put",
     "read",
     "read_ranges",
@@ -116,6 +120,9 @@ class Info(NamedTuple):
     stamp: str
     time: float
     has_ranges: bool
+
+
+Look = Callable[[str], Info | None]
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -360,10 +367,58 @@ def info(path: str) -> Info | None:
         return None
 
 
+def listing() -> Look:
+    """As `info`, for many files: each of their folders is listed once, when needed.
+
+    What changes in a folder later is not noticed. Where a folder may not be listed, and
+    on web servers, it is asked for each file.
+    """
+    folders: dict[str, dict[str, Info] | None] = {}
+    listing_one = threading.Lock()
+
+    def look(path: str) -> Info | None:
+        folder, _, name = path.rpartition("/")
+        if is_web(path) or folder.endswith("/"):  # a bucket
+            return info(path)
+        with listing_one:
+            if folder not in folders:
+                folders[folder] = _listed(folder)
+        found = folders[folder]
+        return info(path) if found is None else found.get(name)
+
+    return look
+
+
+def _listed(folder: str) -> dict[str, Info] | None:
+    """A folder's files; None if one may read them, but not list them."""
+    try:
+        return list_folder(folder)
+    except FileNotFoundError:
+        return {}
+    except StoreError as error:
+        answer = error.__context__
+        if answer is None or _status(answer) not in (401, 403):
+            raise
+        return None
+
+
+def file_info(path: str, look: Look = info) -> Info:
+    """What the store knows of a file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+    """
+    found = look(path)
+    if found is None or found.is_folder:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return found
+
+
 def _info(path: str, found: dict[str, Any]) -> Info:
     written = found.get("LastModified") or found.get("mtime") or found.get("updated")
     moment = getattr(written, "timestamp", None)
-    mark = found.get("ETag") or found.get("etag") or found.get("md5Hash") or written
+    marks = ("ETag", "etag", "md5Hash", "Last-Modified")  # the last is of web servers
+    mark = next((found[name] for name in marks if found.get(name)), written)
     size = found.get("size")
     return Info(
         is_folder=found.get("type") == "directory",
@@ -482,18 +537,24 @@ def download(path: str, file: BinaryIO) -> None:
 
 
 def _download(path: str, file: BinaryIO) -> None:
-    found = info(path)
-    if found is None or found.is_folder:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    if is_web(path) and not found.has_ranges:
+    if not is_web(path):
+        start = file.write(read(path, 0, _PIECE))
+        if start == _PIECE:  # else that was all, in one request
+            _download_from(path, start, file_info(path).size or 0, file)
+        return
+    found = file_info(path)
+    if not found.has_ranges:
         _trying(path, lambda files, address: _copy(files, address, file))
-        return
-    if found.size is None or found.size <= _PIECE:
+    elif found.size is None or found.size <= _PIECE:
         file.write(read(path))
-        return
-    for start in range(0, found.size, 4 * _PIECE):
-        end = min(start + 4 * _PIECE, found.size)
-        starts = range(start, end, _PIECE)
+    else:
+        _download_from(path, 0, found.size, file)
+
+
+def _download_from(path: str, start: int, size: int, file: BinaryIO) -> None:
+    for first in range(start, size, 4 * _PIECE):
+        end = min(first + 4 * _PIECE, size)
+        starts = range(first, end, _PIECE)
         file.writelines(read_ranges(path, [(s, min(s + _PIECE, end)) for s in starts]))
 
 

@@ -2,10 +2,10 @@
 
 These functions are those of os and os.path of the same names, for paths of both kinds.
 A path of a disk goes straight to them. In a store a folder exists as soon as a file is
-below it, so none has to be made.
+below it, so none has to be made. `look` is how the store is asked: `remote.listing()`
+saves requests where many files are asked for.
 """
 
-import errno
 import glob as local_glob
 import os
 import posixpath
@@ -44,9 +44,9 @@ __all__ = [
 _Path = str | os.PathLike
 
 
-def exists(path: _Path) -> bool:
+def exists(path: _Path, look: remote.Look = remote.info) -> bool:
     """Whether there is a file or folder."""
-    return remote.info(path) is not None if _there(path) else os.path.exists(path)
+    return look(path) is not None if _there(path) else os.path.exists(path)
 
 
 def lexists(path: _Path) -> bool:
@@ -54,11 +54,11 @@ def lexists(path: _Path) -> bool:
     return remote.info(path) is not None if _there(path) else os.path.lexists(path)
 
 
-def isfile(path: _Path) -> bool:
+def isfile(path: _Path, look: remote.Look = remote.info) -> bool:
     """Whether there is a file."""
     if not _there(path):
         return os.path.isfile(path)
-    found = remote.info(path)
+    found = look(path)
     return found is not None and not found.is_folder
 
 
@@ -74,31 +74,26 @@ def _there(path: _Path) -> TypeGuard[str]:
     return is_remote(path)
 
 
-def _info(path: str) -> remote.Info:
-    found = remote.info(path)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return found
-
-
-def getsize(path: _Path) -> int:
+def getsize(path: _Path, look: remote.Look = remote.info) -> int:
     """The bytes of a file; 0 if a web server does not tell."""
-    return (_info(path).size or 0) if _there(path) else os.path.getsize(path)
+    if _there(path):
+        return remote.file_info(path, look).size or 0
+    return os.path.getsize(path)
 
 
 def getmtime(path: _Path) -> float:
     """When a file was written, in seconds since 1970."""
-    return _info(path).time if _there(path) else os.path.getmtime(path)
+    return remote.file_info(path).time if _there(path) else os.path.getmtime(path)
 
 
-def stamp(path: _Path) -> str:
+def stamp(path: _Path, look: remote.Look = remote.info) -> str:
     """A file's size and date, or a store's mark of its content.
 
     Raises:
       OSError: there is no such file.
     """
     if _there(path):
-        return _info(path).stamp
+        return remote.file_info(path, look).stamp
     status = os.stat(path)
     return f"{status.st_size}-{status.st_mtime_ns}"
 

@@ -168,10 +168,13 @@ class _StoreReader:
         """Gets the index; a data file too, if it is one of several."""
         self._folder = tempfile.TemporaryDirectory(dir=staging_folder())
         self.local = os.path.join(self._folder.name, "model.ckpt")
-        Mirror(prefix + ".index", self.local + ".index").fetch_all()
-        self._mirrors = [
-            Mirror(shard, self.local + shard[len(prefix) :]) for shard in shards
-        ]
+
+        def copy(path: str) -> Mirror:
+            local = self.local + path[len(prefix) :]
+            return Mirror(path, remote.file_info(path), local)
+
+        copy(prefix + ".index").fetch_all()
+        self._mirrors = [copy(shard) for shard in shards]
         self.num_bytes = sum(mirror.size for mirror in self._mirrors)
 
     def fetch(self, places: list[tuple[int, int]]) -> None:
