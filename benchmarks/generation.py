@@ -117,7 +117,7 @@ def measure(
     """
     weights = random_weights(H512_BO16, seed=0)
     # At least as many steps as one or two threads compute ahead in one go.
-    our_steps = max(steps, 512 // batch_size if batch_size >= 8 else 256)
+    our_steps = max(steps, 1024 // batch_size if batch_size >= 8 else 256)
     rng = np.random.default_rng(0)
     frames = -(-(chunks + 1) * our_steps // H512_BO16.ae_hop_length)
     encodings = rng.standard_normal([batch_size, frames, 16]).astype(np.float32)

@@ -352,12 +352,12 @@ def test_the_faster_way_is_found_and_left_again():
         return sum(ways)  # steps in the second way
 
     contest = packed._Contest(2)
-    assert take(contest, 60, 0.010, 0.006) == 0
-    take(contest, 20, 0.010, 0.006)
-    assert take(contest, 50, 0.010, 0.006) == 50
+    assert take(contest, 16, 0.010, 0.006) == 0
+    take(contest, 10, 0.010, 0.006)
+    assert take(contest, 50, 0.010, 0.006) >= 50 - packed._TRIAL_STEPS
     take(contest, 10, 0.010, 1.0)  # the machine is busy from now on
-    assert take(contest, 50, 0.010, 1.0) == 0
-    assert 0 < take(contest, 20_000, 0.010, 1.0) <= 5 * packed._TRIAL_STEPS
+    assert take(contest, 50, 0.010, 1.0) <= packed._TRIAL_STEPS
+    assert 0 < take(contest, 20_000, 0.010, 1.0) <= 6 * packed._TRIAL_STEPS
     assert take(packed._Contest(1), 500, 0.010) == 0  # there is no other way
     assert take(packed._Contest(2), 500, 0.001, 0.0001) == 0  # not worth a trial
 

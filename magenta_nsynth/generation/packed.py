@@ -25,7 +25,7 @@ _TEAM = 4  # threads per product: more of them would wait for memory
 _WORTH_A_TRIAL = 0.002  # seconds per step
 _CLEARLY = 1.1  # times as slow
 _TRIAL_STEPS = 4  # the first of them warms up
-_FIRST_INTERVAL, _LAST_INTERVAL = 64, 16384  # steps between trials
+_FIRST_INTERVAL, _LAST_INTERVAL = 16, 16384  # steps between trials
 
 _Weights = tuple[np.ndarray, np.ndarray]  # a kernel [in, out] and a bias [out]
 
