@@ -25,7 +25,8 @@ PANDAS = [f"pandas>=2.1,<3; {WITH_IO}", f"pandas>=2.1; {WITHOUT_IO}"]
 PYARROW = [f"pyarrow>=14,<21; {WITH_IO}", f"pyarrow>=14; {WITHOUT_IO}"]
 
 # Paths such as s3://bucket/notes; for the tests, with a local server.
-CLOUD = ["adlfs>=2024.4", "fsspec>=2024.6", "gcsfs>=2024.6", "s3fs>=2024.6"]
+# Earlier versions can't write a file only if it is new.
+CLOUD = ["adlfs>=2024.12", "fsspec>=2024.12", "gcsfs>=2024.12", "s3fs>=2024.12"]
 
 RUFF = "ruff==0.17.6"
 
@@ -82,7 +83,7 @@ setup(
         "dev": [
             "build>=1.2",
             "codespell==2.4.3",
-            "fsspec>=2024.6",
+            "fsspec>=2024.12",
             "hypothesis>=6",
             "ipykernel>=6",
             "moto[server]>=5",
@@ -91,7 +92,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             RUFF,
-            "s3fs>=2024.6",
+            "s3fs>=2024.12",
             "soundfile>=0.13",
         ],
         "docs": [

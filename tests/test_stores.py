@@ -1,12 +1,14 @@
 """Object stores: every kind of path, against a local S3 server."""
 
 import contextlib
+import datetime
 import errno
 import functools
 import gc
 import http.server
 import io
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -16,6 +18,7 @@ import sys
 import tarfile
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -49,6 +52,7 @@ from magenta_nsynth.stores import remote, storage
 from magenta_nsynth.training.folder import TrainingFolder
 from magenta_nsynth.weights.checkpoint import Checkpoint, write_checkpoint
 
+fsspec = pytest.importorskip("fsspec", reason="needs the extra [cloud]")
 pytest.importorskip("s3fs", reason="needs the extra [cloud]")
 botocore = pytest.importorskip("botocore")
 pytest.importorskip("moto.server", reason="needs moto[server], of the extra [dev]")
@@ -613,6 +617,111 @@ def test_what_a_store_refuses_is_said_once(store):
         find_sources(["s3://no-such-bucket/a.wav"], [".wav"])
     with pytest.raises(StoreError, match="give a local path, or one of s3://"):
         remote.read("foo://a/b")
+
+
+class AzureError(Exception):
+    """As Azure's: the status is an attribute, and the text has several lines."""
+
+    def __init__(self, text, status):
+        super().__init__(f"{text}\nRequestId:1")
+        self.status_code = status
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Makes all requests of any store raise or return what this list holds."""
+    answers, requests = [], []
+
+    class Files:
+        def __getattr__(self, name):
+            def request(*_, **options):
+                requests.append((name, options))
+                answer = answers[0] if len(answers) == 1 else answers.pop(0)
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+            return request
+
+    files = Files()
+    files.requests = requests
+    answers.append(files)
+    monkeypatch.setattr(remote, "_file_system", lambda _: files)
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (OSError("Forbidden: b/x\nno access"), StoreError, "Forbidden: b/x no access;"),
+        (FileNotFoundError("b/bucket/o/a"), FileNotFoundError, "No such file"),
+        (FileNotFoundError("az://bucket/a"), FileNotFoundError, "No such file"),
+        (AzureError("The blob is gone.", 404), FileNotFoundError, "No such file"),
+        (AzureError("Signature is wrong.", 403), StoreError, "is wrong; check"),
+        (AzureError("Server is busy.", 503), StoreError, "can't be reached"),
+    ],
+)
+def test_what_google_and_azure_answer_is_said(answers, hurried, error, kind, message):
+    answers[:] = [error]
+    for scheme in ("gs", "az"):
+        with pytest.raises(kind, match=message) as info:
+            remote.read(f"{scheme}://bucket/a")
+        assert f"{scheme}://bucket/a" in str(info.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AzureError("The specified container does not exist.", 404),
+        FileNotFoundError(errno.ENOENT, "No such container", "bucket"),
+        FileNotFoundError("The specified bucket does not exist"),
+    ],
+)
+def test_a_missing_container_is_said(answers, error):
+    answers[:] = [error]
+    with pytest.raises(StoreError, match=r"(container: 'bucket'|not exist)\. Create"):
+        remote.put("az://bucket/a", b"")
+
+
+def test_ranges_past_the_end_are_empty(answers):
+    answers[:] = [[b"ab", AzureError("The range is invalid.", 416)]]
+    assert remote.read_ranges("az://bucket/a", [(0, 2), (2, 4)]) == [b"ab", b""]
+    answers[:] = [[b"ab", AzureError("It is wrong.", 403)]]
+    with pytest.raises(StoreError, match="It is wrong"):
+        remote.read_ranges("az://bucket/a", [(0, 2), (2, 4)])
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "abfss"])
+def test_stores_write_only_what_is_new(answers, tmp_path, scheme):
+    """They compare it themselves, as another program may write at any moment."""
+    [files] = answers
+    (tmp_path / "a").write_bytes(b"ours")
+    answers[:] = [FileExistsError(), {"type": "file", "size": 5}]
+    with pytest.raises(FileExistsError):
+        remote.upload(str(tmp_path / "a"), f"{scheme}://bucket/a", new=True)
+    assert files.requests == [("put_file", {"mode": "create"}), ("info", {})]
+
+
+@pytest.mark.parametrize("name", ["LastModified", "last_modified", "mtime", "updated"])
+def test_every_store_says_when_a_file_was_written(answers, name):
+    moment = datetime.datetime(2024, 1, 2, tzinfo=datetime.timezone.utc)
+    answers[:] = [{"type": "file", "size": 5, name: moment}]
+    assert storage.getmtime("az://bucket/a") == moment.timestamp()
+
+
+def test_libraries_of_stores_are_quiet(monkeypatch, caplog):
+    """What they log of an error is in the exception too."""
+
+    def make(scheme, **_):
+        warnings.warn("This Python is old.", FutureWarning, stacklevel=2)
+        logging.getLogger("gcsfs").error("a traceback")
+        return scheme
+
+    monkeypatch.setattr(fsspec, "filesystem", make)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert remote._file_system.__wrapped__("gs") == "gs"
+    assert not caplog.records
 
 
 def test_credentials_appear_nowhere(monkeypatch):

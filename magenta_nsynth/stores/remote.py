@@ -15,7 +15,9 @@ import re
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from logging import CRITICAL, getLogger
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from absl import logging
@@ -67,7 +69,10 @@ _AZURE = (
     "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or "
     "AZURE_STORAGE_CONNECTION_STRING"
 )
-_GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS"
+_GOOGLE = (
+    "GOOGLE_APPLICATION_CREDENTIALS and, for another server than Google's, "
+    "STORAGE_EMULATOR_HOST"
+)
 _SETTINGS = {
     "s3": _AMAZON,
     "s3a": _AMAZON,
@@ -81,6 +86,8 @@ _SETTINGS = {
     "http": "the address",
     "https": "the address",
 }
+# Stores that write a file only if it is new, when asked to.
+_CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 # Environment variables whose values appear in no message.
 _SECRETS = re.compile(r"^(AWS|AZURE|GOOGLE|FSSPEC)_.*(SECRET|TOKEN|KEY|STRING)")
 # Exceptions of the libraries below fsspec that a later try may not meet, by name, as
@@ -99,6 +106,8 @@ _PASSING = {
 }
 # Those of wrong certificates, and of a server without encryption.
 _SECURITY = re.compile("SSL|Certificate")
+# What they say of a missing bucket; of a missing file they say different things.
+_BUCKET_IS_MISSING = re.compile("specified (bucket|container)|such container")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _queries: dict[str, str] = {}  # of signed URLs, by the URL without it
 _logins: dict[str, str] = {}  # user:password, by scheme and host
@@ -221,10 +230,15 @@ def _file_system(scheme: str) -> Any:
     options: dict[str, Any] = {"use_listings_cache": False}
     if scheme in ("s3", "s3a"):
         options |= _amazon_options()
+    # gcsfs logs tracebacks of what it raises, and Google's packages warn of Pythons
+    # that they will not support in some years.
+    getLogger("gcsfs").setLevel(CRITICAL)
     try:
         if scheme in _WEB:
             options |= _web_options()
-        return fsspec.filesystem(scheme, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return fsspec.filesystem(scheme, **options)
     except ImportError as error:
         raise StoreError(
             f"{scheme}:// paths need a package that can't be imported "
@@ -277,7 +291,7 @@ def _trying(path: str, request: Callable[[Any, str], Result]) -> Result:
             raise
         except Exception as found:  # each library below has its own
             error = _cause(found)
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, FileNotFoundError) or _status(error) == 404:
                 raise _missing(path, error) from None
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise  # of the local copy
@@ -312,10 +326,10 @@ def _cause(error: Exception) -> BaseException:
     return cause if _status(cause) or _may_pass(cause) else error
 
 
-def _missing(path: str, error: FileNotFoundError) -> FileNotFoundError:
+def _missing(path: str, error: BaseException) -> FileNotFoundError:
     """An error that names the path as it was given, without credentials."""
     answer = without_secrets(_first_line(error))
-    if "bucket" not in answer.lower():
+    if not _BUCKET_IS_MISSING.search(answer):
         answer = os.strerror(errno.ENOENT)
     return FileNotFoundError(errno.ENOENT, answer, path)
 
@@ -344,15 +358,15 @@ def _status(error: BaseException) -> int:
             value = getattr(source, name, None)
             if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
                 return int(value)
-    return 0
+    return 403 if str(error).startswith("Forbidden: ") else 0  # of gcsfs
 
 
 def _first_line(error: BaseException) -> str:
     """An error's first line, and the next one if that only announces it."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
-    if lines and lines[0].endswith(":"):
+    if len(lines) > 1 and re.search(r":$|^Forbidden: ", lines[0]):
         lines[0] = " ".join(lines[:2])
-    return (lines or [type(error).__name__])[0][-300:]
+    return (lines or [type(error).__name__])[0].rstrip(".")[-300:]
 
 
 def info(path: str) -> Info | None:
@@ -415,7 +429,8 @@ def file_info(path: str, look: Look = info) -> Info:
 
 
 def _info(path: str, found: dict[str, Any]) -> Info:
-    written = found.get("LastModified") or found.get("mtime") or found.get("updated")
+    times = ("LastModified", "last_modified", "mtime", "updated")
+    written = next((found[name] for name in times if found.get(name)), None)
     moment = getattr(written, "timestamp", None)
     marks = ("ETag", "etag", "md5Hash", "Last-Modified")  # the last is of web servers
     mark = next((found[name] for name in marks if found.get(name)), written)
@@ -483,11 +498,16 @@ def read(path: str, start: int = 0, end: int | None = None) -> bytes:
                 else files.cat_file(address, start=start, end=end)
             )
         except Exception as error:
-            if _status(error) == 416 or "InvalidRange" in str(error):
-                return b""  # from the end on
+            if _is_past_end(error):
+                return b""
             raise
 
     return _trying(path, request)
+
+
+def _is_past_end(error: BaseException) -> bool:
+    """Whether a range was asked for that begins at the file's end or later."""
+    return _status(error) == 416 or "InvalidRange" in str(error)
 
 
 def read_ranges(path: str, ranges: list[tuple[int, int]]) -> list[bytes]:
@@ -499,9 +519,11 @@ def read_ranges(path: str, ranges: list[tuple[int, int]]) -> list[bytes]:
         starts, ends = zip(*ranges, strict=True)
         paths = [address] * len(ranges)
         found = files.cat_ranges(paths, list(starts), list(ends), on_error="return")
-        for piece in found:
+        for k, piece in enumerate(found):
             if isinstance(piece, BaseException):
-                raise piece
+                if not _is_past_end(piece):
+                    raise piece
+                found[k] = b""
         return found
 
     return _trying(path, request)
@@ -577,7 +599,7 @@ def upload(local: str, path: str, new: bool = False) -> None:
       StoreError: the store refuses it.
     """
     _refuse_web(path)
-    mode = {"mode": "create"} if new and _scheme(path) in ("s3", "s3a") else {}
+    mode = {"mode": "create"} if new and _scheme(path) in _CREATING else {}
     try:
         if new and not mode and info(path) is not None:
             raise FileExistsError
