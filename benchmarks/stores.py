@@ -14,6 +14,12 @@ say what our side of a store costs, and nothing of a network. Random notes of 4 
 Store and disk take turns. Then come the requests for a shard, the peak memory for two
 numbers of notes, and the bytes on the wire for the encoder out of a full-width training
 checkpoint (987 MB, random weights), counted by a proxy before the server.
+
+    python benchmarks/stores.py --endpoint=http://127.0.0.1:9000 --notes=4000 \
+        --files=8 --readers=8
+
+measures reading alone, from another server that runs already, with the credentials of
+the environment: moto copies a whole file for each part of it that is asked for.
 """
 
 import argparse
@@ -30,7 +36,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -64,11 +71,13 @@ class Size:
       notes: notes of 256 kB that are read and exported in a turn.
       files: their TFRecord files.
       turns: of the store and of the disk.
+      readers: threads that read at once, each its part of the notes.
     """
 
     notes: int = 200
     files: int = 4
     turns: int = 3
+    readers: int = 1
 
 
 class Server:
@@ -97,9 +106,7 @@ class Server:
                 socket.create_connection(("127.0.0.1", self.port)).close()
                 break
             time.sleep(0.1)
-        import s3fs
-
-        s3fs.S3FileSystem().mkdir(BUCKET)
+        make_bucket()
 
     def requests(self) -> int:
         """The requests so far."""
@@ -109,6 +116,13 @@ class Server:
         """Ends it; what it keeps is gone."""
         self.process.kill()
         self.process.wait()
+
+
+def make_bucket() -> None:
+    """Makes the bucket of these benchmarks, if it is not there."""
+    import s3fs
+
+    s3fs.S3FileSystem().makedirs(BUCKET, exist_ok=True)
 
 
 class Wire:
@@ -157,12 +171,15 @@ def _free_port() -> int:
         return free.getsockname()[1]
 
 
-def figures(folder: str, size: Size = Size()) -> Iterator[Figure]:
+def figures(
+    folder: str, size: Size = Size(), ways: Sequence[str] = ("read", "export")
+) -> Iterator[Figure]:
     """Yields reading and exporting from the store against the disk.
 
     Args:
       folder: an empty local folder.
       size: how much is measured.
+      ways: which of both.
     """
     write_weights(folder, {"narrow": NARROW})
     for k in range(size.files):
@@ -175,11 +192,13 @@ def figures(folder: str, size: Size = Size()) -> Iterator[Figure]:
         "read": ("reading a MB of TFRecords", megabytes, "MB/s"),
         "export": ("exporting a note, narrow network", size.notes, "notes/s"),
     }
-    for way, (task, count, unit) in tasks.items():
+    for way in ways:
+        task, count, unit = tasks[way]
         usages: dict[str, list[Usage]] = {BUCKET: [], folder: []}
         for turn in range(size.turns):
             for place, values in usages.items():
                 words = [f"--way={way}", f"--place={place}", f"--turn={turn}"]
+                words.append(f"--readers={size.readers}")
                 [usage] = in_a_process(__file__, words)
                 values.append(usage.per(count))
         store, disk = middle(usages[BUCKET]), middle(usages[folder])
@@ -193,21 +212,28 @@ def send(folder: str, name: str) -> None:
         remote.upload(str(path), storage.join(BUCKET, name, path.name))
 
 
-def read(place: str, turn: int) -> Usage:
+def read(place: str, turn: int, readers: int) -> Usage:
     """Reads all samples of all records, after another file of one to warm up."""
     from magenta_nsynth.data.index import open_notes
     from magenta_nsynth.data.reading import iterate, read_notes
 
-    def all_of(source: str) -> None:
+    def all_of(source: str, parts: int) -> None:
         index = open_notes(source)
-        for _ in iterate(read_notes(index, ["audio"], length=NUM_SAMPLES), index):
-            pass
 
-    all_of(storage.join(place, "one"))
-    return measured(lambda: all_of(storage.join(place, "in")))
+        def part(number: int) -> int:
+            notes = read_notes(
+                index, ["audio"], length=NUM_SAMPLES, shard=(number, parts)
+            )
+            return sum(1 for _ in iterate(notes, index))
+
+        with ThreadPoolExecutor(parts) as pool:
+            assert sum(pool.map(part, range(parts))) == index.num_notes
+
+    all_of(storage.join(place, "one"), 1)
+    return measured(lambda: all_of(storage.join(place, "in"), readers))
 
 
-def export(place: str, turn: int) -> Usage:
+def export(place: str, turn: int, readers: int) -> Usage:
     """Exports all notes to the same place, after a note to warm up."""
     from magenta_nsynth.commands.export_embeddings import Export, Work, make_shards
     from magenta_nsynth.commands.options import Network, ShardOptions
@@ -289,7 +315,7 @@ def measure_encoder(folder: str, server: Server) -> None:
     )
 
 
-def load_encoder(place: str, turn: int) -> Usage:
+def load_encoder(place: str, turn: int, readers: int) -> Usage:
     """Loads the encoder alone."""
     from magenta_nsynth.api import WaveNet
 
@@ -303,19 +329,26 @@ def main() -> None:
     """Parses the options and prints the figures."""
     parser = size_parser(__doc__, Size)
     parser.add_argument("--memory", default="100,400", help="two numbers of notes")
+    parser.add_argument("--endpoint", help="a server that runs; reading alone")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)
     parser.add_argument("--turn", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
-        usage = WAYS[options.way](options.place, options.turn)
+        usage = WAYS[options.way](options.place, options.turn, options.readers)
         print(json.dumps([dataclasses.astuple(usage)]))
         return
     print(machine(), end="\n\n")
+    size = Size(options.notes, options.files, options.turns, options.readers)
     with tempfile.TemporaryDirectory() as folder:
+        if options.endpoint:
+            os.environ["AWS_ENDPOINT_URL"] = options.endpoint
+            make_bucket()
+            for line in table(figures(folder, size, ["read"])):
+                print(line, flush=True)
+            return
         server = Server(f"{folder}/server.log")
         try:
-            size = Size(options.notes, options.files, options.turns)
             for line in table(figures(folder, size)):
                 print(line, flush=True)
             counts = [int(text) for text in options.memory.split(",")]
