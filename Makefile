@@ -42,7 +42,7 @@ demo: .venv/installed
 	@echo "  $(DEMO)/generated   gen_$(NOTE).wav: one of the notes, generated"
 	@echo "                          from its embedding alone"
 	@echo "The original is checkpoints/notes/$(NOTE).wav."
-	@echo "The bundled network is small: three in four notes come back in tune. For NSynth's own"
+	@echo "The bundled network is small: four in five notes come back in tune. For NSynth's own"
 	@echo "sound, download the released weights (1 GB):"
 	@echo "  $(BIN)/nsynth_checkpoint download wavenet --save_path=weights"
 	@echo "and run the two commands above with --checkpoint_path=weights."

@@ -44,7 +44,7 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
     Examples:
       >>> from magenta_nsynth.weights.paths import resolve_checkpoint
       >>> resolve_checkpoint("checkpoints/small")
-      'checkpoints/small/model.ckpt-169594'
+      'checkpoints/small/model.ckpt-272485'
     """
     path = os.fspath(path)
     # `expand` leaves existing paths alone, but a prefix is not itself a file.

@@ -40,7 +40,7 @@ def summarize(
     Examples:
       >>> from magenta_nsynth.weights.summary import summarize
       >>> print(summarize("checkpoints/small"))
-      checkpoint:  checkpoints/small/model.ckpt-169594
+      checkpoint:  checkpoints/small/model.ckpt-272485
       model:       WaveNet autoencoder
       encoder:     16 layers of width 32, dilations 1..128, filter 3
       ...
