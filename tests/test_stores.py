@@ -896,7 +896,8 @@ def test_what_a_web_server_answers_is_said(site, hurried, status):
     assert "secret" not in text and site.url in text
 
 
-def test_answers_that_are_cut_are_asked_for_again(site, hurried):
+def test_answers_that_are_cut_are_asked_for_again(site, monkeypatch):
+    monkeypatch.setattr(remote, "_FIRST_PAUSE", 0.01)
     site.cut_after, site.cuts = 1000, 2  # of the look, and of a download
     with storage.open_binary(site.url) as file:
         assert file.read() == site.body
