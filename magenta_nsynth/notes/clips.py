@@ -153,7 +153,7 @@ class SoundClips:
         """As `Clips.read`."""
         del quiet  # nothing is logged about files that are cut
         sources = (self.files[number] for number in numbers)
-        return _read_files(sources, sample_length, self._clip)
+        return _read_files(sources, sample_length, self._clip, self._look)
 
     def _clip(self, source: Source, audio: np.ndarray) -> Clip:
         labels = {**self.labels.of(source).fields, "note_str": _sound_id(source)}
@@ -176,6 +176,7 @@ class JsonWavClips:
             entry.
         """
         self._notes, self.lost = plan_folder(folder)
+        self._look = remote.listing()
         if self.lost and not skip_corrupt:
             raise InputError(
                 f"{self.lost[0]} Remove it, or leave it out with --skip_corrupt."
@@ -202,7 +203,7 @@ class JsonWavClips:
         """As `Clips.read`."""
         del quiet  # nothing is logged about files that are cut
         notes = (self._notes[number] for number in numbers)
-        return _read_files(notes, sample_length, _json_wav_clip)
+        return _read_files(notes, sample_length, _json_wav_clip, self._look)
 
 
 def _json_wav_clip(unread: UnreadNote, audio: np.ndarray) -> Clip:
@@ -219,6 +220,7 @@ def _read_files(
     files: Iterable[File],
     sample_length: int,
     clip: Callable[[File, np.ndarray], Clip],
+    look: remote.Look,
 ) -> Iterator[Clip | NSynthError]:
     """Reads sound files, several at a time and ahead of what is asked for.
 
@@ -226,11 +228,11 @@ def _read_files(
       files: the files, or notes of which a problem may be known already.
       sample_length: cuts each to this many samples; 0 takes all.
       clip: makes the clip from a file and its audio, [t] float32.
+      look: how a store is asked for the files' sizes.
 
     Yields:
       For each file, the clip, or why it can't be read.
     """
-    look = remote.listing()
     for file, audio in in_order(
         lambda file: read_audio(file.path, sample_length),
         files,
