@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Widens a WaveNet in the middle of its training.
+
+    python examples/widen.py --checkpoint_path=training --logdir=wider \
+        --width=96 --skip_width=96 --ae_width=64
+    nsynth_train --train_path=data/train --logdir=wider --learning_rate=...
+
+The wider network computes what the averaged weights compute: nothing old reads a new
+channel, until training changes that. New channels read all others, with random weights
+that are half as large as the old ones. Adam's second moments of new weights are the
+largest of their variable, so their first steps are small; start with a low rate
+nevertheless (2e-5 for 100 steps, 1e-4 and 3e-4 up to step 1,500).
+
+Source: T. Chen, I. Goodfellow and J. Shlens, "Net2Net: Accelerating learning via
+knowledge transfer", ICLR 2016. Differs: new channels are random, not copies.
+"""
+
+import argparse
+import dataclasses
+import re
+
+import numpy as np
+
+from magenta_nsynth.config import WaveNetConfig
+from magenta_nsynth.training.folder import TrainingFolder
+from magenta_nsynth.weights import tables
+from magenta_nsynth.weights.checkpoint import open_checkpoint
+from magenta_nsynth.weights.engine import new_autoencoder, read_config
+from magenta_nsynth.weights.training_state import TrainingState
+
+_WIDTHS = ("width", "skip_width", "ae_width")
+# Layers whose outputs are a gate and a value, one after the other.
+_GATED = re.compile(r"(dilatedconv|cond_map)_\d+/")
+_SMALLER = 0.5  # times the old weights' deviation
+
+
+def main() -> None:
+    """Reads a training checkpoint, and writes the wider one."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--checkpoint_path", required=True)
+    parser.add_argument("--logdir", required=True, help="a new folder")
+    parser.add_argument("--seed", type=int, default=0)
+    for name in _WIDTHS:
+        parser.add_argument(f"--{name}", type=int)
+    options = parser.parse_args()
+    checkpoint = open_checkpoint(options.checkpoint_path)
+    config = read_config(checkpoint)
+    if not isinstance(config, WaveNetConfig):
+        parser.error(f"{checkpoint.prefix} is no WaveNet.")
+    given = {name: getattr(options, name) for name in _WIDTHS}
+    wide = dataclasses.replace(config, **{k: v for k, v in given.items() if v})
+    if any(getattr(wide, name) < getattr(config, name) for name in _WIDTHS):
+        parser.error("No width may become smaller.")
+    has_head = tables.holds_pitch_head(checkpoint.shapes)
+    old = TrainingState(new_autoencoder(config), has_head)
+    old.restore(checkpoint)
+    new = TrainingState(new_autoencoder(wide), has_head)
+    widen(old, new, np.random.default_rng(options.seed))
+    print(TrainingFolder(options.logdir, 0).save(new))
+
+
+def widen(old: TrainingState, new: TrainingState, random: np.random.Generator) -> None:
+    """Sets the state of a wider network."""
+    rows = tables.table(old.model.config)
+    names = [row.name for row in rows] + ["pitch_head/"] * len(old.pitch_head)
+    for i, name in enumerate(names):
+        average = old.averages[i].numpy()
+        is_gated = bool(_GATED.match(name))
+        shape = tuple(new.variables[i].shape)
+        scale = _SMALLER * average.std() if average.ndim > 1 else 0.0
+        fill = random.normal(0, scale, shape)
+        weights = grown(average, fill, is_gated, reads_new=False)
+        new.variables[i].assign(weights)
+        new.averages[i].assign(weights)
+        for befores, afters in (
+            (old.first_moments, new.first_moments),
+            (old.second_moments, new.second_moments),
+        ):
+            before, after = befores[i], afters[i]
+            if before is not None and after is not None:
+                moment = before.numpy()
+                most = moment.max() if befores is old.second_moments else 0.0
+                fill = np.full(shape, most)
+                after.assign(grown(moment, fill, is_gated, reads_new=True))
+    for before, after in (
+        (old.global_step, new.global_step),
+        (old.beta1_power, new.beta1_power),
+        (old.beta2_power, new.beta2_power),
+    ):
+        after.assign(before)
+
+
+def grown(
+    old: np.ndarray, fill: np.ndarray, is_gated: bool, reads_new: bool
+) -> np.ndarray:
+    """Puts a bias [out] or a kernel [taps, in, out] into a larger one.
+
+    Args:
+      old: the array.
+      fill: what the rest becomes, in the new shape.
+      is_gated: whether both halves of the outputs grow by the same number.
+      reads_new: False sets the weights of old outputs for new inputs to 0.
+
+    Returns:
+      float32, in the shape of `fill`.
+    """
+    new = np.array(fill, np.float32)
+    count = old.shape[-1]
+    outputs = np.arange(count)
+    if is_gated:
+        outputs[count // 2 :] += (new.shape[-1] - count) // 2
+    if not reads_new and old.ndim > 1:
+        new[..., outputs] = 0
+    inputs = (slice(0, size) for size in old.shape[:-1])
+    new[(*inputs, outputs)] = old
+    return new
+
+
+if __name__ == "__main__":
+    main()
