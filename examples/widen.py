@@ -72,14 +72,14 @@ def widen(old: TrainingState, new: TrainingState, random: np.random.Generator) -
         weights = grown(average, fill, is_gated, reads_new=False)
         new.variables[i].assign(weights)
         new.averages[i].assign(weights)
-        for befores, afters in (
+        for slots, wider in (
             (old.first_moments, new.first_moments),
             (old.second_moments, new.second_moments),
         ):
-            before, after = befores[i], afters[i]
+            before, after = slots[i], wider[i]
             if before is not None and after is not None:
                 moment = before.numpy()
-                most = moment.max() if befores is old.second_moments else 0.0
+                most = moment.max() if slots is old.second_moments else 0.0
                 fill = np.full(shape, most)
                 after.assign(grown(moment, fill, is_gated, reads_new=True))
     for before, after in (

@@ -23,7 +23,8 @@ def notes(tmp_path, length):
 
 
 def example(name, *words):
-    result = finish([sys.executable, str(ROOT / "examples" / name), *words], timeout=300)
+    program = str(ROOT / "examples" / name)
+    result = finish([sys.executable, program, *words], timeout=300)
     assert result.returncode == 0, result.stderr + result.stdout
 
 
