@@ -113,22 +113,22 @@ class LiteGraph:
         """The hyperbolic tangent, elementwise, as the library approximates it."""
         return self._add(_OP.TANH, [x], [self._shape(x)])[0]
 
-    def concatenate(self, tensors: Sequence[int]) -> int:
-        """Concatenates the channels."""
+    def concatenate(self, tensors: Sequence[int], axis: int = 1) -> int:
+        """Concatenates the channels, or with `axis` 0 the rows."""
         options = schema.ConcatenationOptionsT()
-        options.axis = 1
-        channels = sum(self._shape(tensor)[1] for tensor in tensors)
-        shape = [self._shape(tensors[0])[0], channels]
+        options.axis = axis
+        shape = list(self._shape(tensors[0]))
+        shape[axis] = sum(self._shape(tensor)[axis] for tensor in tensors)
         return self._add(_OP.CONCATENATION, list(tensors), [shape], options)[0]
 
-    def halves(self, x: int) -> list[int]:
-        """Splits the channels into two halves."""
+    def split(self, x: int, count: int, axis: int = 1) -> list[int]:
+        """Splits the channels, or with `axis` 0 the rows, into equal parts."""
         options = schema.SplitOptionsT()
-        options.numSplits = 2
-        rows, channels = self._shape(x)
-        axis = self._constant(np.array(1, _INT))
-        shapes = [[rows, channels // 2]] * 2
-        return self._add(_OP.SPLIT, [axis, x], shapes, options)
+        options.numSplits = count
+        number = self._constant(np.array(axis, _INT))
+        shape = list(self._shape(x))
+        shape[axis] //= count
+        return self._add(_OP.SPLIT, [number, x], [shape] * count, options)
 
     def write(self) -> bytes:
         """The model's bytes; its tensors have the same numbers as here."""

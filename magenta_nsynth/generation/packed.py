@@ -1,10 +1,8 @@
 """The stepwise decoder on processors, with TensorFlow Lite's packed products."""
 
-import functools
 import math
 import os
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,21 +74,22 @@ class _Models:
     once for all of them. With a dilation of 1 there is only one such step, and the past
     taps are part of the step's own product.
 
+    The tensors that hold something of all layers have `rows` rows for each. Layers of
+    one dilation follow one another, in the order of `groups`.
+
     Attributes:
       config: the decoder's.
       rows: the number of clips.
-      chunks: the number of steps that each layer looks ahead; 0 if its past is part of
-        the step.
+      groups: the layers of each dilation.
       step: the model of one step.
       inputs: the number of the step's tensor for the last samples. So are the next.
       condition: for the row of the embedding.
-      past: for each layer, for the past taps of one that does not look ahead, or None.
-      shares: for each layer, for what the embedding and a look add to its sums.
-      layer_inputs: an output for each layer.
+      past: for the past taps of each layer that does not look ahead, by layer.
+      shares: for what the embedding and the looks add to the sums of all layers.
+      layer_inputs: an output, of all layers.
       logits: an output.
       conditions: what the embedding adds, for all layers: a model of one input and
         one output.
-      looks: one for each dilation.
     """
 
     def __init__(self, decoder: WaveNetDecoder, rows: int, precision: str) -> None:
@@ -98,42 +97,61 @@ class _Models:
         self.rows = rows
         self._int8 = precision == "int8"
         self._scale = _Scale(1, 1, 1) if self._int8 else _EXACT_SCALE
-        most = 1  # a power of 2, as dilations are
-        while 2 * most * rows <= _LOOK_AHEAD_ROWS:
-            most *= 2
-        # Whether a layer looks ahead must not depend on `rows`, because the order of
-        # the sums depends on it.
-        has_past = config.filter_length > 1
-        self.chunks = [
-            min(d, most) if d > 1 and has_past else 0 for d in config.dilations
-        ]
         layers = [
             _Layer.of(dilated, condition, self._scale)
             for dilated, condition in zip(
                 decoder.dilatedconv, decoder.cond_map, strict=True
             )
         ]
-        self.step = self._write_step(decoder, layers)
-        self.conditions = self._write_conditions(layers)
-        self.looks: list[_Look] = []
+        most = 1  # a power of 2, as dilations are
+        # The embedding has to stay the same up to the last step of a look.
+        while (
+            2 * most * rows <= _LOOK_AHEAD_ROWS
+            and config.ae_hop_length % (2 * most) == 0
+        ):
+            most *= 2
+        self.groups: list[_Group] = []
         for dilation in sorted(set(config.dilations)):
             numbers = [i for i, d in enumerate(config.dilations) if d == dilation]
-            if self.chunks[numbers[0]]:
-                self.looks.append(self._write_look(numbers, layers))
+            look = None
+            # Whether a layer looks ahead must not depend on `rows`, because the order
+            # of the sums depends on it.
+            if dilation > 1 and config.filter_length > 1:
+                pasts = [layers[i].past for i in numbers]
+                look = self._write_look(pasts, min(dilation, most))
+            first = sum(len(group.layers) for group in self.groups)
+            self.groups.append(_Group(numbers, dilation, first, look))
+        self._order = [i for group in self.groups for i in group.layers]
+        self.step = self._write_step(decoder, layers)
+        self.conditions = self._write_conditions(layers)
 
     def _write_step(self, decoder: WaveNetDecoder, layers: list["_Layer"]) -> bytes:
         config, graph = self.config, LiteGraph()
         self.inputs = graph.input(self.rows, config.filter_length)
         self.condition = graph.input(self.rows, config.ae_bottleneck_width)
-        self.past: list[int | None] = []
-        self.shares: list[int] = []
-        self.layer_inputs: list[int] = []
+        self.shares = graph.input(config.num_layers * self.rows, 2 * config.width)
+        pieces = graph.split(self.shares, config.num_layers, axis=0)
+        shares = dict(zip(self._order, pieces, strict=True))
+        looking = {i for group in self.groups if group.look for i in group.layers}
+        self.past: dict[int, int] = {}
+        inputs: list[int] = []
         l = graph.dense(self.inputs, *_weights(decoder.startconv))  # noqa: E741
         s = graph.dense(l, *_weights(decoder.skip_start))
         gated: list[int] = []
         for i, layer in enumerate(layers):
-            self.layer_inputs.append(graph.output(l))
-            d = self._gate(graph, self._sums(graph, i, layer, l))
+            inputs.append(l)
+            kernel = layer.newest
+            if i not in looking and len(layer.past):
+                self.past[i] = graph.input(self.rows, len(layer.past))
+                x = graph.concatenate([self.past[i], l])
+                kernel = np.concatenate([layer.past, layer.newest])
+            else:
+                x = l
+            # The first layer's input is little more than the last samples, in which 8
+            # bits are missed most.
+            sums = graph.dense(x, kernel, layer.bias, int8=self._int8 and i > 0)
+            sums = graph.add(sums, shares[i], "none" if self._int8 else "clip")
+            d = self._gate(graph, sums)
             gated.append(d)
             if len(gated) == _SKIPS or i + 1 == config.num_layers:
                 skips = [_weights(k) for k in decoder.skip[i + 1 - len(gated) : i + 1]]
@@ -150,55 +168,58 @@ class _Models:
         s = graph.concatenate([graph.relu(s), self.condition])
         s = graph.dense(s, kernel, bias, "relu")
         self.logits = graph.output(graph.dense(s, *_weights(decoder.logits)))
+        all_inputs = graph.concatenate([inputs[i] for i in self._order], axis=0)
+        self.layer_inputs = graph.output(all_inputs)
         return graph.write()
-
-    def _sums(self, graph: LiteGraph, number: int, layer: "_Layer", x: int) -> int:
-        """A layer's sums [rows, 2 * width], ready for `_gate`."""
-        kernel, past = layer.newest, None
-        if not self.chunks[number] and len(layer.past):
-            past = graph.input(self.rows, len(layer.past))
-            x = graph.concatenate([past, x])
-            kernel = np.concatenate([layer.past, layer.newest])
-        share = graph.input(self.rows, 2 * self.config.width)
-        self.past.append(past)
-        self.shares.append(share)
-        # The first layer's input is little more than the last samples, in which 8 bits
-        # are missed most.
-        sums = graph.dense(x, kernel, layer.bias, int8=self._int8 and number > 0)
-        return graph.add(sums, share, "none" if self._int8 else "clip")
 
     def _gate(self, graph: LiteGraph, sums: int) -> int:
         if not self._int8:
             return _gate(graph, sums)
-        gate, value = graph.halves(sums)
+        gate, value = graph.split(sums, 2)
         return graph.multiply(graph.sigmoid(gate), graph.tanh(value))
 
     def _write_conditions(self, layers: list["_Layer"]) -> tuple[bytes, int, int]:
         graph = LiteGraph()
         embedding = graph.input(self.rows, self.config.ae_bottleneck_width)
-        kernel = np.concatenate([layer.condition for layer in layers], axis=1)
+        kernels = [layers[i].condition for i in self._order]
+        kernel = np.concatenate(kernels, axis=1)
         output = graph.output(graph.dense(embedding, kernel))
         return graph.write(), embedding, output
 
-    def _write_look(self, numbers: list[int], layers: list["_Layer"]) -> "_Look":
-        graph, steps = LiteGraph(), self.chunks[numbers[0]]
-        kernels = [layers[i].past for i in numbers]
-        inputs = [graph.input(steps * self.rows, len(kernel)) for kernel in kernels]
+    def _write_look(self, pasts: list[np.ndarray], steps: int) -> "_Look":
+        """The model of the past taps' kernels of some layers."""
+        graph = LiteGraph()
+        inputs = [graph.input(steps * self.rows, len(past)) for past in pasts]
         outputs = [
-            graph.output(graph.dense(x, kernel, int8=self._int8))
-            for x, kernel in zip(inputs, kernels, strict=True)
+            graph.output(graph.dense(x, past, int8=self._int8))
+            for x, past in zip(inputs, pasts, strict=True)
         ]
-        return _Look(numbers, steps, graph.write(), inputs, outputs)
+        return _Look(steps, graph.write(), inputs, outputs)
 
 
 class _Look(NamedTuple):
     """What the past taps of some layers add to the next steps, as a model."""
 
-    layers: list[int]
     steps: int
     model: bytes
     inputs: list[int]
     outputs: list[int]
+
+
+class _Group(NamedTuple):
+    """The layers of one dilation.
+
+    Attributes:
+      layers: their numbers.
+      dilation: theirs.
+      first: how many layers are in the groups before.
+      look: what their past adds; None if it is part of the step.
+    """
+
+    layers: list[int]
+    dilation: int
+    first: int
+    look: _Look | None
 
 
 class _Layer(NamedTuple):
@@ -264,7 +285,7 @@ def _gate(graph: LiteGraph, v: int) -> int:
         q = graph.add(graph.multiply(q, w), c)
     t = graph.divide(t, q)
     t = graph.divide(graph.add(t, t), graph.add(graph.multiply(t, t), 1.0))
-    gate, value = graph.halves(t)
+    gate, value = graph.split(t, 2)
     return graph.multiply(graph.add(gate, 1.0), value)
 
 
@@ -291,21 +312,71 @@ class _Network:
         self._step = open_model(models.step, num_threads)
         tensor = self._step.tensor
         self.inputs, self.condition = tensor(models.inputs), tensor(models.condition)
-        self.past = [None if n is None else tensor(n) for n in models.past]
-        self.shares = [tensor(number) for number in models.shares]
-        self.layer_inputs = [tensor(number) for number in models.layer_inputs]
+        self.past = {layer: tensor(number) for layer, number in models.past.items()}
+        self.shares = tensor(models.shares)
+        self.layer_inputs = tensor(models.layer_inputs)
         self.logits = tensor(models.logits)
         self.run = self._step.invoke
-        self.looks = []
-        for look in models.looks:
-            model = open_model(look.model, num_threads)
-            tensors = [
-                (layer, model.tensor(x), model.tensor(y))
-                for layer, x, y in zip(
-                    look.layers, look.inputs, look.outputs, strict=True
-                )
-            ]
-            self.looks.append((look.steps, tensors, model.invoke))
+        self.looks = [
+            _OpenLook(group.look, num_threads) if group.look else None
+            for group in models.groups
+        ]
+
+
+class _OpenLook:
+    """The model of a look, with its tensors as those of `_Network`."""
+
+    def __init__(self, look: _Look, num_threads: int) -> None:
+        model = open_model(look.model, num_threads)
+        self.inputs = [model.tensor(number) for number in look.inputs]
+        self.outputs = [model.tensor(number) for number in look.outputs]
+        self.run = model.invoke
+
+
+class _Memory:
+    """What the layers of a group remember, and what they know of the steps ahead.
+
+    Attributes:
+      group: the layers.
+      steps: how many steps they look ahead; 1 if they don't.
+      part: where they are among all layers.
+      shares: [steps, layers, rows, 2 * width], what the embedding and the last look add
+        to their sums.
+      recent: [steps, layers, rows, width], their inputs since the last look.
+    """
+
+    def __init__(self, group: _Group, rows: int, config: WaveNetConfig) -> None:
+        self.group = group
+        self.steps = group.look.steps if group.look else 1
+        count, width = len(group.layers), config.width
+        self.part = slice(group.first, group.first + count)
+        self._num_taps = config.filter_length - 1
+        self.shares = np.zeros([self.steps, count, rows, 2 * width], np.float32)
+        self.recent = np.zeros([self.steps, count, rows, width], np.float32)
+        # Their inputs in the last dilation * taps steps, in a ring.
+        size = self._num_taps * group.dilation
+        self._ring = np.zeros([size, count, rows, width], np.float32)
+
+    def keep(self, now: int) -> None:
+        """Replaces the oldest inputs by `recent`, those of the steps before `now`."""
+        if now and self._num_taps:
+            start = (now - self.steps) % len(self._ring)
+            self._ring[start : start + self.steps] = self.recent
+
+    def past(self, x: np.ndarray, number: int, now: int) -> None:
+        """Fills in the past taps of a layer, for the steps from `now` on.
+
+        Args:
+          x: [steps * rows, taps * width]; overwritten.
+          number: the layer's, in the group.
+          now: the first step.
+        """
+        size, _, rows, width = self._ring.shape
+        x = x.reshape(self.steps, rows, self._num_taps * width)
+        for tap in range(self._num_taps):
+            start = (now + tap * self.group.dilation) % size
+            taps = slice(tap * width, (tap + 1) * width)
+            x[:, :, taps] = self._ring[start : start + self.steps, number]
 
 
 class PackedEngine:
@@ -346,8 +417,6 @@ class PackedEngine:
         self._conditions_model = open_model(models.conditions[0], 1)
         self._levels = levels
         self._temperature = temperature
-        # The shares computed ahead, by layer: outputs of the network that did it.
-        self._ahead: dict[int, Callable[[], np.ndarray]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -355,10 +424,8 @@ class PackedEngine:
         config = self._config
         # The network's last inputs, oldest first: zeros before the first sample.
         self._inputs = np.zeros([self._rows, config.filter_length], np.float32)
-        # Each layer's inputs in the last dilation * taps steps, in a ring.
-        self._rings = [
-            np.zeros([self._num_taps * d * self._rows, config.width], np.float32)
-            for d in config.dilations
+        self._memories = [
+            _Memory(group, self._rows, config) for group in self._models.groups
         ]
 
     def draw(
@@ -387,8 +454,6 @@ class PackedEngine:
 
     def _reopen(self) -> None:
         """Packs the weights for the other number of threads, after freeing them."""
-        for layer, outputs in self._ahead.items():
-            self._ahead[layer] = functools.partial(np.asarray, outputs().copy())
         del self._network
         self._way = self._contest.way
         self._network = _Network(self._models, self._thread_counts[self._way])
@@ -402,54 +467,45 @@ class PackedEngine:
         values = self._conditions_model.get_tensor(computed)
         by_layer = values.reshape(self._rows, self._config.num_layers, -1)
         self._conditions = np.ascontiguousarray(by_layer.transpose(1, 0, 2))
+        for memory in self._memories:
+            if not memory.group.look:
+                memory.shares[:] = self._conditions[memory.part]
 
     def _look_ahead(self, now: int) -> None:
         """Computes the past taps' shares in the steps ahead, where they are due."""
-        for steps, tensors, run in self._network.looks:
-            if now % steps == 0:
-                for layer, inputs, outputs in tensors:
-                    self._set_past(inputs(), layer, now)
-                    self._ahead[layer] = outputs
-                run()
+        for memory, look in zip(self._memories, self._network.looks, strict=True):
+            if now % memory.steps:
+                continue
+            memory.keep(now)
+            if look:
+                for number, inputs in enumerate(look.inputs):
+                    memory.past(inputs(), number, now)
+                look.run()
+                conditions = self._conditions[memory.part]
+                for number, outputs in enumerate(look.outputs):
+                    shares = memory.shares[:, number]
+                    ahead = outputs().reshape(shares.shape)
+                    np.add(ahead, conditions[number], out=shares)
 
     def _set_inputs(self, now: int) -> None:
         network = self._network
         network.inputs()[:] = self._inputs
         network.condition()[:] = self._embedding
-        for layer, steps in enumerate(self._models.chunks):
-            share, condition = network.shares[layer](), self._conditions[layer]
-            if steps:
-                row = now % steps * self._rows
-                ahead = self._ahead[layer]()[row : row + self._rows]
-                np.add(ahead, condition, out=share)
-                continue
-            share[:] = condition
-            past = network.past[layer]
-            if past is not None:
-                self._set_past(past(), layer, now)
-
-    def _set_past(self, x: np.ndarray, layer: int, now: int) -> None:
-        """Fills in a layer's past taps, for the steps from `now` on.
-
-        Args:
-          x: [steps * rows, taps * width]; overwritten.
-          layer: the layer's index.
-          now: the first step.
-        """
-        width, dilation = self._config.width, self._config.dilations[layer]
-        ring = self._rings[layer]
-        for tap in range(self._num_taps):
-            row = (now + tap * dilation) * self._rows % len(ring)
-            x[:, tap * width : (tap + 1) * width] = ring[row : row + len(x)]
+        shares = self._by_layer(network.shares())
+        for memory in self._memories:
+            shares[memory.part] = memory.shares[now % memory.steps]
+            if network.past and not memory.group.look:
+                for number, layer in enumerate(memory.group.layers):
+                    memory.past(network.past[layer](), number, now)
 
     def _keep(self, now: int) -> None:
-        """Replaces the oldest inputs by the layers' inputs of step `now`."""
-        if self._num_taps:
-            for ring, layer_input in zip(
-                self._rings, self._network.layer_inputs, strict=True
-            ):
-                row = now * self._rows % len(ring)
-                ring[row : row + self._rows] = layer_input()
+        """Remembers the layers' inputs of step `now`."""
+        layer_inputs = self._by_layer(self._network.layer_inputs())
+        for memory in self._memories:
+            memory.recent[now % memory.steps] = layer_inputs[memory.part]
+
+    def _by_layer(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(self._config.num_layers, self._rows, -1)
 
 
 def sample(logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> np.ndarray:
