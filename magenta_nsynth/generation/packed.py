@@ -140,16 +140,7 @@ class _Models:
         gated: list[int] = []
         for i, layer in enumerate(layers):
             inputs.append(l)
-            kernel = layer.newest
-            if i not in looking and len(layer.past):
-                self.past[i] = graph.input(self.rows, len(layer.past))
-                x = graph.concatenate([self.past[i], l])
-                kernel = np.concatenate([layer.past, layer.newest])
-            else:
-                x = l
-            # The first layer's input is little more than the last samples, in which 8
-            # bits are missed most.
-            sums = graph.dense(x, kernel, layer.bias, int8=self._int8 and i > 0)
+            sums = self._sums(graph, i, layer, l, i in looking)
             sums = graph.add(sums, shares[i], "none" if self._int8 else "clip")
             d = self._gate(graph, sums)
             gated.append(d)
@@ -171,6 +162,19 @@ class _Models:
         all_inputs = graph.concatenate([inputs[i] for i in self._order], axis=0)
         self.layer_inputs = graph.output(all_inputs)
         return graph.write()
+
+    def _sums(
+        self, graph: LiteGraph, number: int, layer: "_Layer", x: int, has_look: bool
+    ) -> int:
+        """A layer's sums [rows, 2 * width] of its own taps, or the newest one alone."""
+        kernel = layer.newest
+        if not has_look and len(layer.past):
+            self.past[number] = graph.input(self.rows, len(layer.past))
+            x = graph.concatenate([self.past[number], x])
+            kernel = np.concatenate([layer.past, layer.newest])
+        # The first layer's input is little more than the last samples, in which 8 bits
+        # are missed most.
+        return graph.dense(x, kernel, layer.bias, int8=self._int8 and number > 0)
 
     def _gate(self, graph: LiteGraph, sums: int) -> int:
         if not self._int8:
