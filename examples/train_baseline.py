@@ -153,7 +153,8 @@ def main() -> None:
         batch_size=options.batch_size,
         num_steps=options.num_steps,
         learning_rate=options.learning_rate,
-        shortest_note=options.shortest_note,
+        # A code says nothing of where its note ends.
+        shortest_note=0 if options.codes else options.shortest_note,
         seed=options.seed,
     )
     recipe = steps.recipe("baseline")
