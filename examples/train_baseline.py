@@ -2,9 +2,9 @@
 """Trains a small baseline that plays in tune.
 
     python examples/train_baseline.py --train_path=data/train --logdir=baseline \
-        --num_steps=1600 --codes --learning_rate=2e-3
+        --num_steps=1600 --codes --learning_rate=0:2e-3,1300:5e-4
     python examples/train_baseline.py --train_path=data/train --logdir=baseline \
-        --num_steps=5000 --learning_rate=1e-3
+        --num_steps=3500 --learning_rate=0:1e-3,2700:3e-4,3200:1e-4
 
 With batches of 8 notes the spectra have no partials after thousands of steps. Three
 things change that:
@@ -13,7 +13,7 @@ things change that:
 - --codes: for the first steps the decoder alone, with a random code of each note's
   instrument and velocity as z. It learns where the partials of a pitch are, without the
   cost of an encoder.
-- The loss of 32 of a note's 256 frames, at a random place. The last layers of the
+- The loss of about 32 of a note's 256 frames, at a random place. The last layers of the
   decoder, which take most of the time, compute no more than those and their context.
 
 The folder is that of a run of nsynth_train, which can resume it.
@@ -21,6 +21,7 @@ The folder is that of a run of nsynth_train, which can resume it.
 
 import argparse
 import dataclasses
+import signal
 from typing import Any
 
 import keras
@@ -29,6 +30,7 @@ from absl import logging
 
 from magenta_nsynth.config import NUM_PITCHES, SpectralConfig
 from magenta_nsynth.data.reading import open_notes
+from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.models.spectral import (
     SpectralAutoencoder,
     Statistics,
@@ -38,8 +40,8 @@ from magenta_nsynth.training.evaluation import SpectralEvaluator
 from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.training.loop import TrainingLoop
 from magenta_nsynth.training.options import Saving, Steps
-from magenta_nsynth.training.recipes import RECIPES
 from magenta_nsynth.training.trainer import Trainer
+from magenta_nsynth.weights.engine import read_spectral_config
 
 # The decoder's first blocks compute a whole note, which becomes 64 columns of 4 frames.
 _WHOLE_BLOCKS, _ALL_COLUMNS, _FRAMES = 7, 64, 4
@@ -95,7 +97,7 @@ class QuickAutoencoder(SpectralAutoencoder):
             labels,
             fn_output_signature=tf.float32,
         )
-        # Gradients of 0, which leave the encoder's weights and moments unchanged.
+        # Gradients of 0 leave an encoder that has not been trained unchanged.
         unused = [tf.reduce_sum(block.kernel) for block in blocks]
         unused += [tf.reduce_sum(block.beta) for block in blocks]
         return codes[:, None, None] + 0.0 * tf.add_n(unused)
@@ -141,14 +143,23 @@ def main() -> None:
     parser.add_argument("--shortest_note", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.batch_size < 2:
+        parser.error("A batch norm needs a --batch_size of 2 or more.")
     logging.set_verbosity(logging.INFO)
-    keras.utils.set_random_seed(options.seed)
-    config = SpectralConfig(width=options.width, num_latent=options.num_latent)
-    model = QuickAutoencoder(config)
-    model.has_codes = options.codes
-    trainer = Trainer(model, decay=0.98)
-    for start in checkpoints_in(options.logdir)[:1]:
-        trainer.state.restore(start)
+    # As Ctrl-C does, it saves a checkpoint.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        train(options)
+    except NSynthError as error:
+        raise SystemExit(str(error)) from None
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains up to --num_steps.
+
+    Raises:
+      NSynthError: notes, a checkpoint or an option that can't be used.
+    """
     steps = Steps(
         batch_size=options.batch_size,
         num_steps=options.num_steps,
@@ -157,25 +168,66 @@ def main() -> None:
         shortest_note=0 if options.codes else options.shortest_note,
         seed=options.seed,
     )
-    recipe = steps.recipe("baseline")
+    published = steps.recipe("baseline")
     labels = ("instrument", "velocity") if options.codes else ()
-    recipe = dataclasses.replace(recipe, features=recipe.features + labels)
+    recipe = dataclasses.replace(published, features=published.features + labels)
+    notes = open_notes([options.train_path], features=recipe.features)
     eval_notes = None
     if options.eval_path:
-        eval_notes = open_notes(
-            [options.eval_path], features=RECIPES["baseline"].features
-        )
-    loop = TrainingLoop(
+        eval_notes = open_notes([options.eval_path], features=published.features)
+    folder = TrainingFolder(options.logdir, num_kept=5)
+    keras.utils.set_random_seed(options.seed)
+    trainer = restored(options)
+    TrainingLoop(
         trainer=trainer,
         recipe=recipe,
         steps=steps,
         saving=Saving(logdir=options.logdir),
-        folder=TrainingFolder(options.logdir, num_kept=5),
-        notes=open_notes([options.train_path], features=recipe.features),
+        folder=folder,
+        notes=notes,
         eval_notes=eval_notes,
-        evaluator=SpectralEvaluator(model),
-    )
-    loop.run(options.num_steps)
+        evaluator=SpectralEvaluator(trainer.model),
+    ).run(options.num_steps)
+
+
+def restored(options: argparse.Namespace) -> Trainer:
+    """The run in --logdir, or a new one.
+
+    Raises:
+      NSynthError: it can't be read, is of a WaveNet or at its end, or --codes comes
+        after the encoder's training.
+    """
+    config = SpectralConfig(width=options.width, num_latent=options.num_latent)
+    starts = checkpoints_in(options.logdir)
+    if starts:
+        config = read_spectral_config(starts[0])
+    model = QuickAutoencoder(config)
+    model.has_codes = options.codes
+    trainer = Trainer(model, decay=0.98)
+    if not starts:
+        return trainer
+    state = trainer.state
+    state.restore(starts[0])
+    step = int(state.global_step.numpy())
+    if step >= options.num_steps:
+        raise InputError(f"{options.logdir} is at step {step} already.")
+    kernel = model.encoder.z.kernel.value
+    [encoder_moment] = [
+        moment
+        for variable, moment in zip(state.variables, state.second_moments, strict=True)
+        if variable is kernel
+    ]
+    has_encoder = bool(tf.reduce_any(encoder_moment != 0))
+    if options.codes and has_encoder:
+        raise InputError(f"{options.logdir}: --codes comes first, in a new folder.")
+    if not options.codes and not has_encoder:
+        # Adam starts afresh, because it takes early moments for small ones.
+        for moment in (*state.first_moments, *state.second_moments):
+            if moment is not None:
+                moment.assign(tf.zeros_like(moment))
+        state.beta1_power.assign(state.betas[0])
+        state.beta2_power.assign(state.betas[1])
+    return trainer
 
 
 if __name__ == "__main__":

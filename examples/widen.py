@@ -8,8 +8,12 @@
 The wider network computes what the averaged weights compute: nothing old reads a new
 channel, until training changes that. New channels read all others, with random weights
 that are half as large as the old ones. Adam's second moments of new weights are the
-largest of their variable, so their first steps are small; start with a low rate
-nevertheless (2e-5 for 100 steps, 1e-4 and 3e-4 up to step 1,500).
+largest of their variable, so their first steps are small. Start with a low rate
+nevertheless; the step is the old one. From step 6,000 on, for example:
+
+    --learning_rate=0:2e-5,6100:1e-4,6500:3e-4,7500:8e-4
+
+nsynth_train needs --pitch_weight again, or leaves the pitch head out.
 
 Source: T. Chen, I. Goodfellow and J. Shlens, "Net2Net: Accelerating learning via
 knowledge transfer", ICLR 2016. Differs: new channels are random, not copies.
@@ -21,11 +25,11 @@ import re
 
 import numpy as np
 
-from magenta_nsynth.config import WaveNetConfig
-from magenta_nsynth.training.folder import TrainingFolder
+from magenta_nsynth.errors import InputError, NSynthError
+from magenta_nsynth.training.folder import TrainingFolder, checkpoints_in
 from magenta_nsynth.weights import tables
 from magenta_nsynth.weights.checkpoint import open_checkpoint
-from magenta_nsynth.weights.engine import new_autoencoder, read_config
+from magenta_nsynth.weights.engine import new_autoencoder, read_wavenet_config
 from magenta_nsynth.weights.training_state import TrainingState
 
 _WIDTHS = ("width", "skip_width", "ae_width")
@@ -43,14 +47,30 @@ def main() -> None:
     for name in _WIDTHS:
         parser.add_argument(f"--{name}", type=int)
     options = parser.parse_args()
-    checkpoint = open_checkpoint(options.checkpoint_path)
-    config = read_config(checkpoint)
-    if not isinstance(config, WaveNetConfig):
-        parser.error(f"{checkpoint.prefix} is no WaveNet.")
     given = {name: getattr(options, name) for name in _WIDTHS}
-    wide = dataclasses.replace(config, **{k: v for k, v in given.items() if v})
-    if any(getattr(wide, name) < getattr(config, name) for name in _WIDTHS):
-        parser.error("No width may become smaller.")
+    given = {name: width for name, width in given.items() if width is not None}
+    if not given:
+        parser.error("Give a width: " + ", ".join(f"--{name}" for name in _WIDTHS))
+    try:
+        write_wider(options, given)
+    except NSynthError as error:
+        raise SystemExit(str(error)) from None
+
+
+def write_wider(options: argparse.Namespace, given: dict[str, int]) -> None:
+    """Writes the wider network's state.
+
+    Raises:
+      NSynthError: the checkpoint, the folder or a width can't be used.
+    """
+    if checkpoints_in(options.logdir):
+        raise InputError(f"{options.logdir} contains a run; give a new folder.")
+    checkpoint = open_checkpoint(options.checkpoint_path)
+    config = read_wavenet_config(checkpoint)
+    for name, width in given.items():
+        if width < getattr(config, name):
+            raise InputError(f"--{name} must be {getattr(config, name)} or more.")
+    wide = config.from_dict({**config.to_dict(), **given})
     has_head = tables.holds_pitch_head(checkpoint.shapes)
     old = TrainingState(new_autoencoder(config), has_head)
     old.restore(checkpoint)

@@ -22,10 +22,20 @@ def notes(tmp_path, length):
     return f"--train_path={tfrecords.write(tmp_path / 'notes.tfrecord', records)}"
 
 
-def example(name, *words):
+def start(name, *words):
     program = str(ROOT / "examples" / name)
-    result = finish([sys.executable, program, *words], timeout=300)
+    return finish([sys.executable, program, *words], timeout=300)
+
+
+def example(name, *words):
+    result = start(name, *words)
     assert result.returncode == 0, result.stderr + result.stdout
+
+
+def refused(name, *words):
+    result = start(name, *words)
+    assert result.returncode == 1, result.stderr + result.stdout
+    return result.stderr.splitlines()[-1]
 
 
 def train(*words):
@@ -44,6 +54,7 @@ def test_a_wider_wavenet_computes_the_same_and_trains_on(tmp_path):
     wider = ["--width=12", "--skip_width=10", "--ae_width=14"]
     words = [f"--checkpoint_path={logdir}", f"--logdir={tmp_path / 'wide'}"]
     example("widen.py", *words, *wider)
+    assert refused("widen.py", *words, *wider).endswith("give a new folder.")
     before, after = (
         load_model(tmp_path / name, use_ema=True) for name in ("logs", "wide")
     )
@@ -73,12 +84,17 @@ def test_a_baseline_learns_from_codes_and_then_from_its_encoder(tmp_path):
     words += ["--width=4", "--num_latent=8"]
     example("train_baseline.py", *words, "--codes", "--num_steps=2")
     with_codes = values(tmp_path / "logs" / "model.ckpt-2")
-    start = values(tmp_path / "logs" / "model.ckpt-0")
-    example("train_baseline.py", *words, "--num_steps=3")
+    untrained = values(tmp_path / "logs" / "model.ckpt-0")
+    # The shape is the run's.
+    example("train_baseline.py", *words[:-2], "--num_steps=3")
     with_encoder = values(tmp_path / "logs")
+    assert with_encoder["beta1_power"] == 0.5**2  # Adam started afresh
+    line = refused("train_baseline.py", *words, "--codes", "--num_steps=5")
+    assert "--codes comes first" in line
+    assert "at step 3 already" in refused("train_baseline.py", *words, "--num_steps=3")
     train(data, logdir, "--model=baseline", "--num_steps=4", "--batch_size=4")
     assert Checkpoint(tmp_path / "logs").step == 4
-    for name, value in start.items():
+    for name, value in untrained.items():
         if not name.startswith(("encoder", "decoder")):
             continue
         is_encoder = name.startswith("encoder")
