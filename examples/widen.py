@@ -20,7 +20,6 @@ knowledge transfer", ICLR 2016. Differs: new channels are random, not copies.
 """
 
 import argparse
-import dataclasses
 import re
 
 import numpy as np
