@@ -28,7 +28,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from magenta_nsynth.config import NUM_PITCHES, SpectralConfig
+from magenta_nsynth.config import SpectralConfig
 from magenta_nsynth.data.reading import open_notes
 from magenta_nsynth.errors import InputError, NSynthError
 from magenta_nsynth.models.spectral import (
@@ -68,9 +68,7 @@ class QuickAutoencoder(SpectralAutoencoder):
         else:
             z = self.encoder.forward(spec, True, statistics)
         decoder = self.decoder
-        pitches = tf.one_hot(batch["pitch"], NUM_PITCHES)
-        pitches = tf.matmul(pitches, decoder.pitch_embedding.embeddings)
-        h = tf.concat([z, pitches[:, None, None]], axis=3)
+        h = decoder.joined(z, batch["pitch"])
         for block in decoder.blocks[:_WHOLE_BLOCKS]:
             h = block.forward(h, True, statistics)
         starts = _random_starts(tf.shape(h)[0])

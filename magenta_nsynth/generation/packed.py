@@ -413,7 +413,6 @@ class PackedEngine:
         self._models = models
         self._config: WaveNetConfig = models.config
         self._rows = models.rows
-        self._num_taps = self._config.filter_length - 1
         self._thread_counts = thread_counts
         self._contest = _Contest(len(thread_counts))
         self._way = self._contest.way

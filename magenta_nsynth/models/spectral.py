@@ -364,6 +364,16 @@ class SpectralDecoder(_SpectralModel):
         statistics: Statistics | None = None,
     ) -> tf.Tensor:
         """`call`, with `statistics` as in `SpectralEncoder.forward`."""
+        h = self.joined(z, pitch)
+        for block in self.blocks:
+            h = block.forward(h, training, statistics)
+        return tf.sigmoid(tf.cast(self.mag(h), tf.float32))
+
+    def joined(self, z: Any, pitch: Any) -> tf.Tensor:
+        """The first block's input: z and the embedding of the pitch, [b, 1, 1, n].
+
+        Takes what `call` takes, and raises what it raises.
+        """
         z, pitch = tf.convert_to_tensor(z), tf.convert_to_tensor(pitch)
         if z.shape.rank != 4 or not z.shape[1:].is_compatible_with(
             [1, 1, self.config.num_latent]
@@ -384,10 +394,7 @@ class SpectralDecoder(_SpectralModel):
         # A product, not a look-up: its gradient is dense, so Adam moves every row.
         one_hot = tf.one_hot(tf.reshape(pitch, [-1]), NUM_PITCHES, dtype=h.dtype)
         table = tf.cast(self.pitch_embedding.embeddings, h.dtype)
-        h = tf.concat([h, tf.matmul(one_hot, table)[:, None, None]], axis=3)
-        for block in self.blocks:
-            h = block.forward(h, training, statistics)
-        return tf.sigmoid(tf.cast(self.mag(h), tf.float32))
+        return tf.concat([h, tf.matmul(one_hot, table)[:, None, None]], axis=3)
 
 
 @keras.saving.register_keras_serializable(package="magenta_nsynth")
